@@ -1,0 +1,150 @@
+"""Canonical JSON: the one encoding of every document.
+
+RFC 8785 in a narrow profile (docs/formats.md, "Canonical JSON"): UTF-8 without
+BOM, keys ``[a-z][a-z0-9_]*``, values are strings, integers of magnitude at most
+2^53-1, booleans, arrays and objects; no null, no floats, depth at most 16.
+
+``decode`` accepts exactly the bytes ``encode`` produces, so a document is
+authentic as the bytes it arrived in and is never repaired.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from typing import NoReturn, TypeAlias, Union
+
+from attestation.errors import MalformedError, UsageError
+
+Json: TypeAlias = Union[str, int, bool, "list[Json]", "dict[str, Json]"]
+JsonObject: TypeAlias = "dict[str, Json]"
+
+MAX_INTEGER = 2**53 - 1
+MAX_DEPTH = 16
+PRESENTATION_LIMIT = 4 * 1024 * 1024
+
+_KEY = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_HEX = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
+_INTEGER_DIGITS = len(str(MAX_INTEGER))
+
+
+def encode(value: Json) -> bytes:
+    """Encodes a value canonically; raises UsageError outside the profile."""
+    try:
+        _check(value, 1)
+        return _dump(value)
+    except (MalformedError, UnicodeEncodeError) as error:
+        raise UsageError(f"value has no canonical encoding: {error}") from error
+
+
+def decode(data: bytes, *, limit: int = PRESENTATION_LIMIT) -> Json:
+    """Decodes canonical bytes; raises MalformedError for any other bytes.
+
+    One newline may end ``data`` (a file); nothing else may differ from the
+    canonical form.  ``limit`` is in bytes and checked first.
+    """
+    if len(data) > limit:
+        raise MalformedError(f"document is larger than {limit} bytes", found=len(data))
+    if data.endswith(b"\n"):
+        data = data[:-1]
+    try:
+        text = data.decode("utf-8")
+        value: Json = _decode_json(text)
+        _check(value, 1)
+        canonical = _dump(value)
+    except MalformedError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(f"not canonical JSON: {type(error).__name__}") from error
+    if canonical != data:
+        raise MalformedError("not in canonical form")
+    return value
+
+
+def decode_object(data: bytes, *, limit: int = PRESENTATION_LIMIT) -> JsonObject:
+    """Decodes canonical bytes that must hold an object."""
+    value = decode(data, limit=limit)
+    if not isinstance(value, dict):
+        raise MalformedError("not a JSON object")
+    return value
+
+
+def hex_decode(text: str, size: int | None = None) -> bytes:
+    """Decodes lower-case hex of exactly ``size`` bytes, if given."""
+    if not _HEX.fullmatch(text):
+        raise MalformedError("not lower-case hex")
+    if size is not None and len(text) != 2 * size:
+        raise MalformedError(f"not {size} bytes of hex")
+    return bytes.fromhex(text)
+
+
+def base64url_encode(data: bytes) -> str:
+    """Encodes base64url without padding (RFC 4648 section 5)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def base64url_decode(text: str) -> bytes:
+    """Decodes base64url without padding; stray bits and characters refused."""
+    try:
+        raw = text.encode("ascii")
+        data = base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise MalformedError("not base64url") from error
+    if base64url_encode(data) != text:
+        raise MalformedError("not canonical base64url")
+    return data
+
+
+def _check(value: object, depth: int) -> None:
+    """Walks a value and raises MalformedError where it leaves the profile."""
+    kind = type(value)
+    if kind is str or kind is bool:
+        return
+    if kind is int:
+        if not -MAX_INTEGER <= value <= MAX_INTEGER:  # type: ignore[operator]
+            raise MalformedError("integer beyond 2^53-1")
+        return
+    if depth > MAX_DEPTH:
+        raise MalformedError(f"nested deeper than {MAX_DEPTH}")
+    if kind is dict:
+        for key, item in value.items():  # type: ignore[attr-defined]
+            if type(key) is not str or not _KEY.fullmatch(key):
+                raise MalformedError("object key outside [a-z][a-z0-9_]*")
+            _check(item, depth + 1)
+        return
+    if kind is list:
+        for item in value:  # type: ignore[attr-defined]
+            _check(item, depth + 1)
+        return
+    raise MalformedError(f"value of type {kind.__name__} is not in the profile")
+
+
+def _dump(value: Json) -> bytes:
+    # Keys are ASCII, so sorting by code point is RFC 8785's order by UTF-16
+    # unit; Python escapes exactly what RFC 8785 section 3.2.2.2 escapes.
+    # Lone surrogates fail to encode.
+    return _encoder.encode(value).encode("utf-8")
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise MalformedError(f"{name} is not in the profile")
+
+
+def _reject_float(text: str) -> NoReturn:
+    raise MalformedError("numbers are integers")
+
+
+def _integer(text: str) -> int:
+    if len(text) > _INTEGER_DIGITS + 1:
+        raise MalformedError("integer beyond 2^53-1")
+    return int(text)
+
+
+_encoder = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=False
+)
+_decode_json = json.JSONDecoder(
+    parse_float=_reject_float, parse_int=_integer, parse_constant=_reject_constant
+).decode

@@ -1,0 +1,204 @@
+"""Documents as frozen dataclasses: one declaration, strict both ways.
+
+A subclass of ``Document`` declares its members as dataclass fields and its
+type string as ``TYPE``; encoding and decoding iterate the fields, so that no
+member can be left out of what is hashed or signed.  Members:
+
+- ``str``, ``int``, ``bool``; refined by ``Annotated[..., rule]``;
+- ``bytes`` travels as base64url without padding;
+- ``tuple[T, ...]`` is an array, ``JsonObject`` any object, a ``Document`` nests;
+- ``T | None = None`` is a member that may be absent (there is no null).
+
+An unknown member, type string or a missing member raises MalformedError.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
+
+from attestation.encoding import (
+    Json,
+    JsonObject,
+    base64url_decode,
+    base64url_encode,
+    decode_object,
+    encode,
+)
+from attestation.errors import MalformedError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pattern:
+    """A string member must match the regular expression as a whole."""
+
+    regex: str
+    name: str
+
+    def check(self, value: str) -> None:
+        if re.fullmatch(self.regex, value, re.ASCII) is None:
+            raise MalformedError(f"is not {self.name}", found=value[:80])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AtLeast:
+    """An integer member must not be smaller."""
+
+    minimum: int
+
+    def check(self, value: int) -> None:
+        if value < self.minimum:
+            raise MalformedError(f"is smaller than {self.minimum}", found=value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OneOf:
+    """A string member must be one of a closed list."""
+
+    choices: tuple[str, ...]
+
+    def check(self, value: str) -> None:
+        if value not in self.choices:
+            raise MalformedError("is not a known choice", found=value[:80], wanted=self.choices)
+
+
+Hex16 = Annotated[str, Pattern("[0-9a-f]{32}", "16 bytes of lower-case hex")]
+Hex32 = Annotated[str, Pattern("[0-9a-f]{64}", "32 bytes of lower-case hex")]
+Hex = Annotated[str, Pattern("(?:[0-9a-f]{2})*", "lower-case hex")]
+HashString = Annotated[str, Pattern("[a-z0-9-]+:[0-9a-f]{64}", "a hash string")]
+Price = Annotated[
+    str, Pattern(r"(?=[^a-z]{1,32}\Z)(?!-0\Z)-?(?:0|[1-9][0-9]*)(?:\.[0-9]*[1-9])?", "a decimal in normal form")
+]
+Name = Annotated[str, Pattern(r"[a-z0-9][a-z0-9._-]{0,63}", "a name")]
+Text = Annotated[str, Pattern(r"(?s:.{0,1024})", "a text of at most 1,024 characters")]
+Micros = Annotated[int, AtLeast(0)]
+"""Microseconds since the Unix epoch, UTC, on the notary's clock."""
+Count = Annotated[int, AtLeast(0)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """Base of every document and nested part; see the module's docstring."""
+
+    TYPE: ClassVar[str | None] = None
+
+    def to_json(self) -> JsonObject:
+        """Returns the members present as JSON values, ``type`` included."""
+        result: JsonObject = {} if self.TYPE is None else {"type": self.TYPE}
+        for name, codec, _ in _members(type(self)):
+            value = getattr(self, name)
+            if value is not None:
+                result[name] = codec.dump(value)
+        return result
+
+    def encode(self) -> bytes:
+        """Returns the canonical bytes."""
+        return encode(self.to_json())
+
+    @classmethod
+    def from_json(cls, value: Json) -> Self:
+        """Builds the document from decoded JSON; raises MalformedError."""
+        if type(value) is not dict:
+            raise MalformedError(f"{_label(cls)} is not an object")
+        kind = value.get("type")
+        if kind != cls.TYPE:
+            raise MalformedError(f"not a {_label(cls)}", rule="type", found=kind, wanted=cls.TYPE)
+        arguments: dict[str, Any] = {}
+        for name, codec, required in _members(cls):
+            if name in value:
+                try:
+                    arguments[name] = codec.load(value[name])
+                except MalformedError as error:
+                    rule = f"{name}.{error.rule}" if error.rule else name
+                    raise MalformedError(
+                        error.detail, rule=rule, found=error.found, wanted=error.wanted
+                    ) from None
+            elif required:
+                raise MalformedError(f"{_label(cls)} lacks {name}", rule=name)
+        if len(arguments) + (cls.TYPE is not None) != len(value):
+            unknown = sorted(value.keys() - arguments.keys() - {"type"})
+            raise MalformedError(f"{_label(cls)} has unknown members", found=unknown)
+        return cls(**arguments)
+
+    @classmethod
+    def decode(cls, data: bytes, **limits: int) -> Self:
+        """Decodes canonical bytes; raises MalformedError for anything else."""
+        return cls.from_json(decode_object(data, **limits))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Codec:
+    load: Callable[[Any], Any]
+    dump: Callable[[Any], Any]
+
+
+def _label(cls: type[Document]) -> str:
+    return cls.TYPE or cls.__name__.lower()
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _exactly(kind: type) -> Callable[[Any], Any]:
+    def load(value: Any) -> Any:
+        if type(value) is not kind:
+            raise MalformedError(f"is not of type {kind.__name__}")
+        return value
+
+    return load
+
+
+def _load_bytes(value: Any) -> bytes:
+    if type(value) is not str:
+        raise MalformedError("is not base64url")
+    return base64url_decode(value)
+
+
+def _codec(hint: Any) -> _Codec:
+    origin = get_origin(hint)
+    if origin is Annotated:
+        base, *rules = get_args(hint)
+        inner = _codec(base)
+
+        def load_checked(value: Any) -> Any:
+            result = inner.load(value)
+            for rule in rules:
+                rule.check(result)
+            return result
+
+        return _Codec(load_checked, inner.dump)
+    if origin is tuple:
+        item = _codec(get_args(hint)[0])
+
+        def load_items(value: Any) -> Any:
+            if type(value) is not list:
+                raise MalformedError("is not an array")
+            return tuple([item.load(entry) for entry in value])
+
+        return _Codec(load_items, lambda items: [item.dump(entry) for entry in items])
+    if hint is bytes:
+        return _Codec(_load_bytes, base64url_encode)
+    if isinstance(hint, type) and issubclass(hint, Document):
+        return _Codec(hint.from_json, lambda document: document.to_json())
+    if origin is dict:
+        return _Codec(_exactly(dict), _same)
+    return _Codec(_exactly(hint), _same)
+
+
+@cache
+def _members(cls: type[Document]) -> tuple[tuple[str, _Codec, bool], ...]:
+    """Returns (name, codec, required) of each member, in declaration order."""
+    hints = get_type_hints(cls, include_extras=True)
+    members = []
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        optional = get_origin(hint) in (Union, types.UnionType)
+        if optional:
+            (hint,) = [part for part in get_args(hint) if part is not types.NoneType]
+        members.append((field.name, _codec(hint), not optional))
+    return tuple(members)
