@@ -56,6 +56,20 @@ class AtLeast:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Between:
+    """An integer member must lie in the closed interval."""
+
+    minimum: int
+    maximum: int
+
+    def check(self, value: int) -> None:
+        if not self.minimum <= value <= self.maximum:
+            raise MalformedError(
+                "is out of range", found=value, wanted=[self.minimum, self.maximum]
+            )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class OneOf:
     """A string member must be one of a closed list."""
 

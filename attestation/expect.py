@@ -1,0 +1,110 @@
+"""What a consumer demands of a presentation (docs/formats.md, "Verify").
+
+Read from ``expect.toml`` or from the verify API's JSON.  Without the optional
+members: modes sealed and live, binding full, one notary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from typing import Annotated, Self
+
+from attestation.document import Binding, Host, Mode
+from attestation.encoding import JsonObject
+from attestation.errors import MalformedError, UsageError
+from attestation.schema import AtLeast, Document, HashString, Micros, Name, Text
+
+DEFAULT_MODES = ("sealed", "live")
+DEFAULT_BINDINGS = ("full",)
+DEFAULT_DATE_SKEW_US = 5_000_000
+DEFAULT_DIVERGENCE_BPS = 20
+
+Positive = Annotated[int, AtLeast(1)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NotaryQuorum(Document):
+    """How many differently named notaries must agree, and who may run them.
+
+    ``max_div_bps``: how far, in basis points of their median, the mids of
+    several notaries may lie from it.
+    """
+
+    count: Positive
+    operators: tuple[Text, ...] | None = None
+    max_div_bps: Positive | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LogExpectation(Document):
+    """The witnesses a log proof must carry, and how soon after logging."""
+
+    quorum: Positive
+    max_delay_us: Micros | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Expect(Document):
+    """Either ``venues`` and ``market`` (a quote), or ``hosts`` (a transcript).
+
+    The proven interval must lie within ``not_before_us..not_after_us``;
+    ``max_age_us`` bounds now minus its start.
+    """
+
+    venues: tuple[Name, ...] | None = None
+    market: Text | None = None
+    hosts: tuple[Host, ...] | None = None
+    instruments: tuple[Text, ...] | None = None
+    not_before_us: Micros | None = None
+    not_after_us: Micros | None = None
+    max_age_us: Micros | None = None
+    purpose: Text | None = None
+    modes: tuple[Mode, ...] | None = None
+    bindings: tuple[Binding, ...] | None = None
+    notaries: NotaryQuorum | None = None
+    log: LogExpectation | None = None
+    max_date_skew_us: Micros | None = None
+    roots: HashString | None = None
+    insecure_allow_development: bool | None = None
+
+    def __post_init__(self) -> None:
+        quote = bool(self.venues) and self.market is not None
+        transcript = bool(self.hosts)
+        if quote == transcript or (self.venues is None) != (self.market is None):
+            raise MalformedError("expect names either venues and market, or hosts")
+
+    @classmethod
+    def parse(cls, toml: bytes) -> Self:
+        """Reads an expect file; raises UsageError."""
+        try:
+            value: JsonObject = tomllib.loads(toml.decode("utf-8"))
+            return cls.from_json(value)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise UsageError(f"expect file is not TOML: {error}") from None
+        except MalformedError as error:
+            raise UsageError(
+                f"expect file: {error}", rule=error.rule, found=error.found, wanted=error.wanted
+            ) from None
+
+    @property
+    def accepted_modes(self) -> tuple[str, ...]:
+        return DEFAULT_MODES if self.modes is None else self.modes
+
+    @property
+    def accepted_bindings(self) -> tuple[str, ...]:
+        return DEFAULT_BINDINGS if self.bindings is None else self.bindings
+
+    @property
+    def notary_count(self) -> int:
+        return 1 if self.notaries is None else self.notaries.count
+
+    @property
+    def date_skew_us(self) -> int:
+        return DEFAULT_DATE_SKEW_US if self.max_date_skew_us is None else self.max_date_skew_us
+
+    @property
+    def divergence_bps(self) -> int:
+        if self.notaries is None or self.notaries.max_div_bps is None:
+            return DEFAULT_DIVERGENCE_BPS
+        return self.notaries.max_div_bps

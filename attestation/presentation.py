@@ -1,0 +1,189 @@
+"""Presentations: what a prover shows a verifier of an attestation.
+
+Self-contained: with a trust file and no network, a verifier recovers the
+authentic fields and opened sections (docs/formats.md, "Secrets, evidence,
+presentation").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, TypeAlias
+
+from attestation import merkle
+from attestation.commitment import Part, SectionField, section_parts
+from attestation.document import Attestation, Field, Header, field_salt
+from attestation.encoding import hex_decode
+from attestation.errors import MalformedError, UsageError
+from attestation.hashing import parse_hash
+from attestation.request import AttestationRequest
+from attestation.schema import Count, Document, Hex, Hex16, Hex32
+from attestation.secrets import Secrets
+from attestation.section import Exchange, section_bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ShownField(Document):
+    """A field and its index in the body."""
+
+    index: Count
+    field: Field
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ShownPart(Document):
+    """A part of a ``tree`` section and its index among the parts."""
+
+    part: Count
+    entry: Part
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SectionOpening(Document):
+    """The opening of the section in field ``index``.
+
+    ``hash``: ``salt`` and ``data``.  ``tree``: ``parts``, strictly increasing,
+    and one multiproof for all of them.
+    """
+
+    index: Count
+    salt: Hex16 | None = None
+    data: bytes | None = None
+    parts: tuple[ShownPart, ...] | None = None
+    proof: tuple[Hex32, ...] | None = None
+
+    def __post_init__(self) -> None:
+        whole = (self.salt is not None, self.data is not None)
+        tree = (self.parts is not None, self.proof is not None)
+        if (whole, tree) not in (((True, True), (False, False)), ((False, False), (True, True))):
+            raise MalformedError("an opening holds salt and data, or parts and proof")
+        if self.parts is not None:
+            _strictly_increasing([shown.part for shown in self.parts], "parts")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Presentation(Document):
+    """A signed header, the shown fields with one multiproof, and section openings.
+
+    Either every shown field carries its salt, or ``seed`` stands here and all
+    fields are shown without salts; never both.
+    """
+
+    TYPE: ClassVar[str | None] = "quotary/presentation/v1"
+
+    header: Header
+    signature: Hex
+    fields: tuple[ShownField, ...]
+    proof: tuple[Hex32, ...]
+    openings: tuple[SectionOpening, ...]
+    seed: Hex32 | None = None
+
+    def __post_init__(self) -> None:
+        _strictly_increasing([shown.index for shown in self.fields], "fields")
+        _strictly_increasing([opening.index for opening in self.openings], "openings")
+        if self.seed is None:
+            if any(shown.field.salt is None for shown in self.fields):
+                raise MalformedError("a shown field lacks its salt")
+        elif any(shown.field.salt is not None for shown in self.fields):
+            raise MalformedError("seed and salt exclude each other")
+        elif len(self.fields) != self.header.size:
+            raise MalformedError("with a seed all fields are shown")
+
+    def leaves(self, algorithm: str) -> dict[int, bytes]:
+        """Returns the leaf hash of each shown field by index."""
+        if self.seed is None:
+            return {shown.index: shown.field.leaf(algorithm) for shown in self.fields}
+        seed = hex_decode(self.seed, 32)
+        return {
+            shown.index: shown.field.leaf(algorithm, field_salt(seed, shown.index).hex())
+            for shown in self.fields
+        }
+
+
+Show: TypeAlias = "Literal['whole'] | Sequence[str]"
+"""``whole``, or the pointers (``tree`` sections) of the parts to show."""
+
+
+def present(
+    attestation: Attestation,
+    secrets: Secrets,
+    exchange: Exchange,
+    *,
+    sections: Mapping[str, Show],
+    hide_unopened: bool = True,
+) -> Presentation:
+    """Builds a presentation that opens the named sections.
+
+    Mandatory fields and extensions are always shown; the fields of sections
+    that are not opened are hidden unless ``hide_unopened`` is false.  Raises
+    UsageError for a section or pointer that was not attested.
+    """
+    attested = {field.name: (index, field) for index, field in attestation.sections().items()}
+    for name in sections:
+        if name not in attested:
+            raise UsageError("no such section was attested", found=name, wanted=sorted(attested))
+    openings = [
+        _open(index, field, secrets.request, exchange, sections[name])
+        for name, (index, field) in attested.items()
+        if name in sections
+    ]
+    hidden = {
+        index
+        for name, (index, _) in attested.items()
+        if name not in sections and hide_unopened
+    }
+    shown = [index for index in range(len(attestation.fields)) if index not in hidden]
+    algorithm, _ = parse_hash(attestation.header.root)
+    seed = hex_decode(attestation.seed, 32)
+    fields = tuple(
+        ShownField(
+            index=index,
+            field=dataclasses.replace(
+                attestation.fields[index],
+                salt=field_salt(seed, index).hex() if hidden else None,
+            ),
+        )
+        for index in shown
+    )
+    proof = merkle.multiproof(attestation.leaves(), shown, algorithm)
+    return Presentation(
+        header=attestation.header,
+        signature=attestation.signature,
+        fields=fields,
+        proof=tuple(node.hex() for node in proof),
+        openings=tuple(openings),
+        seed=None if hidden else attestation.seed,
+    )
+
+
+def _open(
+    index: int, field: SectionField, request: AttestationRequest, exchange: Exchange, show: Show
+) -> SectionOpening:
+    wanted = next(section for section in request.sections if section.name == field.name)
+    data = section_bytes(wanted, exchange)
+    if field.scheme == "hash":
+        if show != "whole":
+            raise UsageError(f"{field.name} is committed whole: it cannot be opened in part")
+        return SectionOpening(index=index, salt=wanted.salt, data=data)
+    parts = section_parts(wanted, data)
+    if show == "whole":
+        chosen = list(range(len(parts)))
+    else:
+        places = {part.at: position for position, part in enumerate(parts)}
+        missing = [at for at in show if at not in places]
+        if missing:
+            raise UsageError(f"{field.name} has no such part", found=missing)
+        chosen = sorted({places[at] for at in show})
+    algorithm, _ = parse_hash(field.digest)
+    leaves = [merkle.leaf_hash(part.encode(), algorithm) for part in parts]
+    return SectionOpening(
+        index=index,
+        parts=tuple(ShownPart(part=position, entry=parts[position]) for position in chosen),
+        proof=tuple(node.hex() for node in merkle.multiproof(leaves, chosen, algorithm)),
+    )
+
+
+def _strictly_increasing(numbers: Sequence[int], what: str) -> None:
+    if any(after <= before for before, after in zip(numbers, numbers[1:], strict=False)):
+        raise MalformedError(f"{what} are not strictly increasing")

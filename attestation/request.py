@@ -1,0 +1,129 @@
+"""What a prover asks a notary for, and the purposes that bind its sessions."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Annotated, ClassVar
+
+from attestation.commitment import SectionRequest
+from attestation.document import Binding, Host, Mode, Port
+from attestation.encoding import JsonObject
+from attestation.errors import MalformedError
+from attestation.schema import Document, Hex, Hex16, Micros, Name, OneOf, Pattern, Text
+
+MAX_SECTIONS = 64
+MAX_EXTENSIONS = 8
+
+AdhocText = Annotated[str, Pattern(r"[ -~]{1,128}", "1 to 128 printable ASCII characters")]
+Leg = Annotated[str, OneOf(("open", "close"))]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRequest(Document):
+    """A prover's request for one session, signed over its canonical bytes.
+
+    Names either a registered venue and instrument, or a host and port; exactly
+    one purpose: ``adhoc`` text, or ``trade`` and ``leg``.  ``conn`` names the
+    first session of a kept-alive connection to continue.  ``notary``, ``at_us``
+    (the prover's clock) and ``nonce`` keep the request from being replayed.
+    """
+
+    TYPE: ClassVar[str | None] = "quotary/session_request/v1"
+
+    notary: Text
+    at_us: Micros
+    nonce: Hex16
+    prover: Text
+    mode: Mode
+    binding: Binding
+    venue: Name | None = None
+    instrument: Text | None = None
+    host: Host | None = None
+    port: Port | None = None
+    conn: Hex16 | None = None
+    adhoc: AdhocText | None = None
+    trade: Name | None = None
+    leg: Leg | None = None
+
+    def __post_init__(self) -> None:
+        venue = self.venue is not None and self.instrument is not None
+        host = self.host is not None and self.port is not None
+        partial = (self.venue is None) != (self.instrument is None) or (self.host is None) != (
+            self.port is None
+        )
+        if partial or venue == host:
+            raise MalformedError("name either venue and instrument, or host and port")
+        if (self.trade is None) != (self.leg is None) or (self.adhoc is None) == (
+            self.trade is None
+        ):
+            raise MalformedError("name exactly one purpose: adhoc, or trade and leg")
+        if host and self.trade is not None:
+            raise MalformedError("an ad hoc host takes an adhoc purpose", rule="W14")
+
+    @property
+    def purpose(self) -> str:
+        """The purpose the notary attests: ``adhoc/<text>`` or ``trade/<id>/<leg>``."""
+        if self.adhoc is not None:
+            return f"adhoc/{self.adhoc}"
+        return f"trade/{self.trade}/{self.leg}"
+
+
+_PURPOSE = re.compile(
+    r"adhoc/[ -~]{1,128}"
+    r"|trade/[a-z0-9][a-z0-9._-]{0,63}/(?:open|close)"
+    r"|live/[a-z0-9][a-z0-9._-]{0,63}/[a-z0-9][a-z0-9._-]{0,63}"
+    r"|slot/[a-z0-9][a-z0-9._-]{0,63}/[a-z0-9][a-z0-9._-]{0,63}/(?:0|[1-9][0-9]{0,15})",
+    re.ASCII,
+)
+
+
+def check_purpose(purpose: str) -> None:
+    """Raises MalformedError unless the purpose is one a notary builds."""
+    if not _PURPOSE.fullmatch(purpose):
+        raise MalformedError("not a purpose a notary builds", found=purpose[:160])
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class KeyOpening(Document):
+    """The client's ephemeral private key of the session's (EC)DHE group, opened.
+
+    X25519: 32 bytes; NIST curves: the scalar, big-endian, of the field's size.
+    """
+
+    kind: Annotated[str, OneOf(("ephemeral",))]
+    private_key: Hex
+
+    def __repr__(self) -> str:
+        return "KeyOpening(kind='ephemeral', private_key=...)"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ExtensionRequest(Document):
+    """An extension asked for by id; ``value``, if given, must be what the notary derives."""
+
+    id: Annotated[str, Pattern(r"[a-z0-9_]+/v[1-9][0-9]*", "an extension id")]
+    value: JsonObject | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AttestationRequest(Document):
+    """The sections and extensions to attest, and the algorithms to use."""
+
+    TYPE: ClassVar[str | None] = "quotary/request/v1"
+
+    session: Hex16
+    hash: Text
+    signature: Text
+    sections: tuple[SectionRequest, ...]
+    extensions: tuple[ExtensionRequest, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.sections) > MAX_SECTIONS or len(self.extensions) > MAX_EXTENSIONS:
+            raise MalformedError("too many sections or extensions")
+        names = [section.name for section in self.sections]
+        ids = [extension.id for extension in self.extensions]
+        if len(set(names)) != len(names) or len(set(ids)) != len(ids):
+            raise MalformedError("section names and extension ids must be unique")
+
+
