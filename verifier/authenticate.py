@@ -112,8 +112,10 @@ def open_sections(
             )
         if (section.scheme == "hash") != (opening.data is not None):
             raise MalformedError(f"{section.name} is opened by another scheme than committed")
-        result = _open_hash(section, opening) if opening.data is not None else _open_tree(
-            section, opening
+        result = (
+            _open_hash(section, opening)
+            if opening.data is not None
+            else _open_tree(section, opening)
         )
         if result.data is not None and section.framing == "plain":
             if len(result.data) != section.end - section.start:
@@ -145,7 +147,11 @@ def _check_notary(field: Field, notary: TrustedKey) -> None:
 
 
 def _session(header: Header, notary: TrustedKey, fields: dict[int, Field]) -> AuthenticSession:
-    missing = [name for index, name in ((1, "connection"), (2, "server"), (3, "http")) if index not in fields]
+    missing = [
+        name
+        for index, name in ((1, "connection"), (2, "server"), (3, "http"))
+        if index not in fields
+    ]
     if missing:
         raise IncompleteError("mandatory fields are not shown", rule="fields", found=missing)
     session = SessionField.from_json(fields[0].value)
@@ -178,13 +184,17 @@ def _session(header: Header, notary: TrustedKey, fields: dict[int, Field]) -> Au
 def _slot(header: Header, notary: TrustedKey, fields: dict[int, Field]) -> AuthenticSlot:
     slot = SlotField.from_json(fields[0].value)
     if list(slot.venues) != sorted(set(slot.venues)) or header.size != len(slot.venues) + 2:
-        raise MalformedError("a slot has one field for each venue, in byte order", rule="slot.venues")
+        raise MalformedError(
+            "a slot has one field for each venue, in byte order", rule="slot.venues"
+        )
     venues = {
         venue: fields[index] for index, venue in enumerate(slot.venues, start=1) if index in fields
     }
     for venue, field in venues.items():
         if field.value.get("venue") != venue:
-            raise MalformedError("a slot's fields follow its venues", rule="slot.venues", found=venue)
+            raise MalformedError(
+                "a slot's fields follow its venues", rule="slot.venues", found=venue
+            )
     return AuthenticSlot(header=header, notary=notary, slot=slot, venues=venues)
 
 
@@ -192,7 +202,9 @@ def _open_hash(section: SectionField, opening: SectionOpening) -> OpenedSection:
     algorithm, wanted = parse_hash(section.digest)
     data, salt = opening.data or b"", hex_decode(opening.salt or "")
     if digest(salt + data, algorithm) != wanted:
-        raise InvalidProofError(f"{section.name}: bytes do not match the commitment", rule="openings")
+        raise InvalidProofError(
+            f"{section.name}: bytes do not match the commitment", rule="openings"
+        )
     return OpenedSection(field=section, data=data, parts=None)
 
 
@@ -206,7 +218,9 @@ def _open_tree(section: SectionField, opening: SectionOpening) -> OpenedSection:
         algorithm=algorithm,
     )
     if folded != wanted:
-        raise InvalidProofError(f"{section.name}: parts do not match the commitment", rule="openings")
+        raise InvalidProofError(
+            f"{section.name}: parts do not match the commitment", rule="openings"
+        )
     parts = {item.entry.at: item.entry.data for item in shown}
     if len(parts) != len(shown):
         raise InvalidProofError(f"{section.name}: two parts stand at one place", rule="openings")

@@ -1,0 +1,122 @@
+"""Compares an authentic session with what the consumer expects."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from datetime import UTC, datetime
+
+from attestation.errors import ExpectationError, InvalidProofError, StaleError
+from attestation.expect import Expect
+from verifier.authenticate import AuthenticSession
+
+SECOND_US = 1_000_000
+_IMF_FIXDATE = re.compile(
+    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4})"
+    r" ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT",
+    re.ASCII,
+)
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def check_session(authentic: AuthenticSession, expect: Expect, now_us: int) -> None:
+    """Raises ExpectationError or StaleError where the session is not as expected."""
+    session, connection = authentic.session, authentic.connection
+    if authentic.server.name != connection.host:
+        raise InvalidProofError(
+            "the certificate was checked for another name",
+            rule="server.name",
+            found=authentic.server.name,
+            wanted=connection.host,
+        )
+    _among(session.mode, expect.accepted_modes, "modes", "witnessed in another mode")
+    _among(session.binding, expect.accepted_bindings, "bindings", "bound in another way")
+    if expect.purpose is not None and session.purpose != expect.purpose:
+        raise ExpectationError(
+            "attested for another purpose",
+            rule="expect.purpose",
+            found=session.purpose,
+            wanted=expect.purpose,
+        )
+    if expect.hosts is not None:
+        _among(connection.host, expect.hosts, "hosts", "another host answered")
+    if expect.roots is not None and authentic.server.roots != expect.roots:
+        raise ExpectationError(
+            "the notary trusts other root certificates",
+            rule="expect.roots",
+            found=authentic.server.roots,
+            wanted=expect.roots,
+        )
+    _check_address(connection.address, expect)
+    check_interval(expect, now_us, connection.request_first_us, connection.response_last_us)
+    _check_date(authentic, expect)
+
+
+def check_interval(expect: Expect, now_us: int, first_us: int, last_us: int) -> None:
+    """Raises StaleError unless the proven interval lies where it is expected."""
+    if expect.not_before_us is not None and first_us < expect.not_before_us:
+        raise StaleError(
+            "proven too early",
+            rule="expect.not_before_us",
+            found=first_us,
+            wanted=expect.not_before_us,
+        )
+    if expect.not_after_us is not None and last_us > expect.not_after_us:
+        raise StaleError(
+            "proven too late", rule="expect.not_after_us", found=last_us, wanted=expect.not_after_us
+        )
+    if expect.max_age_us is not None and now_us - first_us > expect.max_age_us:
+        raise StaleError(
+            "too old", rule="expect.max_age_us", found=now_us - first_us, wanted=expect.max_age_us
+        )
+
+
+def _among(found: str, wanted: tuple[str, ...], member: str, detail: str) -> None:
+    if found not in wanted:
+        raise ExpectationError(detail, rule=f"expect.{member}", found=found, wanted=list(wanted))
+
+
+def _check_address(address: str, expect: Expect) -> None:
+    """A venue on a private address is a simulation, or a redirected name."""
+    if expect.insecure_allow_development:
+        return
+    try:
+        public = ipaddress.ip_address(address).is_global
+    except ValueError:
+        public = False
+    if not public:
+        raise ExpectationError(
+            "the notary connected to an address that is not public",
+            rule="expect.insecure_allow_development",
+            found=address,
+        )
+
+
+def _check_date(authentic: AuthenticSession, expect: Expect) -> None:
+    """The exchange's own clock, whole seconds, bears on the notary's."""
+    text = authentic.http.server_date
+    if text is None:
+        return
+    date_us = _http_date_us(text)
+    connection, skew = authentic.connection, expect.date_skew_us
+    low = connection.request_first_us - skew - SECOND_US
+    if not low <= date_us <= connection.response_last_us + skew:
+        raise StaleError(
+            "the exchange's Date and the notary's clock disagree",
+            rule="expect.max_date_skew_us",
+            found=date_us,
+            wanted=[low, connection.response_last_us + skew],
+        )
+
+
+def _http_date_us(text: str) -> int:
+    """Reads an IMF-fixdate (RFC 9110 section 5.6.7), the only form senders may generate."""
+    match = _IMF_FIXDATE.fullmatch(text)
+    if match is None or match[2] not in _MONTHS:
+        raise InvalidProofError("Date is not an HTTP date", rule="http.server_date")
+    day, year, hour, minute, second = (int(match[group]) for group in (1, 3, 4, 5, 6))
+    try:
+        date = datetime(year, _MONTHS.index(match[2]) + 1, day, hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        raise InvalidProofError("Date is not an HTTP date", rule="http.server_date") from None
+    return int(date.timestamp()) * SECOND_US

@@ -1,0 +1,181 @@
+"""Derives the quote again from the shown bytes and demands that it is equal.
+
+The notary's extension is a claim like any other: only what follows from opened
+bytes under a venue file this verifier knows is returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attestation.document import GapField, ObservationField
+from attestation.errors import (
+    ExpectationError,
+    IncompleteError,
+    InvalidProofError,
+    QuotaryError,
+    UntrustedError,
+)
+from attestation.expect import Expect
+from attestation.extension import QUOTE, read_extension
+from attestation.price import fraction
+from attestation.quote import QuoteClaim, derive_quote
+from attestation.strictjson import Scalar, scalar, scalars
+from attestation.venues import VenueFile, shipped_venues
+from verifier.authenticate import AuthenticSession, AuthenticSlot, OpenedSection
+
+BODY = "response.body"
+
+
+def check_structure(authentic: AuthenticSession, opened: Mapping[str, OpenedSection]) -> None:
+    """Raises InvalidProofError where opened bytes contradict the http field."""
+    for extension in authentic.extensions:
+        read_extension(extension)
+    http = authentic.http
+    line = opened.get("request.line")
+    if line is not None and line.data is not None:
+        if line.data != f"{http.method} {http.target} HTTP/1.1".encode():
+            raise InvalidProofError("request.line is not the attested request", rule="http.target")
+    status = opened.get("response.status")
+    if status is not None and status.data is not None:
+        if not status.data.startswith(f"HTTP/1.1 {http.status} ".encode()):
+            raise InvalidProofError(
+                "response.status is not the attested status", rule="http.status"
+            )
+
+
+def rederive_quote(
+    authentic: AuthenticSession,
+    opened: Mapping[str, OpenedSection],
+    expect: Expect,
+    venue_files: Mapping[str, VenueFile] | None,
+) -> QuoteClaim:
+    """Returns the attested quote after deriving it again from opened bytes.
+
+    Raises ExpectationError (another venue, market, instrument), UntrustedError
+    (a venue file this verifier does not know), IncompleteError (a needed part
+    is not opened) or InvalidProofError (the bytes say something else).
+    """
+    claims = [extension for extension in authentic.extensions if extension.id == QUOTE]
+    if not claims:
+        raise IncompleteError("no quote is attested", rule="extension.quote")
+    claim = read_extension(claims[0])
+    assert isinstance(claim, QuoteClaim)
+    venue = _expected_venue(claim.venue, claim.market, claim.instrument, expect, venue_files)
+    if claim.venue_file != venue.hash:
+        raise UntrustedError(
+            "the quote was derived under another venue file",
+            rule="quote.venue_file",
+            found=claim.venue_file,
+            wanted=venue.hash,
+        )
+    _check_place(authentic, venue, claim)
+    shown = opened.get(claim.section)
+    if claim.section != BODY or shown is None:
+        raise IncompleteError(
+            "the section of the quote is not opened", rule="quote.section", found=claim.section
+        )
+    derived = derive_quote(venue, claim.instrument, _shown_scalars(shown))
+    for member in ("bid", "ask", "last", "exchange_us"):
+        found, wanted = getattr(claim, member), getattr(derived, member)
+        if found != wanted:
+            raise InvalidProofError(
+                "the quote does not follow from the shown bytes",
+                rule=f"quote.{member}",
+                found=found,
+                wanted=wanted,
+            )
+    if claim.observed_us != authentic.connection.response_last_us:
+        raise InvalidProofError("observed at another time", rule="quote.observed_us")
+    return claim
+
+
+def rederive_observation(
+    authentic: AuthenticSlot, expect: Expect, venue_files: Mapping[str, VenueFile] | None
+) -> ObservationField:
+    """Returns the one expected venue's observation of a slot.
+
+    Raises IncompleteError for a gap or a venue that is not shown.
+    """
+    if expect.venues is None or len(expect.venues) != 1:
+        raise ExpectationError("a slot is verified for one venue at a time", rule="expect.venues")
+    (name,) = expect.venues
+    field = authentic.venues.get(name)
+    if field is None:
+        raise IncompleteError("the venue is not shown in the slot", rule="expect.venues")
+    if field.name == GapField.FIELD:
+        gap = GapField.from_json(field.value)
+        raise IncompleteError(f"the slot has a gap: {gap.reason}", rule="slot.gap", found=gap.fault)
+    observation = ObservationField.from_json(field.value)
+    _expected_venue(name, authentic.slot.market, observation.instrument, expect, venue_files)
+    if observation.received_us > authentic.slot.slot_us:
+        raise InvalidProofError("observed after its slot", rule="observation.received_us")
+    if not 0 < fraction(observation.bid) <= fraction(observation.ask):
+        raise InvalidProofError("bid and ask are no quote", rule="observation.bid")
+    return observation
+
+
+def _expected_venue(
+    name: str,
+    market: str,
+    instrument: str,
+    expect: Expect,
+    venue_files: Mapping[str, VenueFile] | None,
+) -> VenueFile:
+    pairs = (
+        ("venues", name, expect.venues),
+        ("market", market, None if expect.market is None else (expect.market,)),
+        ("instruments", instrument, expect.instruments),
+    )
+    for member, found, wanted in pairs:
+        if wanted is not None and found not in wanted:
+            raise ExpectationError(
+                f"another {member.rstrip('s')} is attested",
+                rule=f"expect.{member}",
+                found=found,
+                wanted=list(wanted),
+            )
+    files = shipped_venues() if venue_files is None else venue_files
+    if name not in files:
+        raise UntrustedError("no venue file for this venue", rule="quote.venue", found=name)
+    venue = files[name]
+    if venue.market(instrument) != market:
+        raise InvalidProofError(
+            "the instrument is not of this market", rule="quote.market", found=market
+        )
+    return venue
+
+
+def _check_place(authentic: AuthenticSession, venue: VenueFile, claim: QuoteClaim) -> None:
+    """The request must be the one the venue file renders (W14)."""
+    connection, http = authentic.connection, authentic.http
+    if connection.host not in venue.hosts:
+        raise InvalidProofError("not a host of this venue", rule="W14", found=connection.host)
+    places = (
+        ("port", connection.port, venue.port),
+        ("method", http.method, venue.method),
+        ("target", http.target, venue.target(claim.instrument)),
+        ("status", http.status, 200),
+    )
+    for member, found, wanted in places:
+        if found != wanted:
+            raise InvalidProofError(
+                f"{member} is not the venue file's", rule="W14", found=found, wanted=wanted
+            )
+
+
+def _shown_scalars(shown: OpenedSection) -> Mapping[str, Scalar]:
+    try:
+        if shown.data is not None:
+            return scalars(shown.data)
+        if shown.field.split != "json":
+            raise IncompleteError(
+                "the quote's section is not split by JSON value", rule="quote.section"
+            )
+        return {at: scalar(raw) for at, raw in (shown.parts or {}).items()}
+    except IncompleteError:
+        raise
+    except QuotaryError as error:
+        raise InvalidProofError(
+            f"attested bytes are not JSON: {error.detail}", rule="quote.section"
+        ) from None
