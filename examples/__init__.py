@@ -1,0 +1,1 @@
+"""Examples: simulated venues and short scripts that use the three packages."""

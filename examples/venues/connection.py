@@ -1,0 +1,219 @@
+"""One connection: TLS over memory buffers, HTTP/1.1, and the faults of its venue.
+
+TLS is driven here and not by asyncio, whose shutdown waits for the peer's
+close_notify before it sends FIN: real venues send close_notify and FIN right
+after the last byte, and a notary seals a response on that FIN.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import cast
+
+from attestation.errors import MalformedError
+from examples.venues import wire
+from examples.venues.faults import Delivery, FaultBoard, deliver
+from examples.venues.listings import BY_HOST, Venue
+from examples.venues.prices import Prices
+from examples.venues.request import Request, take_request
+from examples.venues.tls import Contexts
+
+_READ_SIZE = 64 * 1024
+# How long a client may keep its half of a connection that this side has ended.
+_LINGER_S = 5.0
+
+
+class Simulation:
+    """What all connections share: prices, faults, the clock, and counts of requests.
+
+    ``clock_us`` gives UTC microseconds; ``served`` counts requests by venue.
+    """
+
+    def __init__(self, prices: Prices, faults: FaultBoard, clock_us: Callable[[], int]) -> None:
+        self.prices = prices
+        self.faults = faults
+        self.clock_us = clock_us
+        self.served: Counter[str] = Counter()
+        self.port = 0
+        self._date = (-1, "")
+
+    def date(self, now_us: int) -> str:
+        """The Date header for an instant (RFC 9110 section 5.6.7), made once a second."""
+        second = now_us // 1_000_000
+        if self._date[0] != second:
+            self._date = (second, formatdate(second, usegmt=True))
+        return self._date[1]
+
+
+class Connection(asyncio.Protocol):
+    """Serves one client; ``alive`` is the server's set of connections to end with it."""
+
+    def __init__(self, simulation: Simulation, contexts: Contexts, alive: set[Connection]) -> None:
+        self._simulation = simulation
+        self._contexts = contexts
+        self._alive = alive
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = contexts.entry.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._host: str | None = None
+        self._requests = bytearray()
+        self._answered_early = False
+        # Set while an answer goes out slowly, or never will: later requests wait.
+        self._busy = False
+        self._ended = False
+        self._delivering: asyncio.Task[None] | None = None
+        self._linger: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._alive.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended = True
+        self._alive.discard(self)
+        if self._delivering is not None:
+            self._delivering.cancel()
+        if self._linger is not None:
+            self._linger.cancel()
+
+    def abort(self) -> None:
+        """Ends the connection at once, as the server goes down."""
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        self._incoming.write(data)
+        try:
+            if self._host is None:
+                self._tls.do_handshake()
+                self._established(self._contexts.host_of(self._tls.context))
+            while not self._ended:
+                piece = self._tls.read(_READ_SIZE)
+                if not piece:  # The client's close_notify.
+                    self._end(close_notify=True)
+                self._requests += piece
+                self._serve_pending()
+        except ssl.SSLWantReadError:
+            self._flush()
+        except ssl.SSLError:
+            # The alert that says why is already in the outgoing buffer.
+            self._end(close_notify=False)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def _established(self, host: str) -> None:
+        self._host = host
+        venue = BY_HOST[host]
+        if self._simulation.faults.take(venue.name, "established") is not None:
+            self._answered_early = True
+            target = wire.quote_target(venue, venue.listings[0].market)
+            self._start(self._quote(venue, target, close=True), close=True)
+
+    def _serve_pending(self) -> None:
+        """Answers complete requests in order, unless an answer is still going out."""
+        while not self._busy and not self._ended:
+            try:
+                request = take_request(self._requests)
+            except MalformedError as error:
+                self._start(self._problem(400, "Bad Request", error.detail), close=True)
+                return
+            if request is None:
+                return
+            self._serve(request)
+
+    def _serve(self, request: Request) -> None:
+        assert self._host is not None
+        venue = BY_HOST[self._host]
+        self._simulation.served[venue.name] += 1
+        asked = request.headers["host"]
+        if asked not in (self._host, f"{self._host}:{self._simulation.port}"):
+            self._start(self._problem(421, "Misdirected Request", asked), close=True)
+        elif request.method != "GET":
+            self._start(self._problem(405, "Method Not Allowed", request.method), close=True)
+        else:
+            close = request.close
+            self._start(self._quote(venue, request.target, close=close), close=close)
+
+    def _quote(self, venue: Venue, target: str, *, close: bool) -> Delivery:
+        simulation = self._simulation
+        now_us = simulation.clock_us()
+        fault = None
+        if not self._answered_early:
+            fault = simulation.faults.take(venue.name, "request")
+        if fault is not None and fault.kind == "wrong_instrument":
+            target = wire.with_other_instrument(venue, target)
+        response = wire.respond(venue, target, simulation.prices, now_us)
+        return deliver(response, simulation.date(now_us), close=close, fault=fault)
+
+    def _problem(self, status: int, reason: str, detail: str) -> Delivery:
+        response = wire.Response(
+            status=status,
+            reason=reason,
+            headers=(("Content-Type", "text/plain; charset=utf-8"),),
+            body=f"{detail}\n".encode(),
+        )
+        date = self._simulation.date(self._simulation.clock_us())
+        return deliver(response, date, close=True, fault=None)
+
+    def _start(self, delivery: Delivery, *, close: bool) -> None:
+        if delivery.wait_s or delivery.pause_s:
+            self._busy = True
+            loop = asyncio.get_running_loop()
+            self._delivering = loop.create_task(self._deliver_slowly(delivery, close=close))
+            return
+        for piece in delivery.pieces:
+            self._tls.write(piece)
+        self._finish(delivery, close=close)
+
+    async def _deliver_slowly(self, delivery: Delivery, *, close: bool) -> None:
+        await asyncio.sleep(delivery.wait_s)
+        for piece in delivery.pieces:
+            self._tls.write(piece)
+            self._flush()
+            await asyncio.sleep(delivery.pause_s)
+        self._busy = False
+        self._finish(delivery, close=close)
+        self._serve_pending()
+        self._flush()
+
+    def _finish(self, delivery: Delivery, *, close: bool) -> None:
+        if delivery.ending == "hang":
+            self._busy = True
+        elif delivery.ending == "cut":
+            self._end(close_notify=False)
+        elif delivery.ending == "close" or close:
+            self._end(close_notify=True)
+
+    def _end(self, *, close_notify: bool) -> None:
+        """Sends what is left, close_notify if asked, and FIN; reads no more."""
+        if self._ended:
+            return
+        self._ended = True
+        if close_notify:
+            try:
+                self._tls.unwrap()
+            except ssl.SSLError:
+                pass  # It is written; what is missing is the peer's, not waited for.
+        self._flush()
+        if not self._transport.is_closing():
+            try:
+                self._transport.write_eof()
+            except OSError:  # The peer has reset the connection already.
+                self._transport.abort()
+                return
+            loop = asyncio.get_running_loop()
+            self._linger = loop.call_later(_LINGER_S, self._transport.close)
+
+    def _flush(self) -> None:
+        data = self._outgoing.read()
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
