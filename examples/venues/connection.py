@@ -8,6 +8,7 @@ after the last byte, and a notary seals a response on that FIN.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections import Counter
@@ -199,10 +200,9 @@ class Connection(asyncio.Protocol):
             return
         self._ended = True
         if close_notify:
-            try:
+            # It raises once written: what is missing is the peer's, not waited for.
+            with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()
-            except ssl.SSLError:
-                pass  # It is written; what is missing is the peer's, not waited for.
         self._flush()
         if not self._transport.is_closing():
             try:

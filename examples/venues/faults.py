@@ -43,7 +43,7 @@ KINDS: dict[str, tuple[str, ...] | int | None] = {
 
 _PHASES: dict[str, Phase] = {"wrong_certificate": "certificate", "early": "established"}
 
-_TEXT = re.compile(r"([a-z_]+)(?::([a-z0-9_]+))?(?:\*([1-9][0-9]{0,5}))?", re.ASCII)
+_TEXT = re.compile(r"([a-z_]+)(?::([a-z0-9_]{1,20}))?(?:\*([1-9][0-9]{0,5}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,11 +12,11 @@ below and ask one tick above, with more decimals than usual where it needs them.
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
 from attestation.errors import UsageError
@@ -24,7 +24,7 @@ from examples.venues.listings import BY_NAME, MARKETS, Listing, Venue
 
 UNIT = 10**8
 STEP_US = 100_000
-_LIMIT = 10**12 * UNIT
+_DECIMAL = re.compile(r"(\d{1,12})(?:\.(\d{1,8}))?", re.ASCII)
 
 # Market: mid at the origin in whole dollars, shock of one step in 1e-9 of the
 # price per unit of the digest's sum (about 0.5 bp a step for BTC).
@@ -52,14 +52,18 @@ class Quote:
 
 
 def units(text: str) -> int:
-    """Reads a decimal of at most eight places, at least 0.00000002; raises UsageError."""
-    try:
-        scaled = Decimal(text) * UNIT
-    except InvalidOperation as error:
-        raise UsageError(f"not a decimal: {text!r}") from error
-    if not scaled.is_finite() or not 2 <= scaled < _LIMIT or scaled != int(scaled):
-        raise UsageError(f"not a positive decimal of at most 8 places: {text!r}")
-    return int(scaled)
+    """Reads a decimal of at most 12 and 8 digits, no less than 0.00000002.
+
+    Raises UsageError for other text.
+    """
+    found = _DECIMAL.fullmatch(text)
+    if found is None:
+        raise UsageError(f"not a decimal of at most 12 and 8 digits: {text!r}")
+    amount = int(found[1]) * UNIT + int((found[2] or "").ljust(8, "0"))
+    # Bid and ask of a scripted mid lie at least one unit around it.
+    if amount < 2:
+        raise UsageError(f"not above 0.00000001: {text!r}")
+    return amount
 
 
 def decimal(amount: int, places: int) -> str:

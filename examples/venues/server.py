@@ -63,9 +63,11 @@ class VenueServer:
             self.faults.set(venue, fault)
         self.prices = Prices(seed=seed, origin_us=clock_us(), script=script)
         self._simulation = Simulation(self.prices, self.faults, clock_us)
-        authority = Authority.create() if folder is None else Authority.load_or_create(folder)
-        self.ca_pem = authority.certificate_pem
-        self._contexts = Contexts(authority, self.faults, key_types=key_types, handshake=handshake)
+        self.authority = Authority.create() if folder is None else Authority.load_or_create(folder)
+        self.ca_pem = self.authority.certificate_pem
+        self._contexts = Contexts(
+            self.authority, self.faults, key_types=key_types, handshake=handshake
+        )
         self._wanted_port = port
         self._wanted_admin_port = admin_port
         self._alive: set[Connection] = set()

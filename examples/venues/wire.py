@@ -192,8 +192,10 @@ def _bybit(venue: Venue, listing: Listing, quote: Quote, now_us: int) -> str:
         f'"ask1Price":"{decimal(quote.ask, places)}","ask1Size":"{_size(quote.noise, 5, 0)}",'
         f'"lastPrice":"{decimal(quote.last, places)}",'
         f'"prevPrice24h":"{_near(listing, quote, -8)}","price24hPcnt":"0.0081",'
-        f'"highPrice24h":"{_near(listing, quote, 14)}","lowPrice24h":"{_near(listing, quote, -19)}",'
-        f'"turnover24h":"612{quote.noise[9]:03d}904.13307","volume24h":"9{quote.noise[10]:03d}.20981",'
+        f'"highPrice24h":"{_near(listing, quote, 14)}",'
+        f'"lowPrice24h":"{_near(listing, quote, -19)}",'
+        f'"turnover24h":"612{quote.noise[9]:03d}904.13307",'
+        f'"volume24h":"9{quote.noise[10]:03d}.20981",'
         f'"usdIndexPrice":"{decimal(quote.last + UNIT // 8, 6)}"}}]}},'
         f'"retExtInfo":{{}},"time":{now_us // 1000}}}'
     )
@@ -294,7 +296,7 @@ SHAPES: dict[str, Shape] = {
         body=_bybit,
         unknown=(
             200,
-            '{"retCode":10001,"retMsg":"Not supported symbols","result":{},"retExtInfo":{},"time":0}',
+            '{"retCode":10001,"retMsg":"Not supported symbols","result":{},"retExtInfo":{}}',
         ),
     ),
     "bitstamp": Shape(
@@ -307,7 +309,7 @@ SHAPES: dict[str, Shape] = {
         body=_gemini,
         unknown=(
             400,
-            '{"result":"error","reason":"Bad Request","message":"Supplied value is not a valid symbol"}',
+            '{"result":"error","reason":"Bad Request","message":"Not a valid symbol"}',
         ),
     ),
     "bitfinex": Shape(
