@@ -17,13 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import (
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attestation.errors import InvalidProofError, MalformedError, UntrustedError
-from attestation.tls13.hello import (
-    SECP256R1,
-    SECP384R1,
-    X25519,
-    ClientHello,
-    ServerHello,
-)
+from attestation.tls13.hello import ClientHello, ServerHello
+from attestation.tls13.registry import SECP256R1, SECP384R1, X25519
 from attestation.tls13.schedule import KeySchedule, Secrets, Suite
 
 _CURVES: Final = {SECP256R1: ec.SECP256R1(), SECP384R1: ec.SECP384R1()}
