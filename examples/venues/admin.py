@@ -28,6 +28,10 @@ class AdminConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._simulation.opened(self._transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._simulation.open.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._requests += data

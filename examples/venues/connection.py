@@ -33,6 +33,8 @@ class Simulation:
     """What all connections share: prices, faults, the clock, and counts of requests.
 
     ``clock_us`` gives UTC microseconds; ``served`` counts requests by venue.
+    ``open`` holds the transports to end with the server; once it is ``closing``
+    a connection accepted a moment before ends as it is made.
     """
 
     def __init__(self, prices: Prices, faults: FaultBoard, clock_us: Callable[[], int]) -> None:
@@ -41,6 +43,8 @@ class Simulation:
         self.clock_us = clock_us
         self.served: Counter[str] = Counter()
         self.port = 0
+        self.open: set[asyncio.Transport] = set()
+        self.closing = False
         self._date = (-1, "")
 
     def date(self, now_us: int) -> str:
@@ -50,14 +54,25 @@ class Simulation:
             self._date = (second, formatdate(second, usegmt=True))
         return self._date[1]
 
+    def opened(self, transport: asyncio.Transport) -> None:
+        """Counts a new connection in, or ends it where the server ends."""
+        if self.closing:
+            transport.abort()
+        self.open.add(transport)
+
+    def close(self) -> None:
+        """Ends every connection, now and from now on."""
+        self.closing = True
+        for transport in list(self.open):
+            transport.abort()
+
 
 class Connection(asyncio.Protocol):
-    """Serves one client; ``alive`` is the server's set of connections to end with it."""
+    """Serves one client."""
 
-    def __init__(self, simulation: Simulation, contexts: Contexts, alive: set[Connection]) -> None:
+    def __init__(self, simulation: Simulation, contexts: Contexts) -> None:
         self._simulation = simulation
         self._contexts = contexts
-        self._alive = alive
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = contexts.entry.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -74,19 +89,15 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._alive.add(self)
+        self._simulation.opened(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
-        self._alive.discard(self)
+        self._simulation.open.discard(self._transport)
         if self._delivering is not None:
             self._delivering.cancel()
         if self._linger is not None:
             self._linger.cancel()
-
-    def abort(self) -> None:
-        """Ends the connection at once, as the server goes down."""
-        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._ended:

@@ -70,7 +70,6 @@ class VenueServer:
         )
         self._wanted_port = port
         self._wanted_admin_port = admin_port
-        self._alive: set[Connection] = set()
         self._listeners: list[asyncio.Server] = []
         self.admin_port: int | None = None
 
@@ -94,9 +93,10 @@ class VenueServer:
 
     async def start(self) -> None:
         """Listens; raises OSError if the port is taken."""
+        self._simulation.closing = False
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(
-            lambda: Connection(self._simulation, self._contexts, self._alive),
+            lambda: Connection(self._simulation, self._contexts),
             LOOPBACK,
             self._wanted_port,
             backlog=1024,
@@ -114,8 +114,7 @@ class VenueServer:
         """Closes the port and every connection."""
         for listener in self._listeners:
             listener.close()
-        for connection in list(self._alive):
-            connection.abort()
+        self._simulation.close()
         for listener in self._listeners:
             await listener.wait_closed()
         self._listeners.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -234,6 +235,27 @@ def test_request_that_is_not_strict_http_is_a_bad_request(
     with connect(venues, "api-pub.bitfinex.com") as connection:
         connection.sendall(request_bytes)
         assert _read_to_end(connection).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+
+
+def test_server_runs_in_the_callers_event_loop_and_ends_its_connections() -> None:
+    async def session() -> tuple[bytes, bytes]:
+        async with VenueServer(admin_port=0) as server:
+            context = ssl.create_default_context(cadata=server.ca_pem.decode())
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", server.port, ssl=context, server_hostname="api-pub.bitfinex.com"
+            )
+            idle, idle_writer = await asyncio.open_connection("127.0.0.1", server.admin_port)
+            writer.write(REQUEST % b"Connection: close\r\n")
+            received = await reader.read()
+        writer.close()
+        with contextlib.suppress(ConnectionResetError):
+            assert await idle.read() == b""
+        idle_writer.close()
+        return received, await reader.read()
+
+    received, rest = asyncio.run(session())
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert rest == b""
 
 
 @given(st.binary(max_size=200) | st.builds(lambda tail: b"GET / HTTP/1.1\r\n" + tail, st.binary()))
