@@ -100,8 +100,8 @@ class ApplicationStream:
         while (message := messages.next()) is not None:
             if message[0] == KEY_UPDATE:
                 if continued or len(message) != len(content):
-                    # 5.1: a message before a key change "MUST align with a record
-                    # boundary"; here it is also alone in its record.
+                    # RFC 8446 5.1: "Handshake messages MUST NOT span key changes";
+                    # stricter, it is also alone in its record.
                     raise self._refusal("KeyUpdate shares its record")
                 self._update(message)
             elif message[0] == NEW_SESSION_TICKET and self._direction == "received":

@@ -45,7 +45,7 @@ from attestation.tls13.registry import (
 from attestation.tls13.schedule import Suite, finished_data
 from attestation.tls13.wire import APPLICATION_DATA, HANDSHAKE, Direction, Record
 
-# RFC 8446 4: "a peer which receives a handshake message in an unexpected order
+# RFC 8446 4: "A peer which receives a handshake message in an unexpected order
 # MUST abort the handshake".  state -> {message type -> next state}.
 _SERVER_ORDER: Final[Mapping[str, Mapping[int, str]]] = MappingProxyType(
     {
@@ -99,8 +99,7 @@ class _Flight:
         while not self._finished and (message := self._messages.next()) is not None:
             self._finished = self._take(message)
         if self._finished and self._messages.mid_message:
-            # RFC 8446 5.1: a message before a key change "MUST align with a
-            # record boundary"; else "unexpected_message".
+            # RFC 8446 5.1: "Handshake messages MUST NOT span key changes".
             raise self._refusal("bytes follow Finished in its record")
         return self._finished
 

@@ -122,8 +122,8 @@ class HelloReader:
             if size > MAX_HELLO:
                 raise MalformedError("ClientHello is too large", rule="W2", found=size)
             if len(data) > size:
-                # RFC 8446 5.1: a message before a key change "MUST align with a
-                # record boundary".
+                # RFC 8446 5.1: "Handshake messages MUST NOT span key changes", so
+                # a ClientHello ends its record.
                 raise MalformedError("bytes follow the ClientHello in its record", rule="W2")
             if len(data) == size:
                 hello = parse_client_hello(data, self._host)
@@ -256,7 +256,8 @@ def parse_server_hello(message: bytes, client: ClientHello) -> ServerHello:
     group = _supported_group(entry.integer(2))
     key = entry.vector(2, least=1)
     entry.finish()
-    # 4.2.8: the server's share "MUST be in the same group as one of the client's shares".
+    # 4.2.8: "This value MUST be in the same group as the KeyShareEntry value offered
+    # by the client".
     if group not in client.shares:
         raise _refusal("ServerHello answers a key share that was not offered")
     _check_share(group, key, "ServerHello")

@@ -232,7 +232,7 @@ class TranscriptVerifier:
         if message is None:
             return
         if messages.mid_message:
-            # RFC 8446 5.1: a message before a key change "MUST align with a record boundary".
+            # RFC 8446 5.1: "Handshake messages MUST NOT span key changes".
             raise MalformedError("bytes follow the ServerHello in its record", rule="W2")
         client = self._hellos.hellos[1 if self._retry else 0]
         hello = parse_server_hello(message, client)

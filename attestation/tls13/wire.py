@@ -182,10 +182,10 @@ class RecordReader:
 
     def _accept(self, record: Record) -> None:
         if record.content_type == CHANGE_CIPHER_SPEC:
-            # RFC 8446 5: "a single byte value 0x01"; anything else MUST abort.
+            # RFC 8446 5: "the single byte value 0x01"; any other MUST abort.
             if record.payload != b"\x01":
                 raise self._refusal("a ChangeCipherSpec is not 0x01", record.payload[0])
-            # RFC 8446 D.4: each side sends at most one.
+            # RFC 8446 D.4 has each side send one; more serve nothing but hiding.
             if self._change_cipher_spec_seen:
                 raise self._refusal("a second ChangeCipherSpec", None)
             self._change_cipher_spec_seen = True

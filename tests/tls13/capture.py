@@ -7,6 +7,7 @@ other parts' tests import this module.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import tempfile
 from dataclasses import dataclass
@@ -94,10 +95,8 @@ class OpenSslServer:
         self._tls.write(data)
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(ssl.SSLWantReadError):
             self._tls.unwrap()
-        except ssl.SSLWantReadError:
-            pass
 
 
 class Pipe:
