@@ -19,7 +19,7 @@ from typing import NoReturn, TypeAlias, Union
 from attestation.errors import MalformedError, UsageError
 
 Json: TypeAlias = Union[str, int, bool, "list[Json]", "dict[str, Json]"]
-JsonObject: TypeAlias = "dict[str, Json]"
+JsonObject: TypeAlias = dict[str, "Json"]
 
 MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 16

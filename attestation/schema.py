@@ -85,7 +85,11 @@ Hex32 = Annotated[str, Pattern("[0-9a-f]{64}", "32 bytes of lower-case hex")]
 Hex = Annotated[str, Pattern("(?:[0-9a-f]{2})*", "lower-case hex")]
 HashString = Annotated[str, Pattern("[a-z0-9-]+:[0-9a-f]{64}", "a hash string")]
 Price = Annotated[
-    str, Pattern(r"(?=[^a-z]{1,32}\Z)(?!-0\Z)-?(?:0|[1-9][0-9]*)(?:\.[0-9]*[1-9])?", "a decimal in normal form")
+    str,
+    Pattern(
+        r"(?=(?:[-.]?[0-9]){1,30}\Z)(?!-0\Z)-?(?:0|[1-9][0-9]*)(?:\.[0-9]*[1-9])?",
+        "a decimal in normal form",
+    ),
 ]
 Name = Annotated[str, Pattern(r"[a-z0-9][a-z0-9._-]{0,63}", "a name")]
 Text = Annotated[str, Pattern(r"(?s:.{0,1024})", "a text of at most 1,024 characters")]
@@ -205,9 +209,10 @@ def _codec(hint: Any) -> _Codec:
 
 
 @cache
-def _members(cls: type[Document]) -> tuple[tuple[str, _Codec, bool], ...]:
-    """Returns (name, codec, required) of each member, in declaration order."""
-    hints = get_type_hints(cls, include_extras=True)
+def _members(cls: Any) -> tuple[tuple[str, _Codec, bool], ...]:
+    """Returns (name, codec, required) of each member of a Document subclass, in order."""
+    # JsonObject refers to Json by name, which a subclass's module need not import.
+    hints = get_type_hints(cls, localns={"Json": Json}, include_extras=True)
     members = []
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
