@@ -107,7 +107,7 @@ class Document:
     def to_json(self) -> JsonObject:
         """Returns the members present as JSON values, ``type`` included."""
         result: JsonObject = {} if self.TYPE is None else {"type": self.TYPE}
-        for name, codec, _ in _members(type(self)):
+        for name, codec, _ in _members(type(self)):  # type: ignore[arg-type]
             value = getattr(self, name)
             if value is not None:
                 result[name] = codec.dump(value)
@@ -126,7 +126,7 @@ class Document:
         if kind != cls.TYPE:
             raise MalformedError(f"not a {_label(cls)}", rule="type", found=kind, wanted=cls.TYPE)
         arguments: dict[str, Any] = {}
-        for name, codec, required in _members(cls):
+        for name, codec, required in _members(cls):  # type: ignore[arg-type]
             if name in value:
                 try:
                     arguments[name] = codec.load(value[name])
@@ -208,9 +208,10 @@ def _codec(hint: Any) -> _Codec:
     return _Codec(_exactly(hint), _same)
 
 
+# A class is hashable; mypy looks at its instances' __hash__, hence the ignores.
 @cache
-def _members(cls: Any) -> tuple[tuple[str, _Codec, bool], ...]:
-    """Returns (name, codec, required) of each member of a Document subclass, in order."""
+def _members(cls: type[Document]) -> tuple[tuple[str, _Codec, bool], ...]:
+    """Returns (name, codec, required) of each member, in declaration order."""
     # JsonObject refers to Json by name, which a subclass's module need not import.
     hints = get_type_hints(cls, localns={"Json": Json}, include_extras=True)
     members = []
