@@ -1,0 +1,1 @@
+"""The prover: fetches prices over TLS through notaries and keeps what proves them."""

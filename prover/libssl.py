@@ -1,0 +1,310 @@
+"""A TLS 1.3 client on the system's libssl that can open its ephemeral key.
+
+Python's ``ssl`` cannot hand out the client's (EC)DHE private key, from which a
+notary derives every key of the session; OpenSSL can, through the documented
+``SSL_get_tmp_key``.  This binding calls OpenSSL 3 by ctypes over memory BIOs:
+bytes in, bytes out, no socket, and both raw streams kept from byte 0, which is
+what a seal hashes.
+
+What is offered is what docs/witness.md W2 admits: TLS 1.3 only, key shares
+X25519, P-256, P-384, no resumption, no compressed certificates, ALPN http/1.1.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+from ctypes import c_size_t, c_uint, c_void_p
+from pathlib import Path
+
+from attestation.errors import MalformedError, UnavailableError, UntrustedError, UsageError
+from prover.openssl import OPENSSL_3_2, load_library, reason
+
+GROUPS = b"X25519:P-256:P-384"
+ALPN = b"\x08http/1.1"
+
+_TLS1_3 = 0x0304
+
+# Numbers of OpenSSL's public macros (openssl/ssl.h, bio.h, x509v3.h).
+_CTRL_SESS_CACHE_MODE = 44
+_CTRL_SET_TLSEXT_HOSTNAME = 55
+_CTRL_SET_GROUPS_LIST = 92
+_CTRL_SET_MIN_PROTO = 123
+_CTRL_SET_MAX_PROTO = 124
+_CTRL_GET_TMP_KEY = 133
+_OP_NO_TICKET = 1 << 14
+_OP_NO_TX_CERTIFICATE_COMPRESSION = 1 << 32
+_OP_NO_RX_CERTIFICATE_COMPRESSION = 1 << 33
+_VERIFY_PEER = 1
+_CHECK_NO_PARTIAL_WILDCARDS = 4
+_ERROR_WANT_READ = 2
+_ERROR_ZERO_RETURN = 6
+_BIO_PENDING = 10
+
+_CHUNK = 32 * 1024
+
+_EC_GROUPS = {b"prime256v1": ("secp256r1", 32), b"secp384r1": ("secp384r1", 48)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EphemeralKey:
+    """The private half of the key share in the last ClientHello.
+
+    ``private_key``: 32 bytes for x25519; for secp256r1 and secp384r1 the
+    scalar, big-endian, of the field's size.
+    """
+
+    group: str
+    private_key: bytes = dataclasses.field(repr=False)
+
+
+class ClientContext:
+    """Trusted roots and TLS settings, shared by connections of any thread.
+
+    ``roots_pem`` replaces certifi's bundle.  Loading certifi costs about 60 ms:
+    keep one context.  Raises UnavailableError without libssl, UsageError if the
+    PEM holds no certificate.
+    """
+
+    def __init__(self, roots_pem: bytes | None = None) -> None:
+        self._lib, self.library = load_library()
+        self._ctx: int | None = self._lib.SSL_CTX_new(self._lib.TLS_client_method())
+        if not self._ctx:
+            raise UnavailableError("OpenSSL gave no context", rule="libssl")
+        lib, ctx = self._lib, self._ctx
+        lib.ERR_clear_error()
+        settings = (
+            lib.SSL_CTX_ctrl(ctx, _CTRL_SET_MIN_PROTO, _TLS1_3, None) == 1
+            and lib.SSL_CTX_ctrl(ctx, _CTRL_SET_MAX_PROTO, _TLS1_3, None) == 1
+            and lib.SSL_CTX_ctrl(ctx, _CTRL_SET_GROUPS_LIST, 0, GROUPS) == 1
+            and lib.SSL_CTX_set_alpn_protos(ctx, ALPN, len(ALPN)) == 0
+        )
+        if not settings:
+            raise UnavailableError(f"OpenSSL refused a setting: {reason(lib)}", rule="libssl")
+        lib.SSL_CTX_ctrl(ctx, _CTRL_SESS_CACHE_MODE, 0, None)
+        options = _OP_NO_TICKET
+        if lib.OpenSSL_version_num() >= OPENSSL_3_2:
+            options |= _OP_NO_TX_CERTIFICATE_COMPRESSION | _OP_NO_RX_CERTIFICATE_COMPRESSION
+        lib.SSL_CTX_set_options(ctx, options)
+        lib.SSL_CTX_set_verify(ctx, _VERIFY_PEER, None)
+        if roots_pem is None:
+            import certifi
+
+            roots_pem = Path(certifi.where()).read_bytes()
+        self._add_roots(roots_pem)
+
+    def connect(self, host: str) -> TlsClient:
+        """Starts a connection to ``host``, whose name the certificate must hold."""
+        if self._ctx is None:
+            raise UsageError("the TLS context is closed")
+        return TlsClient(self, self._lib, self._ctx, host)
+
+    def close(self) -> None:
+        """Frees the context; connections already made keep theirs alive."""
+        ctx, self._ctx = self._ctx, None
+        if ctx:
+            self._lib.SSL_CTX_free(ctx)
+
+    def __del__(self) -> None:
+        if getattr(self, "_ctx", None):
+            self.close()
+
+    def _add_roots(self, pem: bytes) -> None:
+        lib = self._lib
+        store = lib.SSL_CTX_get_cert_store(self._ctx)
+        source = lib.BIO_new_mem_buf(pem, len(pem))
+        count = 0
+        try:
+            while certificate := lib.PEM_read_bio_X509(source, None, None, None):
+                count += lib.X509_STORE_add_cert(store, certificate)
+                lib.X509_free(certificate)
+        finally:
+            lib.BIO_free(source)
+            # Reading stops at the end of the PEM with an error in the queue.
+            lib.ERR_clear_error()
+        if not count:
+            raise UsageError("no certificate in the PEM of trusted roots")
+
+
+class TlsClient:
+    """One client connection as a state machine; not for two threads at a time.
+
+    ``feed`` takes bytes from the network, ``outgoing`` returns bytes for it.
+    ``sent`` and ``received`` are the raw streams so far.  ``close_notify``
+    turns true with the peer's; a cut stream is left to the caller to see.
+    """
+
+    def __init__(self, context: ClientContext, lib: ctypes.CDLL, ctx: int, host: str) -> None:
+        self._context = context
+        self._lib = lib
+        self._ssl: int | None = None
+        self._buffer = ctypes.create_string_buffer(_CHUNK)
+        self._view = memoryview(self._buffer).cast("B")
+        self.host = host
+        self.sent = bytearray()
+        self.received = bytearray()
+        self.close_notify = False
+        self.established = False
+        try:
+            name = host.encode("ascii")
+        except UnicodeEncodeError:
+            raise UsageError("host name is not ASCII", found=host[:80]) from None
+        ssl = lib.SSL_new(ctx)
+        if not ssl:
+            raise UnavailableError("OpenSSL gave no connection", rule="libssl")
+        self._ssl = ssl
+        self._in = lib.BIO_new(lib.BIO_s_mem())
+        self._out = lib.BIO_new(lib.BIO_s_mem())
+        lib.SSL_set_bio(ssl, self._in, self._out)
+        lib.SSL_set_hostflags(ssl, _CHECK_NO_PARTIAL_WILDCARDS)
+        if (
+            lib.SSL_set1_host(ssl, name) != 1
+            or lib.SSL_ctrl(ssl, _CTRL_SET_TLSEXT_HOSTNAME, 0, name) != 1
+        ):
+            self.close()
+            raise UsageError("not a host name", found=host[:80])
+        lib.SSL_set_connect_state(ssl)
+
+    def feed(self, data: bytes) -> None:
+        """Takes raw bytes that arrived from the server."""
+        self.received += data
+        if data and self._lib.BIO_write(self._in, data, len(data)) != len(data):
+            raise UnavailableError("OpenSSL took no bytes", rule="libssl")
+
+    def outgoing(self) -> bytes:
+        """Returns the raw bytes to send now, and counts them as sent."""
+        pending = self._lib.BIO_ctrl(self._out, _BIO_PENDING, 0, None)
+        if not pending:
+            return b""
+        if pending <= _CHUNK:
+            count = self._lib.BIO_read(self._out, self._buffer, _CHUNK)
+            data = ctypes.string_at(self._buffer, count)
+        else:
+            large = ctypes.create_string_buffer(pending)
+            data = ctypes.string_at(large, self._lib.BIO_read(self._out, large, pending))
+        self.sent += data
+        return data
+
+    def handshake(self) -> bool:
+        """Advances the handshake; true once complete, false while bytes are needed.
+
+        Raises UntrustedError (rule W4) for a certificate that does not verify,
+        UnavailableError for any other failure of the handshake.
+        """
+        lib = self._lib
+        lib.ERR_clear_error()
+        result = lib.SSL_do_handshake(self._ssl)
+        if result == 1:
+            self.established = True
+            return True
+        if lib.SSL_get_error(self._ssl, result) == _ERROR_WANT_READ:
+            return False
+        verdict = lib.SSL_get_verify_result(self._ssl)
+        cause = reason(lib)
+        if verdict:
+            text = lib.X509_verify_cert_error_string(verdict).decode("ascii", "replace")
+            raise UntrustedError(
+                f"certificate of {self.host} does not verify: {text}", rule="W4", found=text
+            )
+        raise UnavailableError(f"TLS handshake with {self.host} failed: {cause}", rule="tls")
+
+    def write(self, data: bytes) -> None:
+        """Encrypts application data; an empty write is none (OpenSSL calls it an error)."""
+        if not data:
+            return
+        lib = self._lib
+        lib.ERR_clear_error()
+        result = lib.SSL_write(self._ssl, data, len(data))
+        if result != len(data):
+            raise UnavailableError(f"TLS write failed: {reason(lib)}", rule="tls")
+
+    def read(self) -> bytes:
+        """Returns all application data decrypted so far, possibly none.
+
+        Raises MalformedError for a record that does not open and for a fatal
+        alert of the peer.
+        """
+        lib, ssl, buffer = self._lib, self._ssl, self._buffer
+        lib.ERR_clear_error()
+        count = lib.SSL_read(ssl, buffer, _CHUNK)
+        if count <= 0:
+            self._read_end(count)
+            return b""
+        data = bytearray()
+        while count > 0:
+            data += self._view[:count]
+            count = lib.SSL_read(ssl, buffer, _CHUNK)
+        self._read_end(count)
+        return bytes(data)
+
+    def _read_end(self, result: int) -> None:
+        error = self._lib.SSL_get_error(self._ssl, result)
+        if error == _ERROR_ZERO_RETURN:
+            self.close_notify = True
+        elif error != _ERROR_WANT_READ:
+            raise MalformedError(f"TLS read failed: {reason(self._lib)}", rule="W6")
+
+    def ephemeral_key(self) -> EphemeralKey:
+        """Opens the private key of the share in the last ClientHello.
+
+        To be asked once the handshake is complete: after a HelloRetryRequest
+        the first share's key is replaced.  OpenSSL keeps it until the
+        connection is freed.
+        """
+        lib = self._lib
+        if not self.established:
+            raise UsageError("the handshake is not complete")
+        handle = c_void_p()
+        if lib.SSL_ctrl(self._ssl, _CTRL_GET_TMP_KEY, 0, ctypes.byref(handle)) != 1:
+            raise UnavailableError("OpenSSL holds no ephemeral key", rule="libssl")
+        try:
+            return _export(lib, handle)
+        finally:
+            lib.EVP_PKEY_free(handle)
+
+    @property
+    def alpn(self) -> bytes:
+        """The protocol the server chose, empty if none."""
+        data, size = c_void_p(), c_uint()
+        self._lib.SSL_get0_alpn_selected(self._ssl, ctypes.byref(data), ctypes.byref(size))
+        return ctypes.string_at(data, size.value) if data.value else b""
+
+    def close(self) -> None:
+        """Frees the connection with its keys; more than once is harmless."""
+        ssl, self._ssl = self._ssl, None
+        if ssl:
+            ctypes.memset(self._buffer, 0, _CHUNK)
+            self._lib.SSL_free(ssl)
+
+    def __del__(self) -> None:
+        if getattr(self, "_ssl", None):
+            self.close()
+
+
+def _export(lib: ctypes.CDLL, handle: c_void_p) -> EphemeralKey:
+    secret = ctypes.create_string_buffer(48)
+    try:
+        if lib.EVP_PKEY_is_a(handle, b"X25519") == 1:
+            size = c_size_t(32)
+            if lib.EVP_PKEY_get_raw_private_key(handle, secret, ctypes.byref(size)) == 1:
+                return EphemeralKey(
+                    group="x25519", private_key=ctypes.string_at(secret, size.value)
+                )
+        elif lib.EVP_PKEY_is_a(handle, b"EC") == 1:
+            name = ctypes.create_string_buffer(32)
+            number = c_void_p()
+            if (
+                lib.EVP_PKEY_get_group_name(handle, name, 32, None) == 1
+                and name.value in _EC_GROUPS
+                and lib.EVP_PKEY_get_bn_param(handle, b"priv", ctypes.byref(number)) == 1
+            ):
+                group, width = _EC_GROUPS[name.value]
+                try:
+                    if lib.BN_bn2binpad(number, secret, width) == width:
+                        key = ctypes.string_at(secret, width)
+                        return EphemeralKey(group=group, private_key=key)
+                finally:
+                    lib.BN_clear_free(number)
+    finally:
+        ctypes.memset(secret, 0, len(secret))
+    raise UnavailableError("OpenSSL did not export the ephemeral key", rule="libssl")
