@@ -259,9 +259,9 @@ class TranscriptVerifier:
             self._start_transcript(hello)
         else:
             check_second_hello(hellos[0], client, retry)
-            # 4.1.4: the suite of the ServerHello MUST be the HelloRetryRequest's;
-            # 4.2.8: so must the group.
-            if hello.suite != retry.suite or (retry.group and hello.group != retry.group):
+            # 4.1.4: the suite MUST be the HelloRetryRequest's; 4.2.8: so must the
+            # group, which is the only one the second ClientHello has a share of.
+            if hello.suite != retry.suite:
                 raise MalformedError("ServerHello differs from its HelloRetryRequest", rule="W2")
             self._transcript.add(client.message)
         self._transcript.add(hello.message)

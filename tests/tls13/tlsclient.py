@@ -76,9 +76,9 @@ class Client(Peer):
             (43, u8(b"\x03\x04")),
             *([(16, u16(u8(alpn)))] if alpn is not None else []),
             *([(27, u8(b"\0\x01"))] if compress else []),
-            *extra,
         ]
         self.offers = [offer for offer in self.offers if offer[0] not in without]
+        self.offers += extra
         self._retried = False
         self._send_hello("client_hello", (), hello_version)
 
