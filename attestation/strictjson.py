@@ -1,0 +1,191 @@
+"""Strict JSON (RFC 8259) as its scalars, each with its raw bytes and absolute pointer.
+
+A quote is read from bytes a venue sent, so that readers may not differ over
+them (rule W11): UTF-8 without BOM, no duplicate keys, no NaN, nothing before or
+after the one value.  Numbers stay the text they were sent as.
+
+Escapes of lone surrogates are refused too: RFC 8259 section 8.2 calls what
+readers make of them unpredictable, and no pointer could be written with them.
+Every error is MalformedError with rule W11; no document exhausts the stack.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple, NoReturn, TypeAlias
+
+from attestation.errors import MalformedError
+
+MAX_SIZE = 4 * 1024 * 1024
+"""Bytes of a document."""
+MAX_DEPTH = 64
+MAX_VALUES = 65_536
+"""Values of a document, containers counted."""
+MAX_POINTER = 512
+"""Characters of a pointer; bounds what a long key above many values may cost."""
+
+Kind: TypeAlias = Literal["string", "number", "literal", "object", "array"]
+
+
+class Scalar(NamedTuple):
+    """One value without members.
+
+    ``literal`` is true, false or null; ``object`` and ``array`` are empty ones.
+    ``raw`` is the text of the value as sent, at ``start`` to ``end`` of the body.
+    """
+
+    kind: Kind
+    raw: bytes
+    start: int
+    end: int
+
+    def text(self) -> str:
+        """Returns a string's text; raises MalformedError for another kind."""
+        if self.kind != "string":
+            raise MalformedError(f"{self.kind} instead of a string", rule="W11", found=self.shown)
+        return _text(self.raw)
+
+    @property
+    def shown(self) -> str:
+        """The raw text shortened, for messages."""
+        return self.raw[:80].decode("utf-8", "replace")
+
+
+def scalars(body: bytes) -> dict[str, Scalar]:
+    """Returns all scalars and empty containers in document order by RFC 6901 pointer."""
+    if len(body) > MAX_SIZE:
+        raise MalformedError(f"larger than {MAX_SIZE} bytes", rule="W11", found=len(body))
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedError("not UTF-8", rule="W11", found=error.start) from None
+    found: dict[str, Scalar] = {}
+    containers: set[str] = set()
+    stack: list[_Container] = []
+    inside = _Container(False, "", _DOCUMENT, _END)
+    pointer, position = "", 0
+    while True:
+        match = inside.item.match(body, position)
+        if match is None:
+            _fail(body, position)
+        position = match.end()
+        if inside.is_object:
+            pointer = inside.prefix + _token(match[1])
+            if pointer in found or pointer in containers:
+                raise MalformedError("duplicate key", rule="W11", found=pointer[:80])
+        elif inside.prefix:
+            pointer = f"{inside.prefix}{inside.count}"
+            inside.count += 1
+        if len(pointer) > MAX_POINTER or len(found) + len(containers) == MAX_VALUES:
+            raise MalformedError("too many values, or too long a pointer", rule="W11")
+        if match.lastindex == _CLOSING:
+            raw, separator = match.group(_VALUE, _CLOSING)
+            kind = _KINDS.get(raw[0], "number")
+            if b"\\u" in raw:
+                _text(raw)
+            start = match.start(_VALUE)
+            found[pointer] = Scalar(kind, raw, start, start + len(raw))
+        else:
+            opened, start = match[_OPENING], position - 1
+            item, after = (_MEMBER, _AFTER_MEMBER) if opened == b"{" else (_ELEMENT, _AFTER_ELEMENT)
+            empty = (_EMPTY_OBJECT if opened == b"{" else _EMPTY_ARRAY).match(body, position)
+            if empty is None:
+                if len(stack) == MAX_DEPTH:
+                    raise MalformedError(f"nested deeper than {MAX_DEPTH}", rule="W11")
+                containers.add(pointer)
+                stack.append(inside)
+                inside = _Container(opened == b"{", pointer + "/", item, after)
+                continue
+            position = empty.end()
+            kind = "object" if opened == b"{" else "array"
+            found[pointer] = Scalar(kind, body[start:position], start, position)
+            separator, position = inside.separator(body, position)
+        while separator != b",":
+            if not stack:
+                return found
+            inside = stack.pop()
+            separator, position = inside.separator(body, position)
+
+
+def scalar(raw: bytes) -> Scalar:
+    """Reads one scalar or empty container standing alone, as a ``tree`` part shows it."""
+    found = scalars(raw).get("")
+    if found is None or found.raw != raw:
+        raise MalformedError("not one scalar", rule="W11")
+    return found
+
+
+def check_pointer(pointer: str) -> None:
+    """Raises MalformedError unless ``pointer`` is an absolute RFC 6901 pointer."""
+    if len(pointer) > MAX_POINTER or not _POINTER.fullmatch(pointer):
+        raise MalformedError("not a JSON pointer", rule="W11", found=pointer[:80])
+
+
+# RFC 8259 sections 2 to 7, with possessive quantifiers: no input makes them backtrack.
+_WS = rb"[ \t\n\r]*+"
+_CHARS = rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})[^"\\\x00-\x1f]*+)*+'
+_NUMBER = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+"
+_SCALAR = rb'"' + _CHARS + rb'"|' + _NUMBER + rb"|true|false|null"
+
+
+def _item(before: bytes, closing: bytes) -> re.Pattern[bytes]:
+    """Matches a scalar up to the separator after it, or the opening of a container."""
+    value = rb"(?:(" + _SCALAR + rb")" + _WS + rb"(" + closing + rb")|([{\[]))"
+    return re.compile(_WS + before + value)
+
+
+_VALUE, _CLOSING, _OPENING = 2, 3, 4
+_MEMBER = _item(rb'"(' + _CHARS + rb')"' + _WS + rb":" + _WS, rb"[,}]")
+_ELEMENT = _item(rb"()", rb"[,\]]")
+_DOCUMENT = _item(rb"()", rb"\Z")
+_AFTER_MEMBER = re.compile(_WS + rb"([,}])")
+_AFTER_ELEMENT = re.compile(_WS + rb"([,\]])")
+_END = re.compile(_WS + rb"(\Z)")
+_EMPTY_OBJECT = re.compile(_WS + rb"}")
+_EMPTY_ARRAY = re.compile(_WS + rb"\]")
+_KINDS: Mapping[int, Kind] = MappingProxyType(
+    {ord('"'): "string", ord("t"): "literal", ord("f"): "literal", ord("n"): "literal"}
+)
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
+
+
+@dataclasses.dataclass(slots=True)
+class _Container:
+    """A container being read, or the document around all; ``count`` of an array's items."""
+
+    is_object: bool
+    prefix: str
+    item: re.Pattern[bytes]
+    after: re.Pattern[bytes]
+    count: int = 0
+
+    def separator(self, body: bytes, position: int) -> tuple[bytes, int]:
+        """Reads what follows an item: a comma, the closing bracket, or the end (empty)."""
+        match = self.after.match(body, position)
+        if match is None:
+            _fail(body, position)
+        return match[1], match.end()
+
+
+def _token(raw: bytes) -> str:
+    """Returns a key's reference token (RFC 6901 section 4) from its text between the quotes."""
+    key = _text(b'"' + raw + b'"') if b"\\" in raw else raw.decode("utf-8")
+    return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
+
+
+def _text(raw: bytes) -> str:
+    text: str = json.loads(raw.decode("utf-8"))
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise MalformedError("escape of a lone surrogate", rule="W11") from None
+    return text
+
+
+def _fail(body: bytes, position: int) -> NoReturn:
+    found = body[position : position + 40].decode("utf-8", "replace")
+    raise MalformedError(f"not JSON from byte {position} on", rule="W11", found=found)
