@@ -1,0 +1,92 @@
+# Two commands matter: `make demo` shows what Quotary does, `make test` checks that it does.
+# Both set up .venv first, from requirements/dev.txt alone. Works with GNU make 3.81 (macOS).
+
+PYTHON =
+VENV   = .venv
+BIN    = $(VENV)/bin
+STAMP  = $(VENV)/.quotary-installed
+PIP    = $(BIN)/python -m pip --disable-pip-version-check --no-input -q
+ARGS   =
+
+.PHONY: help setup demo test check bench check-fixtures lock clean
+
+help:
+	@echo 'make demo            set up, then run the main job on simulated venues and show what was proven'
+	@echo 'make test            set up, then check and run every test'
+	@echo 'make check           lint, format, types and import arrows'
+	@echo 'make bench           ratios against a plain fetch'
+	@echo 'make check-fixtures  read recorded venue messages, those of ../shared/fixtures included'
+	@echo 'make setup           only build $(VENV)'
+	@echo 'make lock            pin requirements/dev.txt anew from pyproject.toml'
+	@echo 'make clean           remove $(VENV), build/ and caches'
+	@echo 'PYTHON=python3.12 chooses the interpreter; ARGS="-k merkle" goes to pytest.'
+
+setup: $(STAMP)
+
+# One interpreter is chosen: PYTHON if given, else the first of these that is new enough.
+# A .venv that was left half made (no pip in it) or whose interpreter is gone is made again.
+$(STAMP): requirements/dev.txt pyproject.toml
+	@set -e; \
+	if $(BIN)/python -m pip --version >/dev/null 2>&1 \
+	   && $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then :; else \
+	  found=; \
+	  for python in $(if $(PYTHON),'$(PYTHON)',python3 python3.13 python3.12 python3.11 python); do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	      found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo 'setup: Quotary needs Python 3.11 or later; found: '"$$($(or $(PYTHON),python3) --version 2>&1 || true)" >&2; \
+	    echo 'setup: install one (Debian, Ubuntu: apt-get install python3 python3-venv; macOS: brew install python@3.13)' >&2; \
+	    echo 'setup: or name one: make PYTHON=/path/to/python3.11 ...' >&2; \
+	    exit 1; \
+	  fi; \
+	  if "$$found" -c 'import venv, ensurepip' >/dev/null 2>&1; then :; else \
+	    version=$$("$$found" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	    echo "setup: $$found cannot make virtual environments: its venv module is not installed." >&2; \
+	    echo "setup: Debian, Ubuntu: apt-get install python$$version-venv (or python3-venv), then run make again." >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "setup: 1/3 making $(VENV) with $$("$$found" --version 2>&1)"; \
+	  "$$found" -m venv --clear $(VENV); \
+	fi
+	@echo "setup: 2/3 installing $$(grep -c '==' requirements/dev.txt) locked packages (a minute or two the first time)"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@echo 'setup: 3/3 installing quotary itself'
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/python -m examples.demo
+
+test: check
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)
+	@echo 'check: style' && $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
+	@echo 'check: types' && $(BIN)/mypy
+	@echo 'check: arrows' && $(BIN)/lint-imports
+
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks
+
+check-fixtures: $(STAMP)
+	@if [ -d ../shared/fixtures ]; then echo 'check-fixtures: tests/recorded and ../shared/fixtures'; \
+	else echo 'check-fixtures: tests/recorded alone (../shared/fixtures is not here)'; fi
+	@QUOTARY_FIXTURES=../shared/fixtures $(BIN)/python -m pytest -m recorded $(ARGS)
+
+# `make lock ARGS=--upgrade` takes the newest versions. Pip's find-links and extra indexes are left
+# out: the lock must hold what anyone's index serves, with the hashes of all platforms.
+# The comment lines at its head stay.
+lock: $(STAMP)
+	@sed '/^[^#]/,$$d' requirements/dev.txt > requirements/head.tmp
+	@env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null $(BIN)/pip-compile --quiet \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --no-emit-options --no-header --strip-extras --allow-unsafe --all-extras $(ARGS) \
+	  --output-file requirements/dev.txt pyproject.toml
+	@cat requirements/head.tmp requirements/dev.txt > requirements/new.tmp
+	@mv requirements/new.tmp requirements/dev.txt && rm requirements/head.tmp
+	@echo "lock: $$(grep -c '==' requirements/dev.txt) packages"
+
+clean:
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
