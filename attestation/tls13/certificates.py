@@ -86,8 +86,8 @@ class RootStore:
     def __init__(self, der: Sequence[bytes]) -> None:
         digests = {hashlib.sha256(item).digest(): item for item in der}
         ordered = sorted(digests)
-        # One by one: a single root that does not load (one of certifi's has a
-        # serial number RFC 5280 forbids) must not cost all the others.
+        # One by one: a single root that does not load (some of certifi's have
+        # serial numbers RFC 5280 forbids) must not cost all the others.
         roots = [root for digest in ordered if (root := _load_root(digests[digest])) is not None]
         if not roots:
             raise UsageError("root store holds no certificate that loads")
@@ -242,13 +242,12 @@ def _verify_path(chain: Sequence[bytes], host: str, roots: RootStore, now_us: in
 
 
 def _load_root(der: bytes) -> x509.Certificate | None:
+    # Roots in wide use have serial number 0, which RFC 5280 forbids; the library
+    # warns of them, and later versions are to refuse them.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         try:
-            root = x509.load_der_x509_certificate(der)
-            # RFC 5280 4.1.2.2: serial numbers MUST be positive.  The library is
-            # about to refuse others; refusing them here keeps verdicts alike.
-            return root if root.serial_number > 0 else None
+            return x509.load_der_x509_certificate(der)
         except ValueError:
             return None
 

@@ -1,0 +1,217 @@
+"""W4: whose chain counts, for which name, when (attack row 21), and the chain cache."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+from datetime import timedelta
+
+import certifi
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from attestation.errors import MalformedError, QuotaryError, UntrustedError, UsageError
+from attestation.tls13.certificates import ChainCache, RootStore, VerifiedChain, verify_chain
+from tests.tls13.capture import exchange
+from tests.tls13.certs import (
+    HOST,
+    NOW,
+    NOW_US,
+    Identity,
+    intermediate,
+    issue,
+    make_key,
+    root,
+    roots_pem,
+    server,
+)
+from tests.tls13.tlsclient import Client
+from tests.tls13.tlsserver import Server
+from tests.tls13.verifying import honest, refused, roots, verify
+
+DAY_US = 86_400_000_000
+NAMES = (x509.DNSName(HOST),)
+
+
+def check(identity: Identity, **changes: object) -> VerifiedChain:
+    arguments = {"host": HOST, "roots": roots(), "now_us": NOW_US} | changes
+    return verify_chain(identity.chain_der, **arguments)  # type: ignore[arg-type]
+
+
+def test_chain_to_a_root_is_verified() -> None:
+    chain = check(server())
+    assert chain.not_after_us == NOW_US + 80 * DAY_US
+    assert chain.valid_from_us == NOW_US - 10 * DAY_US
+
+
+def test_wildcard_of_one_label_is_accepted() -> None:
+    check(issue("wild", issuer=intermediate(), hosts=(x509.DNSName("*.venue.example"),)))
+
+
+def _leaf_as_issuer() -> Identity:
+    return issue("below", issuer=server(), hosts=NAMES)
+
+
+def _under(other: Identity) -> Identity:
+    return issue("server", issuer=other, hosts=NAMES)
+
+
+def _names(*names: x509.GeneralName) -> Identity:
+    return issue("server", issuer=intermediate(), hosts=names or None)
+
+
+WEAK = {
+    "a leaf as issuer": _leaf_as_issuer,
+    "an expired leaf": lambda: issue(
+        "server", issuer=intermediate(), hosts=NAMES, not_after=NOW - timedelta(seconds=1)
+    ),
+    "a leaf of the future": lambda: issue(
+        "server", issuer=intermediate(), hosts=NAMES, not_before=NOW + timedelta(seconds=1)
+    ),
+    "an expired intermediate": lambda: _under(
+        issue("old", issuer=root(), is_ca=True, not_after=NOW - timedelta(seconds=1))
+    ),
+    "the wrong extended key usage": lambda: issue(
+        "server", issuer=intermediate(), hosts=NAMES, usage=ExtendedKeyUsageOID.CLIENT_AUTH
+    ),
+    "a common name only": lambda: issue(HOST, issuer=intermediate()),
+    "another name": lambda: _names(x509.DNSName("other.example")),
+    "a wildcard over two labels": lambda: _names(x509.DNSName("*.example")),
+    "a bare wildcard": lambda: _names(x509.DNSName("*")),
+    "a wildcard inside a label": lambda: _names(x509.DNSName("a*.venue.example")),
+    "an IP address": lambda: _names(x509.IPAddress(ipaddress.ip_address("192.0.2.1"))),
+    "an unknown root": lambda: _under(issue("Other Root", issuer=None, is_ca=True)),
+    "itself as issuer": lambda: issue("server", issuer=None, hosts=NAMES),
+    "a missing intermediate": lambda: Identity(
+        server().certificate, server().key, (server().certificate,)
+    ),
+    "another root of the same name": lambda: _under(issue("Test Root", issuer=None, is_ca=True)),
+}
+
+
+@pytest.mark.parametrize("weakness", WEAK)
+def test_chain_is_refused_for(weakness: str) -> None:
+    with refused("W4", kind=UntrustedError):
+        check(WEAK[weakness]())
+
+
+def test_weak_chain_ends_a_session() -> None:
+    with refused("W4", kind=UntrustedError):
+        verify(exchange(Client(HOST), Server(_leaf_as_issuer())))
+
+
+@pytest.mark.parametrize("days", [-11, 81])
+def test_session_outside_the_chains_validity_is_refused(days: int) -> None:
+    with refused("W4", kind=UntrustedError):
+        verify(honest(), now_us=NOW_US + days * DAY_US)
+
+
+@pytest.mark.parametrize("der", [b"\0", b"\x30\x03\x02\x01\x00", server().chain_der[0] + b"\0"])
+def test_certificate_that_does_not_parse_is_malformed(der: bytes) -> None:
+    with refused("W4", kind=MalformedError):
+        verify_chain([der], host=HOST, roots=roots(), now_us=NOW_US)
+
+
+def test_damaged_certificate_never_leaves_another_error() -> None:
+    der = bytearray(server().chain_der[0])
+    for position in range(0, len(der), 3):
+        der[position] ^= 0xFF
+        with pytest.raises(QuotaryError):
+            verify_chain(
+                [bytes(der), *server().chain_der[1:]], host=HOST, roots=roots(), now_us=NOW_US
+            )
+        der[position] ^= 0xFF
+
+
+@pytest.mark.parametrize("now_us", [-(10**18), 0, 10**18])
+def test_time_far_away_is_refused(now_us: int) -> None:
+    with refused("W4"):
+        check(server(), now_us=now_us)
+
+
+# Root stores.
+
+
+def test_root_store_hash_does_not_depend_on_order_or_text() -> None:
+    other = issue("Other Root", issuer=None, is_ca=True).chain_pem
+    one = RootStore.from_pem(roots_pem() + other)
+    two = RootStore.from_pem(b"# a comment\n" + other + b"\n\n" + roots_pem() + roots_pem())
+    assert one.hash == two.hash != roots().hash
+    assert one.count == two.count == 2
+
+
+def test_root_that_does_not_load_is_skipped_and_still_named_by_the_hash() -> None:
+    junk = b"-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n" % base64.b64encode(
+        b"junk"
+    )
+    store = RootStore.from_pem(junk + roots_pem())
+    assert store.count == 1
+    assert store.hash != roots().hash
+    check(server(), roots=store)
+
+
+def test_certifi_loads_but_for_roots_rfc_5280_forbids() -> None:
+    with open(certifi.where(), "rb") as file:
+        pem = file.read()
+    store = RootStore.from_pem(pem)
+    assert pem.count(b"BEGIN CERTIFICATE") - store.count <= 6  # those with serial number 0
+    assert store.hash.startswith("sha256:")
+    assert store.hash == RootStore.from_pem(pem).hash
+
+
+@pytest.mark.parametrize(
+    "pem", [b"", b"junk", b"-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----"]
+)
+def test_root_store_without_a_root_is_a_usage_error(pem: bytes) -> None:
+    with pytest.raises(UsageError):
+        RootStore.from_pem(pem)
+
+
+# The cache.
+
+
+def test_cached_chain_is_not_verified_twice_within_its_validity() -> None:
+    cache = ChainCache()
+    first = check(server(), cache=cache)
+    assert check(server(), cache=cache, now_us=NOW_US + DAY_US) is first
+    assert len(cache) == 1
+
+
+@pytest.mark.parametrize("days", [-11, 81])
+def test_cached_chain_is_refused_outside_its_validity(days: int) -> None:
+    cache = ChainCache()
+    check(server(), cache=cache)
+    with refused("W4", kind=UntrustedError):
+        check(server(), cache=cache, now_us=NOW_US + days * DAY_US)
+
+
+def test_cached_chain_counts_for_its_host_and_roots_only() -> None:
+    cache = ChainCache()
+    check(server(), cache=cache)
+    with refused("W4", kind=UntrustedError):
+        check(server(), cache=cache, host="other.example")
+    other = RootStore.from_pem(issue("Other Root", issuer=None, is_ca=True).chain_pem)
+    with refused("W4", kind=UntrustedError):
+        check(server(), cache=cache, roots=other)
+
+
+def test_refused_chain_is_not_cached() -> None:
+    cache = ChainCache()
+    with refused("W4"):
+        check(_leaf_as_issuer(), cache=cache)
+    assert len(cache) == 0
+
+
+def test_cache_is_bounded_and_drops_the_least_used() -> None:
+    cache = ChainCache(size=2)
+    hosts = tuple(f"{letter}.example" for letter in "abc")
+    names = tuple(x509.DNSName(host) for host in hosts)
+    identity = issue("many", issuer=intermediate(), key=make_key(), hosts=names)
+    first = check(identity, host=hosts[0], cache=cache)
+    second = check(identity, host=hosts[1], cache=cache)
+    assert check(identity, host=hosts[0], cache=cache) is first
+    check(identity, host=hosts[2], cache=cache)
+    assert len(cache) == 2
+    assert check(identity, host=hosts[0], cache=cache) is first
+    assert check(identity, host=hosts[1], cache=cache) is not second
