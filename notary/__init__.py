@@ -1,0 +1,1 @@
+"""The notary: the one who sees.  Owns keys, sockets and disk (docs/architecture.md)."""

@@ -1,0 +1,69 @@
+"""The notary's clock: an anchor plus the monotonic clock, never set back.
+
+Attested times must not jump when the system's clock is set.  The clock reads
+the wall once, counts on by the monotonic clock and follows the wall by at most
+500 us a second.  When the two are more than 50 ms apart the notary refuses new
+sessions and ends open ones as ``clock`` until they agree (docs/witness.md, "Times").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from attestation.errors import UnavailableError
+
+MAX_STEP_US = 500
+MAX_APART_US = 50_000
+RE_ANCHOR_SECONDS = 1.0
+
+
+@dataclasses.dataclass(slots=True)
+class Clock:
+    """Tells microseconds since the Unix epoch, UTC, never decreasing.
+
+    ``wall_ns`` and ``monotonic_ns`` are the system's clocks in nanoseconds.
+    """
+
+    wall_ns: Callable[[], int]
+    monotonic_ns: Callable[[], int]
+    _offset_us: int = dataclasses.field(init=False)
+    _last_us: int = dataclasses.field(init=False, default=0)
+    _apart_us: int = dataclasses.field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self._offset_us = self.wall_ns() // 1000 - self.monotonic_ns() // 1000
+
+    def now_us(self) -> int:
+        """Returns the present; two calls may return the same microsecond."""
+        now = self.monotonic_ns() // 1000 + self._offset_us
+        # A negative step of the anchor must not set attested times back.
+        if now < self._last_us:
+            return self._last_us
+        self._last_us = now
+        return now
+
+    def re_anchor(self) -> bool:
+        """Follows the wall by one step, to be called each second; returns ``healthy``."""
+        apart = self.wall_ns() // 1000 - (self.monotonic_ns() // 1000 + self._offset_us)
+        step = max(-MAX_STEP_US, min(MAX_STEP_US, apart))
+        self._offset_us += step
+        self._apart_us = apart - step
+        return self.healthy
+
+    @property
+    def apart_us(self) -> int:
+        """How far the wall was ahead when last compared."""
+        return self._apart_us
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the clocks agreed to within 50 ms when last compared."""
+        return -MAX_APART_US <= self._apart_us <= MAX_APART_US
+
+    def check(self) -> None:
+        """Raises UnavailableError (``clock``) while the clocks disagree."""
+        if not self.healthy:
+            raise UnavailableError(
+                "the notary's clocks disagree", rule="clock", found=self._apart_us
+            )

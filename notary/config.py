@@ -1,0 +1,249 @@
+"""The notary's configuration: ``notary.toml`` and the environment ``QUOTARY_NOTARY_*``.
+
+    name = "notary-a.example"
+    operator = "Example Ltd"
+    listen = "127.0.0.1:7047"        # control API; port 0 = the system's choice
+    relay = "127.0.0.1:7048"         # CONNECT listener
+    proxy = "notary-a.example:7048"  # what provers are told, if not the relay's address
+    data = "data"                    # store; relative to this file
+    keys = ["data/attest.key"]       # from `notary keygen`, one of each algorithm
+
+    [allow]
+    venues = ["binance", "kraken"]   # default: every venue file
+    hosts = ["api.example.com:443"]  # ad hoc hosts, purpose adhoc/... only
+    unknown_provers = true           # provers that are not listed, with lower limits
+    anonymous = false                # unsigned session requests, adhoc/... only
+
+    [limits]                         # session, deadlines, prover, unknown_prover
+    deadlines = { response_us = 2000000 }
+
+    [[provers]]
+    name = "market data"
+    vkey = "prover.example+..."
+
+    [development]                    # accepted with `notary serve --development` alone
+    connect_to = [{ host = "api.binance.com", port = 443, to = "127.0.0.1:8443" }]
+    roots = ["venues-ca.pem"]
+
+An environment variable overrides the file; ``__`` separates nested members, as
+in ``QUOTARY_NOTARY_ALLOW__ANONYMOUS=true``.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from attestation.errors import MalformedError, QuotaryError, UsageError
+from attestation.keys import VerifyingKey
+from attestation.keys import check_name as check_key_name
+from attestation.tls13.hello import host_bytes
+from notary.limits import Deadlines, ProverLimits, SessionLimits
+
+DEFAULT_LISTEN = "127.0.0.1:7047"
+DEFAULT_RELAY = "127.0.0.1:7048"
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Splits ``host:port`` or ``[v6]:port``; raises UsageError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise UsageError("not host:port", found=text[:80])
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """The inverse of ``split_address``."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _address(text: str) -> str:
+    try:
+        split_address(text)
+    except UsageError as error:
+        raise ValueError(error.detail) from None
+    return text
+
+
+def _host_port(text: str) -> str:
+    _address(text)
+    _host(split_address(text)[0])
+    return text
+
+
+def _host(text: str) -> str:
+    try:
+        host_bytes(text)
+    except QuotaryError as error:
+        raise ValueError(error.detail) from None
+    return text
+
+
+def _numeric(text: str) -> str:
+    _address(text)
+    ipaddress.ip_address(split_address(text)[0])
+    return text
+
+
+def _key_name(text: str) -> str:
+    try:
+        check_key_name(text)
+    except MalformedError as error:
+        raise ValueError(error.detail) from None
+    return text
+
+
+def _vkey(text: str) -> str:
+    try:
+        VerifyingKey.parse(text)
+    except QuotaryError as error:
+        raise ValueError(error.detail) from None
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+_UnknownLimits = ProverLimits(
+    sessions=8,
+    rate=2.0,
+    burst=10.0,
+    bytes_rate=256 * 1024,
+    bytes_burst=8 * 1024 * 1024,
+    seconds_rate=2.0,
+    seconds_burst=120.0,
+)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Allow(_Section):
+    """Where sessions may go, and whose."""
+
+    venues: tuple[str, ...] | None = None
+    hosts: tuple[Annotated[str, AfterValidator(_host_port)], ...] = ()
+    unknown_provers: bool = True
+    anonymous: bool = False
+
+
+class LimitSettings(_Section):
+    """Limits of sessions and provers; members as in ``notary.limits``."""
+
+    session: SessionLimits = SessionLimits()
+    deadlines: Deadlines = Deadlines()
+    prover: ProverLimits = ProverLimits()
+    unknown_prover: ProverLimits = _UnknownLimits
+    connections: int = 1_024
+    """Relay connections at a time, those without a session included."""
+
+
+class ProverSettings(_Section):
+    """A prover that the operator knows."""
+
+    name: str
+    vkey: Annotated[str, AfterValidator(_vkey)]
+
+
+class ConnectTo(_Section):
+    """Sends a host's connections to a simulated venue."""
+
+    host: Annotated[str, AfterValidator(_host)]
+    port: int = Field(ge=1, le=65_535)
+    to: Annotated[str, AfterValidator(_numeric)]
+
+
+class Development(_Section):
+    """What must never stand in the configuration of a public notary."""
+
+    connect_to: tuple[ConnectTo, ...] = ()
+    roots: tuple[Path, ...] = ()
+
+
+class Config(BaseSettings):
+    """See the module's docstring.  Relative paths are relative to the file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="QUOTARY_NOTARY_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    name: Annotated[str, AfterValidator(_key_name)]
+    operator: str = Field(min_length=1, max_length=256)
+    listen: Address = DEFAULT_LISTEN
+    relay: Address = DEFAULT_RELAY
+    proxy: Address | None = None
+    data: Path = Path("data")
+    keys: tuple[Path, ...] | None = None
+    allow: Allow = Allow()
+    limits: LimitSettings = LimitSettings()
+    provers: tuple[ProverSettings, ...] = ()
+    development: Development | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment goes before the file; nothing else is read."""
+        file = TomlConfigSettingsSource(settings_cls, toml_file=_FILE.get())
+        return (init_settings, env_settings, file)
+
+    @property
+    def key_files(self) -> tuple[Path, ...]:
+        """The key files; by default ``attest.key`` in ``data``."""
+        return self.keys if self.keys is not None else (self.data / "attest.key",)
+
+
+_FILE: contextvars.ContextVar[Path | None] = contextvars.ContextVar("config_file", default=None)
+
+
+def load_config(file: Path, *, development: bool, **overrides: Any) -> Config:
+    """Reads a configuration; raises UsageError for anything wrong with it.
+
+    A ``development`` section without ``development=True`` is refused, so that a
+    simulated venue can never be attested by mistake.
+    """
+    if not file.is_file():
+        raise UsageError("no such configuration file", rule="config", found=str(file))
+    token = _FILE.set(file)
+    try:
+        config = Config(**overrides)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{where}: {first['msg']}", rule="config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"not TOML: {error}", rule="config") from None
+    finally:
+        _FILE.reset(token)
+    if config.development is not None and not development:
+        raise UsageError(
+            "[development] is accepted with `notary serve --development` alone",
+            rule="config.development",
+        )
+    return _resolve_paths(config, file.parent.resolve())
+
+
+def _resolve_paths(config: Config, folder: Path) -> Config:
+    changes: dict[str, Any] = {"data": folder / config.data}
+    if config.keys is not None:
+        changes["keys"] = tuple(folder / key for key in config.keys)
+    if config.development is not None:
+        roots = tuple(folder / file for file in config.development.roots)
+        changes["development"] = config.development.model_copy(update={"roots": roots})
+    return config.model_copy(update=changes)

@@ -1,0 +1,358 @@
+"""The gate: which bytes of a witnessed connection may pass now.  Sans-IO.
+
+Laws of this module:
+
+1. Everything that decides whether a byte passes lives here, in ``TABLE`` and in
+   the two sets ``TO_VENUE`` and ``TO_CLIENT``; the relay only carries it out.
+2. An illegal transition raises RefusedError (``gate``) and nothing happens.
+3. Whole records pass, never parts: what was recorded is what passed.
+4. Both directions are held from the client's first protected record after the
+   ServerHello (without keys, Finished and data look alike) until the session's
+   ``opened`` row is durable.
+5. ``sent`` records are stamped when forwarded, ``received`` ones when they came.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Literal, NamedTuple, TypeAlias
+
+from attestation.errors import MalformedError, RefusedError
+from attestation.tls13.hello import HelloReader
+from attestation.tls13.wire import APPLICATION_DATA, HANDSHAKE, Direction, Record, RecordReader
+from notary.limits import SessionLimits
+
+
+class State(StrEnum):
+    """Where a connection stands."""
+
+    CONNECT = "connect"
+    HELLO = "hello"
+    FLIGHT = "flight"
+    HELD = "held"
+    RELEASED = "released"
+    SEALED = "sealed"
+    OPENED = "opened"
+    VERIFIED = "verified"
+    ISSUED = "issued"
+    CLOSED = "closed"
+
+
+class Event(StrEnum):
+    """What moves it."""
+
+    CONNECTED = "connected"
+    HELLO = "hello"
+    PROTECTED = "protected"
+    RELEASE = "release"
+    SEAL = "seal"
+    OPEN = "open"
+    VERIFY = "verify"
+    ISSUE = "issue"
+    NEXT = "next"
+    CLOSE = "close"
+
+
+Path: TypeAlias = Literal["sealed", "open", "follow"]
+"""``follow`` is an open connection's every claim after the first: its keys are open."""
+
+_S, _E = State, Event
+_HANDSHAKE: dict[State, dict[Event, State]] = {
+    _S.CONNECT: {_E.CONNECTED: _S.HELLO},
+    _S.HELLO: {_E.HELLO: _S.FLIGHT},
+    # A second ClientHello answers a HelloRetryRequest.
+    _S.FLIGHT: {_E.HELLO: _S.FLIGHT, _E.PROTECTED: _S.HELD},
+    _S.HELD: {_E.RELEASE: _S.RELEASED},
+}
+_PATHS: dict[Path, dict[State, dict[Event, State]]] = {
+    "sealed": {
+        **_HANDSHAKE,
+        _S.RELEASED: {_E.SEAL: _S.SEALED},
+        _S.SEALED: {_E.OPEN: _S.OPENED},
+        _S.OPENED: {_E.VERIFY: _S.VERIFIED},
+        _S.VERIFIED: {_E.ISSUE: _S.ISSUED},
+        _S.ISSUED: {},
+    },
+    "open": {
+        **_HANDSHAKE,
+        _S.RELEASED: {_E.OPEN: _S.OPENED},
+        _S.OPENED: {_E.VERIFY: _S.VERIFIED},
+        _S.VERIFIED: {_E.ISSUE: _S.ISSUED, _E.NEXT: _S.HELD},
+        _S.ISSUED: {_E.NEXT: _S.HELD},
+    },
+    "follow": {
+        _S.HELD: {_E.RELEASE: _S.RELEASED},
+        _S.RELEASED: {_E.VERIFY: _S.VERIFIED},
+        _S.VERIFIED: {_E.ISSUE: _S.ISSUED, _E.NEXT: _S.HELD},
+        _S.ISSUED: {_E.NEXT: _S.HELD},
+    },
+}
+TABLE: Mapping[Path, Mapping[State, Mapping[Event, State]]] = MappingProxyType(
+    {
+        path: {
+            **{state: {**events, _E.CLOSE: _S.CLOSED} for state, events in states.items()},
+            _S.CLOSED: {},
+        }
+        for path, states in _PATHS.items()
+    }
+)
+
+TO_VENUE: Mapping[Path, frozenset[State]] = MappingProxyType(
+    {
+        "sealed": frozenset({_S.HELLO, _S.FLIGHT, _S.RELEASED}),
+        "open": frozenset({_S.HELLO, _S.FLIGHT, _S.RELEASED}),
+        "follow": frozenset({_S.RELEASED}),
+    }
+)
+"""States in which the client's records pass."""
+
+TO_CLIENT: Mapping[Path, frozenset[State]] = MappingProxyType(
+    {
+        "sealed": frozenset({_S.HELLO, _S.FLIGHT, _S.ISSUED}),
+        "open": frozenset({_S.HELLO, _S.FLIGHT, _S.RELEASED, _S.OPENED, _S.VERIFIED, _S.ISSUED}),
+        # Between claims the venue may send tickets and close_notify.
+        "follow": frozenset({_S.HELD, _S.RELEASED, _S.VERIFIED, _S.ISSUED}),
+    }
+)
+"""States in which the venue's records pass."""
+
+TRANSITIONS: Mapping[Event, str] = MappingProxyType(
+    {
+        _E.CONNECTED: "the venue's connection stands",
+        _E.HELLO: "a ClientHello passed W2",
+        _E.PROTECTED: "the client's first type-23 record after the ServerHello",
+        _E.RELEASE: "the session's `opened` row is durable",
+        _E.SEAL: "the response ended and its seal is to be signed",
+        _E.OPEN: "the prover opened its ephemeral key",
+        _E.VERIFY: "every check of the claim held",
+        _E.ISSUE: "the attestation is durable",
+        _E.NEXT: "the next session of a kept-alive connection begins",
+        _E.CLOSE: "the end, or any violation",
+    }
+)
+"""What each event means; the documentation's diagram is made from this."""
+
+
+class Passing(NamedTuple):
+    """Bytes that may be written now."""
+
+    to_venue: bytes = b""
+    to_client: bytes = b""
+
+
+@dataclasses.dataclass(slots=True)
+class Stream:
+    """One direction as recorded: whole records and the time of each."""
+
+    direction: Direction
+    records: list[Record] = dataclasses.field(default_factory=list)
+    times: list[int] = dataclasses.field(default_factory=list)
+    size: int = 0
+
+    def add(self, record: Record, at_us: int) -> None:
+        """Records a record."""
+        self.records.append(record)
+        self.times.append(at_us)
+        self.size += len(record.raw)
+
+    def raw(self) -> bytes:
+        """Returns all bytes from byte 0."""
+        return b"".join([record.raw for record in self.records])
+
+
+@dataclasses.dataclass(slots=True)
+class GateTimes:
+    """When the gate moved, in microseconds; None until then.
+
+    ``released_us`` is of the claim under way.
+    """
+
+    connected_us: int | None = None
+    hello_us: int | None = None
+    released_us: int | None = None
+    sealed_us: int | None = None
+    opened_us: int | None = None
+
+
+_STAMPS: Mapping[Event, str] = MappingProxyType(
+    {
+        _E.CONNECTED: "connected_us",
+        _E.RELEASE: "released_us",
+        _E.SEAL: "sealed_us",
+        _E.OPEN: "opened_us",
+    }
+)
+
+
+class Gate:
+    """One connection's gate; see the laws above.
+
+    Raises MalformedError (W1, W2), RefusedError (W13, ``gate``).
+    """
+
+    __slots__ = (
+        "_answered",
+        "_hello",
+        "_held",
+        "_held_bytes",
+        "_limits",
+        "_outbox",
+        "_permitted",
+        "_readers",
+        "path",
+        "received",
+        "sent",
+        "state",
+        "times",
+    )
+
+    def __init__(self, mode: str, host: str, limits: SessionLimits) -> None:
+        self.state = State.CONNECT
+        self.path: Path = "sealed" if mode == "sealed" else "open"
+        self.times = GateTimes()
+        self.sent = Stream("sent")
+        self.received = Stream("received")
+        self._limits = limits
+        self._hello = HelloReader(host)
+        self._readers = {name: RecordReader(name) for name in ("sent", "received")}
+        self._held: list[Record] = []
+        self._held_bytes = 0
+        self._outbox: list[bytes] = []
+        self._answered = False
+        self._permitted = False
+
+    def move(self, event: Event, now_us: int) -> Passing:
+        """Makes a transition and returns what it lets pass."""
+        self._advance(event, now_us)
+        return self._drain(now_us)
+
+    def permit(self, now_us: int) -> Passing:
+        """Tells that the ``opened`` row is durable: releases, now or once held."""
+        if self._permitted or self.state not in (State.FLIGHT, State.HELD):
+            raise _illegal(self.state, "permit")
+        self._permitted = True
+        if self.state is State.HELD:
+            self._advance(Event.RELEASE, now_us)
+        return self._drain(now_us)
+
+    def receive(self, direction: Direction, data: bytes, now_us: int) -> Passing:
+        """Takes bytes off the wire and returns what may pass."""
+        if self.state in (State.CONNECT, State.CLOSED):
+            raise _illegal(self.state, "bytes")
+        for record in self._readers[direction].feed(data):
+            if direction == "sent":
+                self._client_record(record, now_us)
+            else:
+                self._venue_record(record, now_us)
+        return self._drain(now_us)
+
+    def check_whole(self) -> None:
+        """Raises MalformedError (W1) if a direction ends within a record."""
+        for name, reader in self._readers.items():
+            if reader.pending_bytes:
+                raise MalformedError(f"{name}: a record is cut short", rule="W1")
+
+    @property
+    def client_waits(self) -> bool:
+        """Whether reading from the client would only fill the gate."""
+        return self.state not in TO_VENUE[self.path] and self.state is not State.CLOSED
+
+    def _advance(self, event: Event, now_us: int) -> None:
+        target = TABLE[self.path].get(self.state, {}).get(event)
+        if target is None:
+            raise _illegal(self.state, event)
+        self.state = target
+        stamp = _STAMPS.get(event)
+        if stamp is not None:
+            setattr(self.times, stamp, now_us)
+        if event is Event.HELLO and self.times.hello_us is None:
+            self.times.hello_us = now_us
+        elif event is Event.NEXT:
+            self.path = "follow"
+            self._permitted = False
+            self.times.released_us = None
+
+    def _client_record(self, record: Record, now_us: int) -> None:
+        self._bound(self.sent, record, self._limits.sent_bytes)
+        if self.state is State.HELLO or (
+            self.state is State.FLIGHT and record.content_type == HANDSHAKE
+        ):
+            self._hello_record(record, now_us)
+            return
+        if self.state is State.FLIGHT and record.content_type == APPLICATION_DATA:
+            if not self._answered or self._hello.mid_message:
+                raise MalformedError(
+                    "protected record of the client before the ServerHello", rule="W2"
+                )
+            self._advance(Event.PROTECTED, now_us)
+            if self._permitted:
+                self._advance(Event.RELEASE, now_us)
+        self._hold(record)
+
+    def _hello_record(self, record: Record, now_us: int) -> None:
+        if self.state is State.FLIGHT and not self._answered:
+            raise MalformedError("a second ClientHello that was not asked for", rule="W2")
+        before = len(self._hello.hellos)
+        self._hello.feed(record)
+        self._hold(record)
+        if len(self._hello.hellos) > before:
+            self._advance(Event.HELLO, now_us)
+
+    def _hold(self, record: Record) -> None:
+        self._held.append(record)
+        self._held_bytes += len(record.raw)
+
+    def _venue_record(self, record: Record, now_us: int) -> None:
+        self._bound(self.received, record, self._limits.received_bytes)
+        if self.state is State.HELLO:
+            raise MalformedError("the venue spoke before the ClientHello", rule="W2")
+        if record.content_type == HANDSHAKE:
+            self._answered = True
+        self.received.add(record, now_us)
+        self._outbox.append(record.raw)
+
+    def _drain(self, now_us: int) -> Passing:
+        to_venue = to_client = b""
+        # A ClientHello in fragments waits until all of it passed W2.
+        if (
+            self._held
+            and self.state in TO_VENUE[self.path]
+            and self.state is not State.HELLO
+            and not self._hello.mid_message
+        ):
+            for record in self._held:
+                self.sent.add(record, now_us)
+            to_venue = b"".join([record.raw for record in self._held])
+            self._held.clear()
+            self._held_bytes = 0
+        if self._outbox and self.state in TO_CLIENT[self.path]:
+            to_client = b"".join(self._outbox)
+            self._outbox.clear()
+        return Passing(to_venue, to_client)
+
+    def _bound(self, stream: Stream, record: Record, most: int) -> None:
+        records, size = len(stream.records), stream.size
+        if stream is self.sent:
+            records, size = records + len(self._held), size + self._held_bytes
+        if records >= self._limits.records:
+            raise _over(stream.direction, "records", self._limits.records)
+        if size + len(record.raw) > most:
+            raise _over(stream.direction, "bytes", most)
+
+
+def _illegal(state: State, what: str) -> RefusedError:
+    return RefusedError(
+        f"{what!r} is not possible in state {state}", rule="gate", found=state, http_status=409
+    )
+
+
+def _over(direction: str, what: str, limit: int) -> RefusedError:
+    return RefusedError(
+        f"{direction}: more {what} than a session may have",
+        rule="W13",
+        wanted=limit,
+        http_status=429,
+    )

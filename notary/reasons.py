@@ -1,0 +1,25 @@
+"""Why a session ended without an attestation, and whose fault that is (docs/log.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+FAULTS: Mapping[str, str] = MappingProxyType(
+    {
+        "venue_closed": "venue",
+        "venue_refused": "venue",
+        "venue_silent": "venue",
+        "venue_malformed": "venue",
+        "venue_tls": "venue",
+        "prover_closed": "prover",
+        "not_opened": "prover",
+        "invalid": "prover",
+        "violation": "prover",
+        "timeout": "prover",
+        "restart": "notary",
+        "clock": "notary",
+        "overload": "notary",
+    }
+)
+"""The fault of each reason; it follows from the reason alone."""

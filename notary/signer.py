@@ -1,0 +1,105 @@
+"""The notary's signing keys on disk and in memory."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from attestation.errors import QuotaryError, UntrustedError, UsageError
+from attestation.keys import DEFAULT_SIGNATURE, SigningKey
+
+KEY_FILE = "attest.key"
+
+
+class Signer:
+    """The keys by algorithm; at most one of each, all of the notary's name."""
+
+    __slots__ = ("_by_short", "_keys", "name")
+
+    def __init__(self, name: str, keys: Iterable[SigningKey]) -> None:
+        self.name = name
+        self._keys: dict[str, SigningKey] = {}
+        for key in keys:
+            if key.name != name:
+                raise UsageError("key is of another name", found=key.name, wanted=name)
+            if key.algorithm in self._keys:
+                raise UsageError("two keys of one algorithm", found=key.algorithm)
+            self._keys[key.algorithm] = key
+        if DEFAULT_SIGNATURE not in self._keys:
+            raise UsageError(f"no {DEFAULT_SIGNATURE} key is configured", rule="keys")
+        self._by_short = {key.verifying_key.short: key for key in self._keys.values()}
+
+    def key(self, algorithm: str) -> SigningKey:
+        """Raises UntrustedError for an algorithm without a key."""
+        found = self._keys.get(algorithm)
+        if found is None:
+            raise UntrustedError(
+                "this notary has no key of the algorithm",
+                rule="signature",
+                found=algorithm[:80],
+                wanted=sorted(self._keys),
+            )
+        return found
+
+    def key_named(self, short: str) -> SigningKey | None:
+        """The key of ``<name>+<8 hex>``, if it is still configured."""
+        return self._by_short.get(short)
+
+    @property
+    def default(self) -> SigningKey:
+        """The key that signs seals and default attestations."""
+        return self._keys[DEFAULT_SIGNATURE]
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """Names of the algorithms, the default first."""
+        others = sorted(self._keys.keys() - {DEFAULT_SIGNATURE})
+        return (DEFAULT_SIGNATURE, *others)
+
+    @property
+    def vkeys(self) -> tuple[str, ...]:
+        """The public keys, in the order of ``algorithms``."""
+        return tuple(self._keys[name].verifying_key.vkey for name in self.algorithms)
+
+
+def key_path(folder: Path, algorithm: str) -> Path:
+    """Where ``notary keygen`` puts a key of the algorithm."""
+    if algorithm == DEFAULT_SIGNATURE:
+        return folder / KEY_FILE
+    return folder / f"attest-{algorithm}.key"
+
+
+def write_key(path: Path, key: SigningKey) -> None:
+    """Writes a new key file, readable by its owner alone; never overwrites one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise UsageError("the key file exists already", rule="keys", found=str(path)) from None
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(key.encode() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_key(path: Path) -> SigningKey:
+    """Reads a key file; raises UsageError if others may read it or it is no key."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & 0o077:
+                raise UsageError(
+                    "the key file is readable by others: chmod 600",
+                    rule="keys",
+                    found=f"{mode:04o} {path}",
+                )
+            text = file.read(4_096)
+        return SigningKey.parse(text.removesuffix("\n"))
+    except UsageError:
+        raise
+    except (OSError, UnicodeDecodeError, QuotaryError) as error:
+        # The text is a secret: not even an error repeats a part of it.
+        kind = type(error).__name__
+        raise UsageError("cannot read a key from the file", found=f"{path}: {kind}") from None
