@@ -5,7 +5,7 @@ PYTHON =
 VENV   = .venv
 BIN    = $(VENV)/bin
 STAMP  = $(VENV)/.quotary-installed
-PIP    = $(BIN)/python -m pip --disable-pip-version-check --no-input -q
+PIP    = $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 ARGS   =
 
 .PHONY: help setup demo test check bench check-fixtures lock clean
@@ -64,7 +64,7 @@ test: check
 check: $(STAMP)
 	@echo 'check: style' && $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@echo 'check: types' && $(BIN)/mypy
-	@echo 'check: arrows' && $(BIN)/lint-imports
+	@echo 'check: arrows' && $(BIN)/lint-imports --no-logo
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks

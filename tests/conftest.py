@@ -87,5 +87,6 @@ def pytest_runtest_makereport(
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    for name in sorted(config.stash[_missing_key]):
+    missing = config.stash[_missing_key]
+    for name in sorted(missing):
         terminalreporter.write_line(f"SKIPPED (peer: {name})")

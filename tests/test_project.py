@@ -27,7 +27,9 @@ APACHE_2_0 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
 
 # Spelled in pieces, so that this file passes its own search.
 REGISTRIES = ["pypi" + ".org", "python" + "hosted.org", "npmjs" + ".org", "debian" + ".org"]
-MACHINE_PATHS = [rf"(?<![\w.~-])/{name}/" for name in ("work", "root", "opt", "home")]
+MACHINE_PATHS = [
+    rf"(?<![\w.~-])/{name}" for name in ("work/", "root/", "opt/wheels", "opt/pypi", "tmp/q/")
+]
 FORBIDDEN = re.compile("|".join([*map(re.escape, REGISTRIES), *MACHINE_PATHS, "file:" + "//"]))
 
 
