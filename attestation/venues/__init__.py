@@ -1,0 +1,275 @@
+"""Venue files: where an exchange publishes a quote and how to read it, as data.
+
+Adding a venue is adding one file ``<name>.toml`` to this folder: no code knows
+a venue's name.  The members are those of ``VenueContent`` and the parts it
+names; anything else is refused.  Values keep to the canonical JSON profile
+(strings, integers, booleans, arrays, tables), so that the file has a canonical
+hash: policies and attestations name it, comments and layout do not change it.
+
+    name = "example"
+    hosts = ["api.example.com"]                  # lower case; the first is the default
+    port = 443
+    markets = [                                  # the closed list of instruments
+        { market = "BTC/USD", instrument = "BTC-USDT", quote = "USDT" },
+    ]
+    note = "One sentence for whoever runs it."   # optional
+
+    [rest]
+    method = "GET"
+    target = "/ticker?symbol={instrument}"       # {instrument} exactly once
+    prices = "string"                            # or "number": how prices are sent
+    bid = "/data/bid"                            # JSON pointers; may hold {instrument}
+    ask = "/data/ask"
+    last = "/data/last"                          # optional
+    instrument = "/data/symbol"                  # optional: where the venue repeats it
+    checks = [{ at = "/code", equals = "0" }]    # optional: JSON text of a scalar, [] or {}
+    rate = { requests = 10, seconds = 1 }        # what the venue allows one address
+    exchange_time = { at = "/ts", sent_as = "number", unit = "ms", of = "quote" }   # optional
+
+A market is what is priced, an instrument the venue's listing of it; ``quote``
+is the currency it is listed in (a USDT listing may serve BTC/USD).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Annotated
+
+from attestation.encoding import encode
+from attestation.errors import MalformedError, UsageError
+from attestation.hashing import hash_string
+from attestation.schema import Between, Document, OneOf, Pattern, Text
+from attestation.strictjson import Scalar, check_pointer, scalar
+
+MAX_FILE = 64 * 1024
+PLACEHOLDER = "{instrument}"
+
+VenueName = Annotated[str, Pattern(r"[a-z][a-z0-9_]{0,31}", "a venue's name")]
+VenueHost = Annotated[
+    str,
+    Pattern(
+        r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]",
+        "a lower-case host name",
+    ),
+]
+Port = Annotated[int, Between(1, 65_535)]
+Market = Annotated[str, Pattern(r"[A-Z0-9]{1,16}/[A-Z0-9]{1,16}", "a market such as BTC/USD")]
+# No character that a target or a pointer would have to escape.
+Instrument = Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,31}", "an instrument")]
+Currency = Annotated[str, Pattern(r"[A-Z0-9]{1,16}", "a currency")]
+SentAs = Annotated[str, OneOf(("string", "number"))]
+Template = Annotated[str, Pattern(r"(?:[^{}]|\{instrument\})*", "text or {instrument}")]
+
+# What http1 takes for a target in origin form.
+_TARGET = re.compile(r"/(?!/)[!$-;=?-~]*")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Listing(Document):
+    """An instrument of the venue and the market it serves."""
+
+    market: Market
+    instrument: Instrument
+    quote: Currency
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Check(Document):
+    """A member that must equal the scalar or empty container written in ``equals``."""
+
+    at: Template
+    equals: Text
+
+    def __post_init__(self) -> None:
+        _wanted(self.equals)
+
+    @property
+    def wanted(self) -> Scalar:
+        """The value that ``equals`` writes."""
+        return _wanted(self.equals)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeTime(Document):
+    """The venue's own time in the body.
+
+    ``unit`` is ms or s (whole numbers since the epoch) or iso8601; ``of`` says
+    what happened then: the quote, the last trade, or the sending of the reply.
+    """
+
+    at: Template
+    sent_as: SentAs
+    unit: Annotated[str, OneOf(("ms", "s", "iso8601"))]
+    of: Annotated[str, OneOf(("quote", "trade", "reply"))]
+
+    def __post_init__(self) -> None:
+        if self.unit == "iso8601" and self.sent_as != "string":
+            raise MalformedError("an ISO 8601 time is a string")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rate(Document):
+    """How many requests the venue allows one address in a span of seconds."""
+
+    requests: Annotated[int, Between(1, 1_000_000)]
+    seconds: Annotated[int, Between(1, 86_400)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rest(Document):
+    """The request of a quote and the pointers into its answer."""
+
+    method: Annotated[str, OneOf(("GET",))]
+    target: Template
+    prices: SentAs
+    bid: Template
+    ask: Template
+    last: Template | None = None
+    instrument: Template | None = None
+    checks: tuple[Check, ...] | None = None
+    rate: Rate
+    exchange_time: ExchangeTime | None = None
+
+    @property
+    def pointers(self) -> tuple[str, ...]:
+        """All pointer templates: checks, instrument, prices, time."""
+        checks = [check.at for check in self.checks or ()]
+        time = self.exchange_time.at if self.exchange_time else None
+        present = (*checks, self.instrument, self.bid, self.ask, self.last, time)
+        return tuple(pointer for pointer in present if pointer is not None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VenueContent(Document):
+    """What a venue file holds; see the module's docstring."""
+
+    name: VenueName
+    hosts: tuple[VenueHost, ...]
+    port: Port
+    markets: tuple[Listing, ...]
+    note: Text | None = None
+    rest: Rest
+
+    def __post_init__(self) -> None:
+        instruments = [listing.instrument for listing in self.markets]
+        if not self.hosts or len(set(self.hosts)) != len(self.hosts):
+            raise MalformedError("hosts are none or repeated", rule="hosts")
+        if not instruments or len(set(instruments)) != len(instruments):
+            raise MalformedError("instruments are none or repeated", rule="markets")
+        if self.rest.target.count(PLACEHOLDER) != 1:
+            raise MalformedError("target does not name the instrument once", rule="rest.target")
+        for instrument in instruments:
+            if not _TARGET.fullmatch(_render(self.rest.target, instrument)):
+                raise MalformedError("target is not in origin form", rule="rest.target")
+            for pointer in self.rest.pointers:
+                check_pointer(_render(pointer, instrument))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VenueFile(VenueContent):
+    """A venue file that was read, with its canonical hash."""
+
+    hash: str
+
+    @property
+    def method(self) -> str:
+        """The method of the REST request."""
+        return self.rest.method
+
+    def target(self, instrument: str) -> str:
+        """Returns the REST target; raises MalformedError (W14) for an unlisted instrument."""
+        return _render(self.rest.target, self._listing(instrument).instrument)
+
+    def pointer(self, template: str, instrument: str) -> str:
+        """Returns a pointer of this file; raises MalformedError (W14) if unlisted."""
+        return _render(template, self._listing(instrument).instrument)
+
+    def market(self, instrument: str) -> str:
+        """Returns the market of an instrument; raises MalformedError (W14) if unlisted."""
+        return self._listing(instrument).market
+
+    def instrument(self, market: str) -> str:
+        """Returns the first instrument listed for a market; raises UsageError if none is."""
+        for listing in self.markets:
+            if listing.market == market:
+                return listing.instrument
+        raise UsageError(
+            f"{self.name} has no {market[:40]}",
+            rule="market",
+            found=market[:40],
+            wanted=[listing.market for listing in self.markets],
+        )
+
+    def _listing(self, instrument: str) -> Listing:
+        for listing in self.markets:
+            if listing.instrument == instrument:
+                return listing
+        raise MalformedError(
+            f"instrument is not listed for {self.name}",
+            rule="W14",
+            found=instrument[:40],
+            wanted=[listing.instrument for listing in self.markets],
+        )
+
+
+def parse_venue(toml: bytes) -> VenueFile:
+    """Reads a venue file strictly; raises MalformedError."""
+    if len(toml) > MAX_FILE:
+        raise MalformedError(f"venue file is larger than {MAX_FILE} bytes", found=len(toml))
+    try:
+        content = tomllib.loads(toml.decode("utf-8"))
+        canonical = encode(content)
+    except (ValueError, RecursionError, UsageError) as error:
+        raise MalformedError(f"not a venue file: {error}"[:200]) from None
+    parts = VenueContent.from_json(content)
+    members = {field.name: getattr(parts, field.name) for field in dataclasses.fields(parts)}
+    return VenueFile(**members, hash=hash_string(canonical))
+
+
+def venue_names() -> tuple[str, ...]:
+    """The names of the venues shipped with this package, sorted."""
+    return tuple(_SHIPPED)
+
+
+@cache
+def load_venue(name: str) -> VenueFile:
+    """Returns a shipped venue file; raises UsageError if there is none of this name."""
+    if name not in _SHIPPED:
+        raise UsageError(
+            f"no venue {name[:40]!r}", rule="venue", found=name[:40], wanted=list(_SHIPPED)
+        )
+    venue = parse_venue(_SHIPPED[name])
+    if venue.name != name:
+        raise MalformedError("venue file is named after another venue", found=venue.name)
+    return venue
+
+
+@cache
+def shipped_venues() -> Mapping[str, VenueFile]:
+    """Returns all shipped venue files by name."""
+    return MappingProxyType({name: load_venue(name) for name in _SHIPPED})
+
+
+@lru_cache(maxsize=256)
+def _wanted(text: str) -> Scalar:
+    return scalar(text.encode("utf-8"))
+
+
+def _render(template: str, instrument: str) -> str:
+    return template.replace(PLACEHOLDER, instrument)
+
+
+# Read on import, so that nothing later in the package touches the disk.
+_SHIPPED: Mapping[str, bytes] = MappingProxyType(
+    {
+        file.name.removesuffix(".toml"): file.read_bytes()
+        for file in sorted(files(__name__).iterdir(), key=lambda file: file.name)
+        if file.name.endswith(".toml")
+    }
+)
