@@ -95,8 +95,9 @@ class ConnectionField(Document):
     """Where the notary connected, and when what passed (notary clock).
 
     Record and byte counts are of raw TLS records from the connection's first
-    byte to the last record of the claim.  ``handshake_hash`` is the SHA-256 or
-    SHA-384 transcript hash up to the server's Finished (RFC 8446 section 4.4.1).
+    byte to the last record of the claim.  ``handshake_hash`` is the
+    transcript hash, by the suite's hash, through the client's Finished (RFC 8446
+    section 4.4.1).
     """
 
     FIELD: ClassVar[str] = "connection"

@@ -129,9 +129,7 @@ def present(
         if name in sections
     ]
     hidden = {
-        index
-        for name, (index, _) in attested.items()
-        if name not in sections and hide_unopened
+        index for name, (index, _) in attested.items() if name not in sections and hide_unopened
     }
     shown = [index for index in range(len(attestation.fields)) if index not in hidden]
     algorithm, _ = parse_hash(attestation.header.root)

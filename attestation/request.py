@@ -125,5 +125,3 @@ class AttestationRequest(Document):
         ids = [extension.id for extension in self.extensions]
         if len(set(names)) != len(names) or len(set(ids)) != len(ids):
             raise MalformedError("section names and extension ids must be unique")
-
-

@@ -77,7 +77,9 @@ def commit_section(wanted: SectionRequest, exchange: Exchange, algorithm: str) -
     place = locate(wanted.name, exchange)
     if place.direction != wanted.direction:
         raise MalformedError(
-            f"{wanted.name} is of the other direction", found=wanted.direction, wanted=place.direction
+            f"{wanted.name} is of the other direction",
+            found=wanted.direction,
+            wanted=place.direction,
         )
     return commit(
         wanted,
@@ -98,9 +100,7 @@ def section_bytes(wanted: SectionRequest, exchange: Exchange) -> bytes:
 
 def _plain(exchange: Exchange, direction: Direction, span: Span) -> Located:
     data = exchange.transcript.cut(direction, span.start, span.end)
-    return Located(
-        direction=direction, start=span.start, end=span.end, framing="plain", data=data
-    )
+    return Located(direction=direction, start=span.start, end=span.end, framing="plain", data=data)
 
 
 def _single(headers: tuple[HeaderLine, ...], name: str) -> Span:

@@ -30,7 +30,9 @@ class Transcript:
         """Returns a byte range; raises MalformedError outside the transcript."""
         data = self.direction(direction)
         if not 0 <= start <= end <= len(data):
-            raise MalformedError("range outside the transcript", found=[start, end], wanted=len(data))
+            raise MalformedError(
+                "range outside the transcript", found=[start, end], wanted=len(data)
+            )
         return data[start:end]
 
 
@@ -45,8 +47,10 @@ class PartialTranscript:
         for other_start, other in self._ranges:
             low = max(start, other_start)
             high = min(start + len(data), other_start + len(other))
-            if low < high and data[low - start : high - start] != (
-                other[low - other_start : high - other_start]
+            if (
+                low < high
+                and data[low - start : high - start]
+                != (other[low - other_start : high - other_start])
             ):
                 raise InvalidProofError("two opened sections disagree on the same bytes")
         self._ranges.append((start, data))
