@@ -10,6 +10,9 @@ from attestation.request import AttestationRequest, KeyOpening
 from attestation.schema import Document, Hex16
 from attestation.seal import SignedSeal
 
+EVIDENCE_LIMIT = 64 * 1024 * 1024
+"""Bytes of an evidence file."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Secrets(Document):

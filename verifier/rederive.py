@@ -33,15 +33,13 @@ def check_structure(authentic: AuthenticSession, opened: Mapping[str, OpenedSect
         read_extension(extension)
     http = authentic.http
     line = opened.get("request.line")
-    if line is not None and line.data is not None:
-        if line.data != f"{http.method} {http.target} HTTP/1.1".encode():
-            raise InvalidProofError("request.line is not the attested request", rule="http.target")
+    wanted = f"{http.method} {http.target} HTTP/1.1".encode()
+    if line is not None and line.data is not None and line.data != wanted:
+        raise InvalidProofError("request.line is not the attested request", rule="http.target")
     status = opened.get("response.status")
-    if status is not None and status.data is not None:
-        if not status.data.startswith(f"HTTP/1.1 {http.status} ".encode()):
-            raise InvalidProofError(
-                "response.status is not the attested status", rule="http.status"
-            )
+    wanted = f"HTTP/1.1 {http.status} ".encode()
+    if status is not None and status.data is not None and not status.data.startswith(wanted):
+        raise InvalidProofError("response.status is not the attested status", rule="http.status")
 
 
 def rederive_quote(

@@ -1,0 +1,130 @@
+"""The ``verifier`` command.
+
+``verify`` decides, ``inspect`` prints, ``recheck`` repeats a notary's work,
+``trust`` keeps the keys one believes, ``selftest`` runs known samples, ``serve``
+answers over HTTP.  All but ``serve`` need the base install and no network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attestation.errors import UsageError
+from verifier.cli import trust
+from verifier.cli.boundary import BUG, CONFIGURATION_LIMIT, Options, answer, boundary, read, say
+from verifier.cli.documents import (
+    JsonOption,
+    TrustOption,
+    inspect_command,
+    recheck_command,
+    verify_command,
+)
+from verifier.text import safe
+
+DEFAULT_PORT = 7049
+
+app = typer.Typer(
+    name="verifier",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Check attested prices offline: against keys you trust and what you expect.",
+    epilog="Exit codes: 0 yes, 2 usage, 10 not the format, 11 proof does not match, 12 key not "
+    "trusted, 13 outside the times, 15 something is missing, 17 not what was expected, 20 network "
+    "or disk, 1 a bug.",
+)
+app.add_typer(trust.app, name="trust")
+app.command("verify")(verify_command)
+app.command("inspect")(inspect_command)
+app.command("recheck")(recheck_command)
+
+
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    from verifier.show import FORMATS
+
+    try:
+        package = version("quotary")
+    except PackageNotFoundError:
+        package = "(not installed)"
+    typer.echo(f"quotary {package}")
+    for name in FORMATS:
+        typer.echo(name)
+    raise typer.Exit
+
+
+@app.callback()
+def _before(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print package and formats."
+        ),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+) -> None:
+    Options.debug = debug
+
+
+@app.command()
+def selftest(
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder of samples; the shipped ones by default.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the shipped valid and tampered samples: does this installation tell them apart?"""
+    with boundary(as_json=as_json):
+        from attestation.encoding import Json, encode
+        from verifier.selftest import SAMPLES, run
+
+        outcomes = list(run(SAMPLES if folder is None else folder))
+        wrong = [outcome for outcome in outcomes if not outcome.as_expected]
+        for outcome in outcomes:
+            mark = "ok   " if outcome.as_expected else "WRONG"
+            why = "accepted" if outcome.error is None else str(outcome.error)
+            say(f"{mark} {outcome.code:>2} {safe(outcome.sample.name)}: {safe(why, limit=200)}")
+        say(f"{len(outcomes) - len(wrong)} of {len(outcomes)} samples came out as they must")
+        if as_json:
+            rows: list[Json] = [
+                {
+                    "name": outcome.sample.name,
+                    "wanted": outcome.sample.code,
+                    "found": outcome.code,
+                }
+                for outcome in outcomes
+            ]
+            answer(encode({"type": "quotary/selftest/v1", "passed": not wrong, "samples": rows}))
+        if wrong:
+            raise typer.Exit(BUG)
+
+
+@app.command()
+def serve(
+    trust: TrustOption,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: the system's choice.")] = DEFAULT_PORT,
+) -> None:
+    """Serve the verify API. Run it yourself: somebody else's verdict proves nothing."""
+    with boundary():
+        from attestation.trust import Trust
+
+        believed = Trust.parse(read(trust, limit=CONFIGURATION_LIMIT))
+        try:
+            from verifier.service import serve as run_service
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"{error.name} is not installed: pip install 'quotary[service]'"
+            ) from error
+        run_service(trust=believed, host=host, port=port)
+
+
+def main() -> None:
+    """Runs the command line; exits with the codes of docs/formats.md."""
+    app()

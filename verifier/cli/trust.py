@@ -1,0 +1,139 @@
+"""``verifier trust``: the file that says whose keys are believed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attestation.encoding import Json, encode
+from attestation.errors import MalformedError, UntrustedError, UsageError
+from attestation.keys import VerifyingKey
+from attestation.trust import Trust, TrustedKey, parse_time
+from verifier.cli.boundary import CONFIGURATION_LIMIT, answer, boundary, now, read, say
+from verifier.cli.documents import JsonOption, NowOption
+from verifier.text import safe, utc
+
+app = typer.Typer(no_args_is_help=True, help="Show, check and extend a trust file.")
+
+TrustFile = Annotated[
+    str, typer.Option("--trust", metavar="FILE", help="Trust file (TOML), - for stdin.")
+]
+
+
+@app.command()
+def add(
+    vkey: Annotated[str, typer.Argument(help="The key as `notary keygen` prints it.")],
+    operator: Annotated[str, typer.Option(help="Who runs the notary; you say so, not the key.")],
+    valid_until: Annotated[str, typer.Option(help="RFC 3339 time in UTC, or a date.")],
+    trust: Annotated[Path, typer.Option(metavar="FILE", help="Trust file, made if missing.")],
+    role: Annotated[str, typer.Option(help="attest, log or witness.")] = "attest",
+    valid_from: Annotated[
+        str | None, typer.Option(help="RFC 3339 time in UTC, or a date. Default: now.")
+    ] = None,
+) -> None:
+    """Add a key to a trust file, after checking what stands there already."""
+    with boundary():
+        old = read(str(trust), limit=CONFIGURATION_LIMIT) if trust.exists() else b""
+        entry = _entry(vkey, operator, role, valid_from, valid_until)
+        wanted = Trust.parse(old).adding(entry)
+        # Appended, so that comments stay; read back, so that it is what was meant.
+        gap = b"" if not old else b"\n" if old.endswith(b"\n") else b"\n\n"
+        new = old + gap + Trust(keys=(entry,)).dump()
+        if Trust.parse(new) != wanted:
+            raise UsageError("the file ends in something that a new entry cannot follow")
+        _replace(trust, new)
+        say(f"added {entry.key.short}, run by {safe(operator)}, to {safe(str(trust))}")
+
+
+@app.command()
+def show(trust: TrustFile, as_json: JsonOption = False, now_us: NowOption = None) -> None:
+    """List the keys of a trust file, their operators and whether they are valid now."""
+    with boundary(as_json=as_json):
+        _show(trust, as_json, now() if now_us is None else now_us)
+
+
+@app.command()
+def check(trust: TrustFile, as_json: JsonOption = False, now_us: NowOption = None) -> None:
+    """Like show, and fails unless a key may attest now."""
+    with boundary(as_json=as_json):
+        moment = now() if now_us is None else now_us
+        keys = _show(trust, as_json, moment)
+        if not any(key.role == "attest" and _status(key, moment) == "valid" for key in keys):
+            raise UntrustedError("no key in the trust file may attest now", rule="trust")
+
+
+def _show(name: str, as_json: bool, now_us: int) -> tuple[TrustedKey, ...]:
+    trust = Trust.parse(read(name, limit=CONFIGURATION_LIMIT))
+    if as_json:
+        rows: list[Json] = [
+            {
+                "key": key.key.short,
+                "algorithm": key.key.algorithm,
+                "operator": key.operator,
+                "role": key.role,
+                "valid_from_us": key.valid_from_us,
+                "valid_until_us": key.valid_until_us,
+                "status": _status(key, now_us),
+            }
+            for key in trust.keys
+        ]
+        answer(encode({"type": "quotary/trust/v1", "keys": rows}))
+    for key in trust.keys:
+        say(
+            f"{safe(key.key.short)}  {key.role}  {_status(key, now_us)}  "
+            f"run by {safe(key.operator)}  {key.key.algorithm}  "
+            f"{utc(key.valid_from_us)} to {utc(key.valid_until_us)}"
+        )
+    return trust.keys
+
+
+def _status(key: TrustedKey, now_us: int) -> str:
+    if key.revoked_at_us is not None:
+        return "revoked"
+    if now_us < key.valid_from_us:
+        return "not yet valid"
+    return "valid" if now_us < key.valid_until_us else "expired"
+
+
+def _entry(
+    vkey: str, operator: str, role: str, valid_from: str | None, valid_until: str
+) -> TrustedKey:
+    try:
+        key = VerifyingKey.parse(vkey)
+        return TrustedKey(
+            name=key.name,
+            operator=operator,
+            key=key,
+            role=role,
+            valid_from_us=now() if valid_from is None else _time(valid_from),
+            valid_until_us=_time(valid_until),
+        )
+    except (MalformedError, UntrustedError) as error:
+        raise UsageError(
+            error.detail, rule=error.rule, found=error.found, wanted=error.wanted
+        ) from error
+
+
+def _time(text: str) -> int:
+    return parse_time(text if "T" in text else f"{text}T00:00:00Z")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Replaces the file whole: a crash leaves the old one or the new one."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            if path.exists():
+                os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
+            else:
+                os.fchmod(file.fileno(), 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise

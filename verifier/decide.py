@@ -1,0 +1,189 @@
+"""Verdicts: one question in, one document out, for the CLI and the verify API alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from attestation.document import Header
+from attestation.errors import QuotaryError, UsageError
+from attestation.expect import Expect
+from attestation.presentation import Presentation
+from attestation.price import format_exact
+from attestation.trust import Trust, TrustedKey
+from attestation.venues import VenueFile
+from attestation.verdict import Accepted, Rejected, VerdictNotary, VerdictQuote, rejected
+from verifier.authenticate import AuthenticSlot
+from verifier.insecure import AuthenticOnly
+from verifier.quorum import VerifiedQuorum, verify_quorum
+from verifier.verify import NOT_CHECKED, VerifiedQuote, VerifiedTranscript, verify
+
+
+def decide(
+    presentations: Sequence[Presentation | bytes],
+    *,
+    trust: Trust,
+    expect: Expect,
+    now_us: int,
+    venue_files: Mapping[str, VenueFile] | None = None,
+) -> Accepted:
+    """Verifies one presentation, or those of several notaries for one quote.
+
+    Raises what ``verify`` and ``verify_quorum`` raise, and UsageError where
+    there is nothing to verify.
+    """
+    if not presentations:
+        raise UsageError("no presentation to verify", rule="presentations")
+    if len(presentations) == 1 and expect.notary_count == 1:
+        return accepted(
+            verify(
+                presentations[0],
+                trust=trust,
+                expect=expect,
+                now_us=now_us,
+                venue_files=venue_files,
+            )
+        )
+    return accepted(
+        verify_quorum(
+            presentations, trust=trust, expect=expect, now_us=now_us, venue_files=venue_files
+        )
+    )
+
+
+def judge(
+    presentations: Sequence[Presentation | bytes],
+    *,
+    trust: Trust,
+    expect: Expect,
+    now_us: int,
+    venue_files: Mapping[str, VenueFile] | None = None,
+) -> Accepted | Rejected:
+    """Like ``decide``, with a rejection as a verdict instead of an error."""
+    try:
+        return decide(
+            presentations, trust=trust, expect=expect, now_us=now_us, venue_files=venue_files
+        )
+    except QuotaryError as error:
+        return rejected(error)
+
+
+def accepted(verified: VerifiedQuote | VerifiedTranscript | VerifiedQuorum) -> Accepted:
+    """Returns the favourable verdict on verified data."""
+    if isinstance(verified, VerifiedQuorum):
+        voices: tuple[VerifiedQuote | VerifiedTranscript, ...] = verified.quotes
+    else:
+        voices = (verified,)
+    first = voices[0]
+    return Accepted(
+        verdict="accepted",
+        attestation=first.header.id,
+        quotes=tuple(_quote(voice) for voice in voices if isinstance(voice, VerifiedQuote)),
+        mode=_all(voice.mode for voice in voices),
+        binding=_all(voice.binding for voice in voices),
+        purpose=first.purpose,
+        not_before_us=verified.not_before_us,
+        not_after_us=verified.not_after_us,
+        notaries=tuple(_notary(voice.notary) for voice in voices),
+        checked=tuple(
+            check for check in first.checked if all(check in voice.checked for voice in voices)
+        ),
+        not_checked=tuple(dict.fromkeys(item for voice in voices for item in voice.not_checked)),
+        host=first.host,
+    )
+
+
+def authentic(found: AuthenticOnly) -> Accepted:
+    """Returns the lesser verdict ``authentic``: nothing was compared with an expectation."""
+    fields = found.fields
+    checked = ("signature", "inclusion", "times")
+    not_checked = ("expectations", "quote", *NOT_CHECKED)
+    if isinstance(fields, AuthenticSlot):
+        slot = fields.slot
+        return _authentic(
+            fields.header,
+            fields.notary,
+            mode="live",
+            binding="full",
+            purpose=f"slot/{slot.feed}/{slot.slot_us}",
+            interval=(slot.slot_us, slot.slot_us),
+            checked=checked,
+            not_checked=("messages", "session", *not_checked),
+        )
+    return _authentic(
+        fields.header,
+        fields.notary,
+        mode=fields.session.mode,
+        binding=fields.session.binding,
+        purpose=fields.session.purpose,
+        interval=(fields.connection.request_first_us, fields.connection.response_last_us),
+        checked=(*checked, "openings"),
+        not_checked=not_checked,
+        host=fields.connection.host,
+    )
+
+
+def witnesses(verdict: Accepted) -> str:
+    """Says for people who witnessed, and what that is worth.
+
+    Names come from the trust file as they are: escape them before a terminal.
+    """
+    names = sorted({notary.name for notary in verdict.notaries})
+    operators = sorted({notary.operator for notary in verdict.notaries})
+    count = "1 notary" if len(names) == 1 else f"{len(names)} notaries"
+    if len(operators) == 1:
+        return (
+            f"witnessed by {count}, run by {operators[0]}: "
+            "this checks the arithmetic, not the operator"
+        )
+    return f"witnessed by {count} of {len(operators)} operators: {', '.join(operators)}"
+
+
+def _authentic(
+    header: Header,
+    notary: TrustedKey,
+    *,
+    mode: str,
+    binding: str,
+    purpose: str,
+    interval: tuple[int, int],
+    checked: tuple[str, ...],
+    not_checked: tuple[str, ...],
+    host: str | None = None,
+) -> Accepted:
+    return Accepted(
+        verdict="authentic",
+        attestation=header.id,
+        quotes=(),
+        mode=mode,
+        binding=binding,
+        purpose=purpose,
+        not_before_us=interval[0],
+        not_after_us=interval[1],
+        notaries=(_notary(notary),),
+        checked=checked,
+        not_checked=not_checked,
+        host=host,
+    )
+
+
+def _all(values: Iterable[str]) -> str:
+    """The one value, or all that occur: ``open+sealed``."""
+    return "+".join(sorted(set(values)))
+
+
+def _quote(quote: VerifiedQuote) -> VerdictQuote:
+    return VerdictQuote(
+        attestation=quote.header.id,
+        venue=quote.venue,
+        market=quote.market,
+        instrument=quote.instrument,
+        bid=quote.bid,
+        ask=quote.ask,
+        mid=format_exact(quote.mid),
+        not_before_us=quote.not_before_us,
+        not_after_us=quote.not_after_us,
+    )
+
+
+def _notary(key: TrustedKey) -> VerdictNotary:
+    return VerdictNotary(name=key.name, operator=key.operator)

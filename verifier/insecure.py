@@ -1,0 +1,47 @@
+"""What can be said of a presentation without knowing what is expected of it: little.
+
+A presentation that is authentic may be of another market, another day or
+another trade than the reader believes.  For looking around, never for deciding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from attestation.presentation import Presentation
+from attestation.trust import Trust
+from verifier.authenticate import (
+    AuthenticSession,
+    AuthenticSlot,
+    OpenedSection,
+    authenticate,
+    open_sections,
+)
+from verifier.rederive import check_structure
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AuthenticOnly:
+    """Authentic fields and opened sections, compared with no expectation."""
+
+    fields: AuthenticSession | AuthenticSlot
+    sections: Mapping[str, OpenedSection]
+
+
+def insecure_verify_authentic(
+    presentation: Presentation | bytes, *, trust: Trust, now_us: int
+) -> AuthenticOnly:
+    """Checks key, signature, inclusion, times, openings and structure, nothing else.
+
+    Raises what ``verify`` raises for them.  No quote is derived: a caller that
+    wants a price says which.
+    """
+    if isinstance(presentation, bytes):
+        presentation = Presentation.decode(presentation)
+    fields = authenticate(presentation, trust=trust, now_us=now_us)
+    if isinstance(fields, AuthenticSlot):
+        return AuthenticOnly(fields=fields, sections={})
+    sections = open_sections(presentation, fields.sections)
+    check_structure(fields, sections)
+    return AuthenticOnly(fields=fields, sections=sections)
