@@ -24,6 +24,9 @@ from examples.venues.listings import BY_NAME, MARKETS, Listing, Venue
 
 UNIT = 10**8
 STEP_US = 100_000
+# A walk goes back along its own path after two hours, and forth again: any
+# instant costs bounded time and memory, also if the clock jumps by years.
+_TURN = 72_000
 _DECIMAL = re.compile(r"(\d{1,12})(?:\.(\d{1,8}))?", re.ASCII)
 
 # Market: mid at the origin in whole dollars, shock of one step in 1e-9 of the
@@ -187,6 +190,8 @@ class Prices:
 
     def _walk(self, market: str, step: int) -> int:
         mids = self._mids[market]
+        step %= 2 * _TURN
+        step = min(step, 2 * _TURN - step)
         scale = _START[market][1]
         for index in range(len(mids), step + 1):
             shock = 3 * self._shock(f"common/{index}") + 2 * self._shock(f"{market}/{index}")

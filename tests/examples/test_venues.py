@@ -283,6 +283,18 @@ def test_price_does_not_depend_on_what_was_asked_before() -> None:
     )
 
 
+def test_walk_turns_back_so_that_any_instant_is_within_reach() -> None:
+    prices = Prices(seed=3, origin_us=0)
+    mids = [prices.quote(BY_NAME["binance"], "BTC/USD", NOW_US + 10**18).mid for _ in range(2)]
+    assert mids[0] == mids[1] > 0
+    two_hours_us = 7_200_000_000
+    near = [
+        prices.quote(BY_NAME["binance"], "BTC/USD", two_hours_us + offset).mid
+        for offset in (-100_000, 0, 100_000)
+    ]
+    assert abs(near[0] - near[1]) < 100 and abs(near[1] - near[2]) < 100
+
+
 def test_venues_move_together_within_their_basis() -> None:
     prices = Prices(seed=4, origin_us=0)
     for instant in range(0, 600_000_000, 7_000_000):
