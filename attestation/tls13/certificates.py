@@ -1,8 +1,8 @@
 """The server's certificate chain and its CertificateVerify (RFC 8446 section 4.4); checks W4, W5.
 
 Chains are judged by ``cryptography.x509.verification`` with no fetching of
-anything.  Ed25519 signatures over the transcript are verified with PyNaCl only
-(docs/adr: libsodium refuses small-order keys).
+anything.  Ed25519 signatures over the transcript are verified with PyNaCl only:
+libsodium refuses the small-order keys under which anything verifies.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -50,6 +51,7 @@ _ECDSA: Final[Mapping[int, tuple[type[ec.EllipticCurve], hashes.HashAlgorithm]]]
     {0x0403: (ec.SECP256R1, hashes.SHA256()), 0x0503: (ec.SECP384R1, hashes.SHA384())}
 )
 _ED25519: Final = 0x0807
+_RSA_BITS: Final = (2048, 8192)
 
 SCHEMES: Final[Mapping[int, str]] = MappingProxyType(
     {
@@ -136,13 +138,15 @@ class ChainCache:
         chain = self._entries.get(key)
         if chain is None or not chain.valid_from_us <= now_us < chain.valid_until_us:
             return None
-        self._entries.move_to_end(key)
+        # A thread that drops the entry meanwhile costs it nothing but its rank.
+        with suppress(KeyError):
+            self._entries.move_to_end(key)
         return chain
 
     def put(self, key: tuple[str, bytes, str], chain: VerifiedChain) -> None:
         """Remembers a chain."""
+        self._entries.pop(key, None)
         self._entries[key] = chain
-        self._entries.move_to_end(key)
         while len(self._entries) > self._size:
             self._entries.popitem(last=False)
 
@@ -221,17 +225,8 @@ def _verify_path(chain: Sequence[bytes], host: str, roots: RootStore, now_us: in
         raise UntrustedError(
             f"certificate chain is not valid for {host}: {error}", rule="W4", wanted=host
         ) from None
-    try:
-        public_key = leaf.public_key()
-        spki = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, UnsupportedAlgorithm):
-        raise UntrustedError("leaf certificate has an unsupported key", rule="W4") from None
-    if (
-        not isinstance(public_key, RSAPublicKey | ec.EllipticCurvePublicKey | Ed25519PublicKey)
-        or leaf.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
-    ):
-        # RFC 8446 4.2.3: rsa_pss_rsae schemes MUST be used with rsaEncryption keys.
-        raise UntrustedError("leaf certificate has an unsupported key", rule="W4")
+    public_key = _leaf_key(leaf)
+    spki = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return VerifiedChain(
         public_key=public_key,
         spki=hashlib.sha256(spki).digest(),
@@ -239,6 +234,27 @@ def _verify_path(chain: Sequence[bytes], host: str, roots: RootStore, now_us: in
         valid_from_us=max(_microseconds(item.not_valid_before_utc) for item in path),
         valid_until_us=min(_microseconds(item.not_valid_after_utc) for item in path),
     )
+
+
+def _leaf_key(leaf: x509.Certificate) -> PublicKey:
+    """Returns the leaf's key; the library judges the keys of issuers, not the leaf's."""
+    try:
+        key = leaf.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if isinstance(key, RSAPublicKey):
+        # RFC 8446 4.2.3: rsa_pss_rsae schemes "MUST use the rsaEncryption OID".
+        supported = (
+            _RSA_BITS[0] <= key.key_size <= _RSA_BITS[1]
+            and leaf.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5
+        )
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        supported = isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1)
+    else:
+        supported = isinstance(key, Ed25519PublicKey)
+    if not supported:
+        raise UntrustedError("leaf certificate has an unsupported or weak key", rule="W4")
+    return cast(PublicKey, key)
 
 
 def _load_root(der: bytes) -> x509.Certificate | None:

@@ -7,6 +7,7 @@ that is not in it for the state the flight is in is refused.
 from __future__ import annotations
 
 import hmac
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -43,7 +44,7 @@ from attestation.tls13.registry import (
     FINISHED,
 )
 from attestation.tls13.schedule import Suite, finished_data
-from attestation.tls13.wire import APPLICATION_DATA, HANDSHAKE, Direction, Record
+from attestation.tls13.wire import HANDSHAKE, Direction, Record
 
 # RFC 8446 4: "A peer which receives a handshake message in an unexpected order
 # MUST abort the handshake".  state -> {message type -> next state}.
@@ -73,7 +74,7 @@ class Trust:
     cache: ChainCache | None
 
 
-class _Flight:
+class _Flight(ABC):
     """Takes handshake messages from one direction's records until its Finished."""
 
     __slots__ = ("_direction", "_finished", "_messages", "_protection", "_rule")
@@ -88,9 +89,7 @@ class _Flight:
         self._finished = False
 
     def feed(self, record: Record) -> bool:
-        """Opens a record; returns whether the flight's Finished was in it."""
-        if record.content_type != APPLICATION_DATA:
-            raise self._refusal("a plaintext record interrupts the handshake")
+        """Opens a protected record; returns whether the flight's Finished was in it."""
         kind, content = self._protection.open(record)
         if kind != HANDSHAKE:
             # W5: application data or an alert before Finished.
@@ -103,8 +102,9 @@ class _Flight:
             raise self._refusal("bytes follow Finished in its record")
         return self._finished
 
+    @abstractmethod
     def _take(self, message: bytes) -> bool:
-        raise NotImplementedError
+        """Checks a message; returns whether it is the flight's Finished."""
 
     def _refusal(self, detail: str, *, found: object = None) -> MalformedError:
         return MalformedError(f"{self._direction}: {detail}", rule=self._rule, found=found)

@@ -52,7 +52,7 @@ class MessageBuffer:
     __slots__ = ("_buffer", "_limit", "_rule")
 
     def __init__(self, *, limit: int, rule: str) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()
         self._limit = limit
         self._rule = rule
 
@@ -79,8 +79,9 @@ class MessageBuffer:
             raise MalformedError("a handshake message is too large", rule=self._rule, found=size)
         if len(buffer) < size:
             return None
-        self._buffer = buffer[size:]
-        return buffer[:size]
+        message = bytes(buffer[:size])
+        del buffer[:size]
+        return message
 
 
 class TranscriptHash:

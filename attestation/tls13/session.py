@@ -65,7 +65,8 @@ class TranscriptVerifier:
     """Verifies one TLS 1.3 connection from its records and an opening.
 
     ``host`` is the name the session is for, ``now_us`` the time at which the
-    certificate chain has to be valid.  Raises MalformedError, InvalidProofError
+    certificate chain has to be valid.  Records are those a RecordReader cut from
+    the direction's bytes: framing (W1) is its check.  Raises MalformedError, InvalidProofError
     or UntrustedError with ``rule`` W1 to W7, or the opening's own.
     """
 
@@ -93,7 +94,6 @@ class TranscriptVerifier:
         self._server_hello: ServerHello | None = None
         self._server_flight: ServerFlight | None = None
         self._client_flight: ClientFlight | None = None
-        self._client_protected = False
         self._facts: SessionFacts | None = None
         self._plaintext = {"sent": Plaintext(), "received": Plaintext()}
         self._sent_stream: ApplicationStream | None = None
@@ -172,9 +172,7 @@ class TranscriptVerifier:
 
     def _sent_ready(self, record: Record) -> bool:
         """Whether the keys of a protected record are there: after the server's Finished."""
-        return self._client_flight is not None or (
-            record.content_type != APPLICATION_DATA and not self._client_protected
-        )
+        return self._client_flight is not None or record.content_type != APPLICATION_DATA
 
     # The client's records.
 
@@ -183,8 +181,6 @@ class TranscriptVerifier:
             self._sent_stream.feed(self._sent_count, record)
         elif record.content_type == APPLICATION_DATA:
             self._send_flight(record)
-        elif self._client_protected:
-            raise _out_of_place("sent", record)
         elif record.content_type == HANDSHAKE:
             if self._server_hello is not None:
                 raise MalformedError("ClientHello after the ServerHello", rule="W2")
@@ -197,7 +193,6 @@ class TranscriptVerifier:
     def _send_flight(self, record: Record) -> None:
         flight = self._client_flight
         assert flight is not None  # _sent_ready: the server's flight is verified
-        self._client_protected = True
         if self._hellos.mid_message:
             raise MalformedError("a ClientHello is cut short", rule="W2")
         if flight.feed(record):

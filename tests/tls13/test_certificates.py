@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+from collections.abc import Callable
 from datetime import timedelta
 
 import certifi
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from attestation.errors import MalformedError, QuotaryError, UntrustedError, UsageError
-from attestation.tls13.certificates import ChainCache, RootStore, VerifiedChain, verify_chain
+from attestation.errors import (
+    InvalidProofError,
+    MalformedError,
+    QuotaryError,
+    UntrustedError,
+    UsageError,
+)
+from attestation.tls13.certificates import (
+    ChainCache,
+    RootStore,
+    VerifiedChain,
+    verify_certificate_verify,
+    verify_chain,
+)
 from tests.tls13.capture import exchange
 from tests.tls13.certs import (
     HOST,
@@ -96,6 +113,58 @@ def test_chain_is_refused_for(weakness: str) -> None:
         check(WEAK[weakness]())
 
 
+def _resigned(identity: Identity, old: bytes, new: bytes) -> Identity:
+    """Changes bytes of a certificate and signs it again with its issuer's key."""
+    body = identity.certificate.tbs_certificate_bytes
+    assert body.count(old) == 1
+    body = body.replace(old, new)
+    signature = intermediate().key.sign(body, ec.ECDSA(hashes.SHA256()))
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")  # ecdsa-with-SHA256
+    content = body + algorithm + b"\x03" + bytes((len(signature) + 1,)) + b"\0" + signature
+    der = b"\x30\x82" + len(content).to_bytes(2, "big") + content
+    certificate = x509.load_der_x509_certificate(der)
+    return Identity(certificate, identity.key, (certificate, *identity.chain[1:]))
+
+
+def _point_off_the_curve() -> Identity:
+    key = server().key.public_key()
+    point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return _resigned(server(), point, point[:-1] + bytes((point[-1] ^ 1,)))
+
+
+def _rsa_pss_key() -> Identity:
+    # rsaEncryption with NULL; RSASSA-PSS with an empty sequence of parameters.
+    encryption, pss = "06092a864886f70d0101010500", "06092a864886f70d01010a3000"
+    return _resigned(server("rsa"), bytes.fromhex(encryption), bytes.fromhex(pss))
+
+
+WEAK_KEYS = {
+    "RSA of 1024 bits": lambda: rsa.generate_private_key(65537, 1024),
+    "Ed448": ed448.Ed448PrivateKey.generate,
+    "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
+    "secp521r1": lambda: make_key("ecdsa-p521"),
+}
+
+
+@pytest.mark.parametrize("kind", WEAK_KEYS)
+def test_leaf_key_is_refused(kind: str) -> None:
+    leaf = issue("server", issuer=intermediate(), key=WEAK_KEYS[kind](), hosts=NAMES)
+    with refused("W4", "unsupported or weak key", UntrustedError):
+        check(leaf)
+
+
+@pytest.mark.parametrize("kind", [_point_off_the_curve, _rsa_pss_key])
+def test_leaf_key_that_cannot_be_used_is_refused(kind: Callable[[], Identity]) -> None:
+    with refused("W4", "unsupported or weak key", UntrustedError):
+        check(kind())
+
+
+def test_intermediate_with_a_weak_key_is_refused() -> None:
+    weak = issue("weak", issuer=root(), key=rsa.generate_private_key(65537, 1024), is_ca=True)
+    with refused("W4", "too weak", UntrustedError):
+        check(_under(weak))
+
+
 def test_weak_chain_ends_a_session() -> None:
     with refused("W4", kind=UntrustedError):
         verify(exchange(Client(HOST), Server(_leaf_as_issuer())))
@@ -128,6 +197,39 @@ def test_damaged_certificate_never_leaves_another_error() -> None:
 def test_time_far_away_is_refused(now_us: int) -> None:
     with refused("W4"):
         check(server(), now_us=now_us)
+
+
+# Ed25519: the points of small order, under which lax verifiers accept forgeries.
+
+IDENTITY = b"\x01" + bytes(31)
+SMALL_ORDER = [
+    IDENTITY,
+    b"\xec" + b"\xff" * 30 + b"\x7f",
+    bytes(32),
+    bytes(31) + b"\x80",
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+    bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+]
+ORDER = 2**252 + 27742317777372353535851937790883648493
+
+
+@pytest.mark.parametrize("point", SMALL_ORDER)
+def test_forgery_under_a_small_order_ed25519_key_is_refused(point: bytes) -> None:
+    key = Ed25519PublicKey.from_public_bytes(point)
+    for number in range(16):
+        with refused("W5", "does not verify", InvalidProofError):
+            verify_certificate_verify(key, 0x0807, IDENTITY + bytes(32), bytes((number,)) * 32)
+
+
+def test_ed25519_signature_with_s_beyond_the_order_is_refused() -> None:
+    key = make_key("ed25519")
+    content = b" " * 64 + b"TLS 1.3, server CertificateVerify\0" + bytes(32)
+    signature = key.sign(content)
+    verify_certificate_verify(key.public_key(), 0x0807, signature, bytes(32))
+    malleated = int.from_bytes(signature[32:], "little") + ORDER
+    forged = signature[:32] + malleated.to_bytes(32, "little")
+    with refused("W5", "does not verify", InvalidProofError):
+        verify_certificate_verify(key.public_key(), 0x0807, forged, bytes(32))
 
 
 # Root stores.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from attestation.errors import UntrustedError, UsageError
+from attestation.errors import MalformedError, UntrustedError, UsageError
 from attestation.tls13.hello import (
     HELLO_RETRY_RANDOM,
     ClientHello,
@@ -22,7 +22,7 @@ from tests.tls13.capture import OpenSslServer
 from tests.tls13.certs import HOST, server
 from tests.tls13.tlsclient import Client
 from tests.tls13.tlspeer import P256, P384, X25519, extension, message, record, u8, u16
-from tests.tls13.verifying import refused
+from tests.tls13.verifying import honest, records, refused, verify
 
 
 def read(stream: bytes, host: str = HOST) -> ClientHello | None:
@@ -229,6 +229,9 @@ SHARE = extension(51, X25519.to_bytes(2, "big") + u16(bytes(range(32))))
 VERSION = extension(43, b"\x03\x04")
 
 
+SERVER_RECORDS = records(honest().received, "received")
+
+
 def server_hello(
     client: ClientHello,
     *,
@@ -290,6 +293,26 @@ def test_unsupported_choice_of_the_server_is_untrusted(change: dict[str, Any]) -
     client = offer(suites=(0x1301, 0x1304))
     with refused("W2", "unsupported", UntrustedError):
         parse_server_hello(server_hello(client, **change), client)
+
+
+@pytest.mark.parametrize(
+    ("stream", "match"),
+    [
+        (record(22, message(8, b"\0\0")), "not a ServerHello"),
+        (b"".join(item.raw for item in SERVER_RECORDS[:1]) + record(22, b"\x08"), "out of place"),
+        (record(22, SERVER_RECORDS[0].payload + message(8, b"\0\0")), "bytes follow"),
+        (record(22, SERVER_RECORDS[0].payload[:40]) + SERVER_RECORDS[2].raw, "before the Server"),
+        (record(22, b"\x02\xff\0\0"), "too large"),
+    ],
+)
+def test_server_stream_that_begins_otherwise_is_refused(stream: bytes, match: str) -> None:
+    with pytest.raises(MalformedError, match=match):
+        verify(honest(), received=stream)
+
+
+def test_hello_reader_takes_handshake_records_only() -> None:
+    with refused("W2", "handshake records"):
+        HelloReader(HOST).feed(records(record(21, b"\x01\x00"))[0])
 
 
 def test_tls12_server_hello_is_refused() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
+from cryptography.exceptions import InvalidTag
 
-from tests.tls13.capture import capture, exchange
+from tests.tls13.capture import Pipe, capture, exchange
 from tests.tls13.certs import HOST, server
 from tests.tls13.tlsclient import Client
 from tests.tls13.tlspeer import P256, P384, X25519, extension, message, u16
@@ -77,10 +79,31 @@ def test_third_hello_is_refused() -> None:
 
 
 def test_second_retry_request_is_refused() -> None:
-    session = exchange(Client(HOST), Server(server(), group=P256, retry=P256))
+    session = exchange(Client(HOST), Server(server(), retry=0, cookie=b"cookie"))
     retry, *rest = [item.raw for item in records(session.received, "received")]
-    with refused("W2"):
-        verify(session, received=b"".join([retry, retry, *rest]))
+    with refused("W2", "second HelloRetryRequest"):
+        verify(session, received=b"".join([retry, rest[0], retry, *rest[1:]]))
+
+
+def test_protected_record_before_the_second_hello_is_complete_is_refused() -> None:
+    session = exchange(Client(HOST), Server(server(), group=P256, retry=P256))
+    sent = [item.raw for item in records(session.sent)]
+    cut = b"\x16\x03\x03\0\x40" + sent[2][5 : 5 + 0x40]
+    plain = b"".join(item.raw for item in records(honest().sent)[:2])
+    with refused("W2", "cut short"):
+        verify(honest(), sent=plain + cut + b"".join(sent[3:]))
+
+
+def test_second_hello_that_changes_its_key_share_unasked_is_refused() -> None:
+    other = Client(HOST, seed=2).keys[X25519].public_bytes
+    mine = Client(HOST).keys[X25519].public_bytes
+    client = Client(HOST, tamper={"client_hello_2": lambda m: m.replace(mine, other)})
+    side = Server(server(), retry=0, cookie=b"cookie")
+    pipe = Pipe(client, side)
+    with suppress(InvalidTag):
+        pipe.pump()
+    with refused("W2", "changes its key share unasked"):
+        verify(pipe.capture())
 
 
 def test_server_hello_with_another_suite_than_its_retry_is_refused() -> None:
