@@ -93,11 +93,14 @@ class ClientContext:
             roots_pem = Path(certifi.where()).read_bytes()
         self._add_roots(roots_pem)
 
-    def connect(self, host: str) -> TlsClient:
-        """Starts a connection to ``host``, whose name the certificate must hold."""
+    def connect(self, host: str, *, keep_raw: bool = True) -> TlsClient:
+        """Starts a connection to ``host``, whose name the certificate must hold.
+
+        Without ``keep_raw`` the raw streams are not kept.
+        """
         if self._ctx is None:
             raise UsageError("the TLS context is closed")
-        return TlsClient(self, self._lib, self._ctx, host)
+        return TlsClient(self, self._lib, self._ctx, host, keep_raw)
 
     def close(self) -> None:
         """Frees the context; connections already made keep theirs alive."""
@@ -134,8 +137,11 @@ class TlsClient:
     turns true with the peer's; a cut stream is left to the caller to see.
     """
 
-    def __init__(self, context: ClientContext, lib: ctypes.CDLL, ctx: int, host: str) -> None:
+    def __init__(
+        self, context: ClientContext, lib: ctypes.CDLL, ctx: int, host: str, keep_raw: bool
+    ) -> None:
         self._context = context
+        self._keep_raw = keep_raw
         self._lib = lib
         self._ssl: int | None = None
         self._buffer = ctypes.create_string_buffer(_CHUNK)
@@ -167,7 +173,8 @@ class TlsClient:
 
     def feed(self, data: bytes) -> None:
         """Takes raw bytes that arrived from the server."""
-        self.received += data
+        if self._keep_raw:
+            self.received += data
         if data and self._lib.BIO_write(self._in, data, len(data)) != len(data):
             raise UnavailableError("OpenSSL took no bytes", rule="libssl")
 
@@ -182,7 +189,8 @@ class TlsClient:
         else:
             large = ctypes.create_string_buffer(pending)
             data = ctypes.string_at(large, self._lib.BIO_read(self._out, large, pending))
-        self.sent += data
+        if self._keep_raw:
+            self.sent += data
         return data
 
     def handshake(self) -> bool:
@@ -261,6 +269,27 @@ class TlsClient:
             return _export(lib, handle)
         finally:
             lib.EVP_PKEY_free(handle)
+
+    @property
+    def suite(self) -> str:
+        """The cipher suite's IANA name."""
+        cipher = self._lib.SSL_get_current_cipher(self._ssl)
+        name: bytes = self._lib.SSL_CIPHER_get_name(cipher)
+        return name.decode("ascii")
+
+    def chain_der(self) -> tuple[bytes, ...]:
+        """The server's certificates as sent, leaf first, in DER."""
+        lib = self._lib
+        stack = lib.SSL_get_peer_cert_chain(self._ssl)
+        certificates = []
+        for index in range(max(0, lib.OPENSSL_sk_num(stack))):
+            encoded = c_void_p()
+            size = lib.i2d_X509(lib.OPENSSL_sk_value(stack, index), ctypes.byref(encoded))
+            if size <= 0 or encoded.value is None:
+                raise UnavailableError("OpenSSL did not export a certificate", rule="libssl")
+            certificates.append(ctypes.string_at(encoded, size))
+            lib.CRYPTO_free(encoded, None, 0)
+        return tuple(certificates)
 
     @property
     def alpn(self) -> bytes:

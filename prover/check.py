@@ -1,0 +1,276 @@
+"""Checks everything a notary hands over before anything is made of it.
+
+A prover holds the plaintext, both raw streams and the certificates, so it can
+tell nearly all of an attestation to be true or false by itself.  What is left
+to ``verifier recheck`` is what takes the transcript verifier: the handshake
+hash, the signature scheme and the certificate path.  The address, the times
+and the notary's roots are the notary's word.
+
+Every deviation raises InvalidProofError, or ExpectationError where the document
+is authentic but of something else; ``rule`` names the member.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from attestation.commitment import SectionField
+from attestation.document import (
+    Attestation,
+    ConnectionField,
+    ExtensionField,
+    ServerField,
+    check_shape,
+    check_times,
+)
+from attestation.encoding import hex_decode
+from attestation.errors import ExpectationError, InvalidProofError, MalformedError
+from attestation.extension import QUOTE, read_extension
+from attestation.hashing import hash_string, parse_hash
+from attestation.keys import VerifyingKey
+from attestation.quote import QuoteClaim, claim_quote
+from attestation.request import AttestationRequest
+from attestation.seal import Seal, SignedSeal
+from attestation.section import Exchange, commit_section
+from attestation.strictjson import scalars
+from attestation.venues import load_venue
+from prover.session import GrantedSession, SessionSpec
+
+KeyResolver = Callable[[str, int], VerifyingKey]
+"""Resolves (``<name>+<id>``, time in microseconds) to a trusted key, or raises."""
+
+QUOTE_SECTION = "response.body"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OwnSight:
+    """What the prover saw of one claim itself.
+
+    ``sent_size`` and ``received_size`` count the raw bytes so far; ``conn`` is
+    the first session of a kept-alive connection, None in that session.
+    """
+
+    spec: SessionSpec
+    session: GrantedSession
+    conn: str | None
+    notary: str
+    prover: VerifyingKey
+    suite: str
+    group: str
+    chain_der: tuple[bytes, ...]
+    sent_size: int
+    received_size: int
+    exchange: Exchange
+    seal: Seal | None
+
+
+def check_seal(signed: SignedSeal, *, session: str, sent: bytes, keys: KeyResolver) -> None:
+    """Checks a seal before the key is opened: once opened, only the seal binds the notary."""
+    seal = signed.seal
+    key = keys(seal.key, seal.times.sealed_us)
+    key.verify(hex_decode(signed.signature), seal.encode())
+    _equal("seal.session", seal.session, session, ExpectationError)
+    _equal("seal.sent_size", seal.sent_size, len(sent))
+    _hash_equal("seal.sent", seal.sent, sent)
+    times = seal.times
+    ordered = (times.connected_us, times.hello_us, times.released_us, times.sealed_us)
+    if list(ordered) != sorted(ordered):
+        raise InvalidProofError("times are out of order", rule="seal.times", found=list(ordered))
+
+
+def check_released(seal: Seal, received: bytes) -> None:
+    """Checks that what the notary released is what it sealed."""
+    _equal("seal.received_size", seal.received_size, len(received))
+    _hash_equal("seal.received", seal.received, received)
+
+
+def check_attestation(
+    attestation: Attestation, request: AttestationRequest, own: OwnSight, keys: KeyResolver
+) -> QuoteClaim | None:
+    """Checks an attestation against the request and the prover's own sight.
+
+    Returns the attested quote, if one was asked for.
+    """
+    header = attestation.header
+    key = keys(header.key, header.issued_us)
+    _equal("header.key", key.name, own.notary, ExpectationError)
+    _equal("request.signature", key.algorithm, request.signature, ExpectationError)
+    key.verify(hex_decode(attestation.signature), header.encode())
+    _equal("header.root", parse_hash(header.root)[0], request.hash, ExpectationError)
+    attestation.check_root()
+    names = {index: field.name for index, field in enumerate(attestation.fields)}
+    _equal("session", check_shape(names, header.size), "session")
+    _check_session(attestation, own)
+    connection = attestation.connection()
+    check_times(connection, attestation.session(), header.issued_us)
+    _check_connection(connection, own)
+    _check_server(attestation.server(), own)
+    _check_http(attestation, own.exchange)
+    sections = list(attestation.sections().values())
+    _check_sections(sections, request, own.exchange)
+    notary = attestation.notary()
+    _equal("notary.name", notary.name, key.name)
+    _equal("notary.vkey", notary.vkey, key.vkey)
+    extensions = list(attestation.extensions().values())
+    return _check_extensions(extensions, request, own, connection.response_last_us)
+
+
+def _check_session(attestation: Attestation, own: OwnSight) -> None:
+    session = attestation.session()
+    pairs = (
+        ("id", session.id, own.session.id),
+        ("conn", session.conn, own.conn),
+        ("mode", session.mode, own.spec.mode),
+        ("binding", session.binding, "full"),
+        ("prover", session.prover, own.prover.vkey),
+        ("purpose", session.purpose, own.spec.purpose),
+        ("nonce", session.nonce, own.session.nonce),
+    )
+    for member, found, wanted in pairs:
+        _equal(f"session.{member}", found, wanted, ExpectationError)
+
+
+def _check_connection(connection: ConnectionField, own: OwnSight) -> None:
+    _equal("connection.host", connection.host, own.spec.host, ExpectationError)
+    _equal("connection.port", connection.port, own.spec.port, ExpectationError)
+    _equal("connection.suite", connection.suite, own.suite)
+    _equal("connection.group", connection.group, own.group)
+    seal = own.seal
+    if seal is None:
+        # What follows the claim's last record is not counted.
+        for member, count, most in (
+            ("sent_bytes", connection.sent_bytes, own.sent_size),
+            ("received_bytes", connection.received_bytes, own.received_size),
+        ):
+            if count > most:
+                raise InvalidProofError(
+                    "more bytes than there were",
+                    rule=f"connection.{member}",
+                    found=count,
+                    wanted=most,
+                )
+        return
+    pairs = (
+        ("sent_bytes", connection.sent_bytes, seal.sent_size),
+        ("received_bytes", connection.received_bytes, seal.received_size),
+        ("connected_us", connection.connected_us, seal.times.connected_us),
+        ("hello_us", connection.hello_us, seal.times.hello_us),
+        ("released_us", connection.released_us, seal.times.released_us),
+        ("sealed_us", connection.sealed_us, seal.times.sealed_us),
+    )
+    for member, found, wanted in pairs:
+        _equal(f"connection.{member}", found, wanted)
+
+
+def _check_server(server: ServerField, own: OwnSight) -> None:
+    _equal("server.name", server.name, own.spec.host)
+    chain = tuple(hashlib.sha256(item).hexdigest() for item in own.chain_der)
+    _equal("server.chain", list(server.chain), list(chain))
+    spki, not_after_us = _leaf(own.chain_der[0])
+    _equal("server.leaf_spki", server.leaf_spki, spki)
+    if server.not_after_us > not_after_us:
+        raise InvalidProofError(
+            "outlives the certificate",
+            rule="server.not_after_us",
+            found=server.not_after_us,
+            wanted=not_after_us,
+        )
+
+
+def _check_http(attestation: Attestation, exchange: Exchange) -> None:
+    http = attestation.http()
+    dates = [line.value for line in exchange.response.headers if line.name == "date"]
+    date = dates[0].decode("latin-1") if len(dates) == 1 else None
+    pairs = (
+        ("method", http.method, exchange.request.method),
+        ("target", http.target, exchange.request.target),
+        ("status", http.status, exchange.response.status),
+        ("server_date", http.server_date, date),
+    )
+    for member, found, wanted in pairs:
+        _equal(f"http.{member}", found, wanted)
+
+
+def _check_sections(
+    found: Sequence[SectionField], request: AttestationRequest, exchange: Exchange
+) -> None:
+    names = [section.name for section in request.sections]
+    _equal("section.name", [field.name for field in found], names)
+    for field, wanted in zip(found, request.sections, strict=True):
+        own = commit_section(wanted, exchange, request.hash)
+        for item in dataclasses.fields(SectionField):
+            _equal(
+                f"section.{field.name}.{item.name}",
+                getattr(field, item.name),
+                getattr(own, item.name),
+            )
+
+
+def _check_extensions(
+    found: Sequence[ExtensionField],
+    request: AttestationRequest,
+    own: OwnSight,
+    observed_us: int,
+) -> QuoteClaim | None:
+    asked = [extension.id for extension in request.extensions]
+    _equal("extension.id", [field.id for field in found if field.by == "prover"], asked)
+    quote: QuoteClaim | None = None
+    for field in found:
+        value = read_extension(field)
+        if field.id != QUOTE or not isinstance(value, QuoteClaim):
+            continue
+        quote = value
+        derived = _own_quote(own, observed_us)
+        for item in dataclasses.fields(QuoteClaim):
+            _equal(f"quote.{item.name}", getattr(value, item.name), getattr(derived, item.name))
+    return quote
+
+
+def _own_quote(own: OwnSight, observed_us: int) -> QuoteClaim:
+    spec = own.spec
+    if spec.venue is None or spec.instrument is None:
+        raise ExpectationError("a quote without a venue's session", rule="extension.id")
+    return claim_quote(
+        load_venue(spec.venue),
+        spec.instrument,
+        scalars(own.exchange.response.body),
+        observed_us=observed_us,
+        section=QUOTE_SECTION,
+    )
+
+
+@lru_cache(maxsize=64)
+def _leaf(der: bytes) -> tuple[str, int]:
+    """Returns the SHA-256 of the certificate's public key info and its end of validity."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        spki = certificate.public_key().public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        )
+    except ValueError:
+        raise MalformedError("the server's certificate does not parse", rule="W4") from None
+    end = certificate.not_valid_after_utc
+    return hashlib.sha256(spki).hexdigest(), int(end.timestamp()) * 1_000_000
+
+
+def _equal(
+    rule: str,
+    found: object,
+    wanted: object,
+    error: type[InvalidProofError | ExpectationError] = InvalidProofError,
+) -> None:
+    if found != wanted:
+        raise error(
+            f"the notary's {rule} is not what the prover has", rule=rule, found=found, wanted=wanted
+        )
+
+
+def _hash_equal(rule: str, found: str, data: bytes) -> None:
+    algorithm, _ = parse_hash(found)
+    _equal(rule, found, hash_string(data, algorithm))

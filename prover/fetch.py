@@ -1,0 +1,189 @@
+"""One attested fetch in ``sealed`` mode as a flow: relay, TLS, seal, opening, checks.
+
+A sealed fetch is a whole session; the response is in hand once it is attested.
+What it shares with the ``open`` mode (``prover.open_mode``) is public here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from attestation.document import Attestation
+from attestation.encoding import Json
+from attestation.http1 import Response, read_request, read_response
+from attestation.keys import DEFAULT_SIGNATURE
+from attestation.quote import QuoteClaim
+from attestation.request import AttestationRequest, KeyOpening
+from attestation.seal import SignedSeal
+from attestation.secrets import Evidence, Secrets
+from attestation.section import Exchange
+from attestation.transcript import Transcript
+from prover.check import OwnSight, check_attestation, check_released, check_seal
+from prover.flow import Flow
+from prover.libssl import EphemeralKey
+from prover.link import Link
+from prover.notary_client import Lane, Notary
+from prover.sections import DEFAULT_SECTIONS, Section, attestation_request
+from prover.session import GrantedSession, SessionSpec, read_member
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FetchPlan:
+    """What to fetch and what to have attested of it.
+
+    ``request`` is the exact plaintext; ``expect_json`` says whether the body is
+    to be committed by JSON value where that must be settled before it is seen.
+    """
+
+    spec: SessionSpec
+    method: str
+    request: bytes
+    sections: Sequence[Section] = DEFAULT_SECTIONS
+    expect_json: bool = False
+    hash_algorithm: str = "sha256"
+    signature_algorithm: str = DEFAULT_SIGNATURE
+
+    def attestation_request(
+        self, session: str, *, json_body: bool, quote: bool
+    ) -> AttestationRequest:
+        """Builds the attestation request, with fresh salts."""
+        return attestation_request(
+            session,
+            self.sections,
+            json_body=json_body,
+            quote=quote and self.spec.venue is not None,
+            hash_algorithm=self.hash_algorithm,
+            signature_algorithm=self.signature_algorithm,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AttestedFetch:
+    """A checked attestation with everything the prover holds about it.
+
+    ``secrets`` and ``evidence`` stay with the prover (docs/formats.md).
+    """
+
+    attestation: Attestation
+    secrets: Secrets
+    evidence: Evidence
+    exchange: Exchange
+    quote: QuoteClaim | None
+
+    @property
+    def response(self) -> Response:
+        """The parsed response."""
+        return self.exchange.response
+
+
+def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
+    """Fetches in ``sealed`` mode.  Nothing is opened before the seal was checked."""
+    lane = yield from notary.acquire(plan.spec)
+    link: Link | None = None
+    try:
+        session = yield from lane.take_session(plan.spec)
+        link = yield from Link.open(notary, session)
+        yield from link.send(plan.request)
+        signed = SignedSeal.from_json((yield from lane.seal(session.id)))
+        check_seal(
+            signed,
+            session=session.id,
+            sent=bytes(link.tls.sent),
+            keys=notary.attestation_key,
+        )
+        request = plan.attestation_request(session.id, json_body=plan.expect_json, quote=True)
+        key = link.tls.ephemeral_key()
+        ticket = yield from lane.submit_attestation(session.id, key.private_key, request)
+        document = yield from lane.control.collect(ticket)
+        if plan.spec.adhoc is not None:
+            yield from lane.make_ahead(plan.spec)
+        received = yield from link.receive_size(signed.seal.received_size)
+        check_released(signed.seal, bytes(link.tls.received))
+        exchange = parse_exchange(plan, received, closed=link.tls.close_notify)
+        own = own_sight(notary, lane, plan, session, link, exchange, key, seal=signed)
+        return checked_fetch(notary, document, request, own, link, key, signed)
+    finally:
+        if link is not None:
+            link.close()
+        notary.release(lane)
+
+
+def parse_exchange(plan: FetchPlan, received: bytes, *, closed: bool) -> Exchange:
+    return Exchange(
+        transcript=Transcript(sent=plan.request, received=received),
+        request=read_request(plan.request),
+        response=read_response(received, method=plan.method, closed=closed),
+    )
+
+
+def is_json(response: Response) -> bool:
+    kinds = [line.value for line in response.headers if line.name == "content-type"]
+    kind = kinds[0].split(b";")[0].strip().lower() if len(kinds) == 1 else b""
+    return kind == b"application/json" or kind.endswith(b"+json")
+
+
+def read_attestation(answer: dict[str, Json]) -> Attestation:
+    return Attestation.from_json(read_member(answer, "attestation", dict, "attestation"))
+
+
+def own_sight(
+    notary: Notary,
+    lane: Lane,
+    plan: FetchPlan,
+    session: GrantedSession,
+    link: Link,
+    exchange: Exchange,
+    key: EphemeralKey,
+    *,
+    conn: str | None = None,
+    seal: SignedSeal | None = None,
+) -> OwnSight:
+    return OwnSight(
+        spec=plan.spec,
+        session=session,
+        conn=conn,
+        notary=lane.notary_name,
+        prover=notary.prover,
+        suite=link.tls.suite,
+        group=key.group,
+        chain_der=link.chain_der,
+        sent_size=len(link.tls.sent),
+        received_size=len(link.tls.received),
+        exchange=exchange,
+        seal=None if seal is None else seal.seal,
+    )
+
+
+def checked_fetch(
+    notary: Notary,
+    answer: dict[str, Json],
+    request: AttestationRequest,
+    own: OwnSight,
+    link: Link,
+    key: EphemeralKey,
+    seal: SignedSeal | None,
+) -> AttestedFetch:
+    attestation = read_attestation(answer)
+    quote = check_attestation(attestation, request, own, notary.attestation_key)
+    connection = attestation.connection()
+    transcript = own.exchange.transcript
+    return AttestedFetch(
+        attestation=attestation,
+        secrets=Secrets(
+            header=attestation.header.id,
+            request=request,
+            sent=transcript.sent,
+            received=transcript.received,
+        ),
+        evidence=Evidence(
+            attestation=attestation,
+            request=request,
+            sent=bytes(link.tls.sent[: connection.sent_bytes]),
+            received=bytes(link.tls.received[: connection.received_bytes]),
+            opening=KeyOpening(kind="ephemeral", private_key=key.private_key.hex()),
+            seal=seal,
+        ),
+        exchange=own.exchange,
+        quote=quote,
+    )

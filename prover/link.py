@@ -1,0 +1,140 @@
+"""A TLS connection to a venue through a notary's relay."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+from attestation.errors import MalformedError, UnavailableError
+from attestation.http1 import read_response, response_length
+from prover.control import problem
+from prover.flow import Channel, Flow, connect, receive, send
+from prover.libssl import TlsClient
+from prover.notary_client import Notary
+from prover.session import GrantedSession
+
+MAX_HEAD = 16 * 1024
+
+
+class Link:
+    """A TLS connection to the venue through the notary's relay."""
+
+    def __init__(self, channel: Channel, tls: TlsClient, host: str) -> None:
+        self._channel = channel
+        self._chain: tuple[bytes, ...] | None = None
+        self.tls = tls
+        self.host = host
+
+    @classmethod
+    def open(cls, notary: Notary, session: GrantedSession) -> Flow[Link]:
+        """Connects to the relay and completes the handshake."""
+        peer = f"relay {session.proxy_host}:{session.proxy_port}"
+        channel = yield from connect(session.proxy_host, session.proxy_port, peer)
+        tls: TlsClient | None = None
+        try:
+            place = f"{session.host}:{session.port}"
+            credentials = base64.b64encode(f"{session.id}:{session.token}".encode()).decode("ascii")
+            head = (
+                f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n"
+                f"Proxy-Authorization: Basic {credentials}\r\n\r\n"
+            )
+            yield from send(channel, head.encode("ascii"))
+            tls = notary.tls.connect(session.host)
+            link = cls(channel, tls, session.host)
+            rest = yield from _tunnel(channel, session)
+            if rest:
+                tls.feed(rest)
+            while not tls.handshake():
+                yield from send(channel, tls.outgoing())
+                yield from link._receive_raw()
+            if tls.alpn not in (b"", b"http/1.1"):
+                raise MalformedError("the server chose another protocol", rule="W2")
+            return link
+        except BaseException:
+            channel.close()
+            if tls is not None:
+                tls.close()
+            raise
+
+    def send(self, data: bytes) -> Flow[None]:
+        """Sends application data, together with what the handshake left to send."""
+        self.tls.write(data)
+        yield from send(self._channel, self.tls.outgoing())
+
+    def receive_response(self, method: str) -> Flow[bytes]:
+        """Returns the plaintext of one complete response."""
+        data = bytearray(self.tls.read())
+        while response_length(data, method=method) is None:
+            if self.tls.close_notify:
+                break
+            yield from self._receive_raw()
+            data += self.tls.read()
+        return bytes(data)
+
+    def receive_size(self, size: int) -> Flow[bytes]:
+        """Receives until ``size`` raw bytes arrived from byte 0; returns their new plaintext."""
+        while len(self.tls.received) < size:
+            yield from self._receive_raw()
+        return self.tls.read()
+
+    @property
+    def chain_der(self) -> tuple[bytes, ...]:
+        """The server's certificates as sent, leaf first."""
+        if self._chain is None:
+            self._chain = self.tls.chain_der()
+        return self._chain
+
+    def is_stale(self) -> bool:
+        """Whether an idle connection was closed, or heard what it did not ask for.
+
+        Session tickets may come at any time and are taken.
+        """
+        while (data := self._channel.poll()) is not None:
+            if not data:
+                return True
+            self.tls.feed(data)
+            try:
+                if self.tls.read() or self.tls.close_notify:
+                    return True
+            except MalformedError:
+                return True
+        return self.tls.close_notify
+
+    def close(self) -> None:
+        """Closes the socket without a close_notify, which nobody would count, and frees TLS."""
+        self._channel.close()
+        self.tls.close()
+
+    def _receive_raw(self) -> Flow[None]:
+        data = yield from receive(self._channel)
+        if not data:
+            raise UnavailableError(
+                f"the connection to {self.host} through the {self._channel.peer} ended early",
+                rule="network",
+            )
+        self.tls.feed(data)
+
+
+def _tunnel(channel: Channel, session: GrantedSession) -> Flow[bytes]:
+    """Reads the relay's answer to CONNECT; returns bytes of the tunnel that came with it."""
+    data = bytearray()
+    while (end := data.find(b"\r\n\r\n")) < 0 and len(data) <= MAX_HEAD:
+        more = yield from receive(channel)
+        if not more:
+            raise UnavailableError(f"the {channel.peer} closed before it answered", rule="network")
+        data += more
+    if end >= 0 and data.startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")):
+        return bytes(data[end + 4 :])
+    while response_length(data, method="GET") is None:
+        more = yield from receive(channel)
+        if not more:
+            break
+        data += more
+    answer = read_response(bytes(data), method="GET", closed=True)
+    try:
+        document = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        document = {}
+    if not isinstance(document, dict):
+        document = {}
+    raise problem(f"CONNECT {session.host}:{session.port}", answer.status, document)

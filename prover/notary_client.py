@@ -1,0 +1,266 @@
+"""A notary as the prover sees it: control API, sessions, and whom to believe.
+
+Control connections are kept warm and sessions may be made ahead: the next one
+is asked for behind the last call of a fetch, and its answer is read when it is
+needed (docs/witness.md, "Speed to reach").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Self
+
+from attestation.encoding import encode
+from attestation.errors import QuotaryError, UnavailableError, UntrustedError, UsageError
+from attestation.keys import SigningKey, VerifyingKey
+from attestation.request import AttestationRequest, SessionRequest
+from attestation.trust import Trust
+from prover.control import Address, ControlConnection, Ticket
+from prover.flow import Flow, Timeouts, run, run_async
+from prover.libssl import ClientContext
+from prover.session import GrantedSession, SessionSpec, read_member
+
+_EARLY_SECONDS = 1.0
+"""A session made ahead is dropped so long before the notary would drop it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NotaryInfo:
+    """What ``GET /v1/info`` says; nothing of it is believed but the name."""
+
+    name: str
+    document: dict[str, Any]
+
+
+class Notary:
+    """A notary to fetch through.
+
+    ``trust`` decides which key's attestations are accepted: a trust file, or
+    one key.  ``sessions_ahead`` sessions of a kind are kept ready once a first
+    fetch of that kind was made.  ``roots_pem`` replaces certifi for the venues'
+    certificates, ``control_roots_pem`` for an https control API.
+
+    Usable from any thread, and by blocking and asyncio callers alike.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prover_key: SigningKey,
+        trust: Trust | VerifyingKey,
+        sessions_ahead: int = 0,
+        roots_pem: bytes | None = None,
+        control_roots_pem: bytes | None = None,
+        timeouts: Timeouts | None = None,
+        clock_us: Callable[[], int] | None = None,
+    ) -> None:
+        self.url = url
+        self.trust = trust
+        self.timeouts = timeouts or Timeouts()
+        self._address = Address.parse(url)
+        self._prover_key = prover_key
+        self._sessions_ahead = sessions_ahead
+        self._clock_us = clock_us or (lambda: time.time_ns() // 1000)
+        self._lock = threading.Lock()
+        self._idle: list[Lane] = []
+        self._info: NotaryInfo | None = None
+        self._closed = False
+        self.tls = ClientContext(roots_pem)
+        self._control_tls = ClientContext(control_roots_pem) if self._address.secure else None
+
+    @property
+    def prover(self) -> VerifyingKey:
+        """The prover's public key, under which sessions are asked for."""
+        return self._prover_key.verifying_key
+
+    def attestation_key(self, short: str, at_us: int) -> VerifyingKey:
+        """Resolves ``<name>+<id>`` to a key trusted to attest; raises UntrustedError."""
+        if isinstance(self.trust, Trust):
+            return self.trust.find(short, "attest", at_us).key
+        if self.trust.short != short:
+            raise UntrustedError(
+                "signed by another key than the one trusted",
+                rule="header.key",
+                found=short,
+                wanted=self.trust.short,
+            )
+        return self.trust
+
+    def info(self) -> NotaryInfo:
+        """Asks who the notary says it is."""
+        return run(self._with_lane(_info), self.timeouts)
+
+    async def info_async(self) -> NotaryInfo:
+        """As ``info``, on the running asyncio loop."""
+        return await run_async(self._with_lane(_info), self.timeouts)
+
+    def acquire(self, spec: SessionSpec | None = None) -> Flow[Lane]:
+        """Takes an idle lane, one with a session for ``spec`` ready first, or opens one."""
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise UsageError("the notary object is closed")
+                ready = next((lane for lane in self._idle if lane.has_ready(spec)), None)
+                lane = ready or (self._idle[-1] if self._idle else None)
+                if lane is not None:
+                    self._idle.remove(lane)
+            if lane is None:
+                break
+            if not lane.control.stale:
+                return lane
+            lane.close()
+        control = yield from ControlConnection.open(self._address, self._control_tls)
+        lane = Lane(self, control)
+        try:
+            if self._info is None:
+                self._info = yield from _info(lane)
+        except BaseException:
+            lane.close()
+            raise
+        lane.notary_name = self._info.name
+        return lane
+
+    def release(self, lane: Lane) -> None:
+        """Returns a lane to the idle ones, or closes it if it cannot be used again."""
+        with self._lock:
+            if not self._closed and not lane.control.stale:
+                self._idle.append(lane)
+                return
+        lane.close()
+
+    def sign_request(self, spec: SessionSpec, name: str, conn: str | None) -> bytes:
+        """Returns the body that asks for a session, signed by the prover's key."""
+        request = SessionRequest(
+            notary=name,
+            at_us=self._clock_us(),
+            nonce=secrets.token_hex(16),
+            prover=self.prover.vkey,
+            binding="full",
+            conn=conn,
+            **spec.members(),
+        ).encode()
+        signature = self._prover_key.sign(request).hex()
+        return b'{"request":' + request + b',"signature":"' + signature.encode("ascii") + b'"}'
+
+    @property
+    def sessions_ahead(self) -> int:
+        """How many sessions of a kind are kept ready."""
+        return self._sessions_ahead
+
+    def close(self) -> None:
+        """Closes idle control connections; sessions made ahead lapse at the notary."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for lane in idle:
+            lane.close()
+        self.tls.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _with_lane(self, action: Callable[[Lane], Flow[NotaryInfo]]) -> Flow[NotaryInfo]:
+        lane = yield from self.acquire()
+        try:
+            return (yield from action(lane))
+        finally:
+            self.release(lane)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Ahead:
+    ticket: Ticket
+    asked_at: float
+
+
+class Lane:
+    """One control connection and the sessions asked for ahead on it."""
+
+    def __init__(self, notary: Notary, control: ControlConnection) -> None:
+        self._notary = notary
+        self.control = control
+        self.notary_name = ""
+        self._ahead: dict[SessionSpec, deque[_Ahead]] = {}
+
+    def has_ready(self, spec: SessionSpec | None) -> bool:
+        """Whether a session for ``spec`` was asked for ahead."""
+        return spec is not None and bool(self._ahead.get(spec))
+
+    def take_session(self, spec: SessionSpec) -> Flow[GrantedSession]:
+        """Returns a session made ahead that is still good, or asks for one now."""
+        queue = self._ahead.get(spec)
+        while queue:
+            ahead = queue.popleft()
+            try:
+                granted = yield from self._granted(ahead.ticket, spec)
+            except UnavailableError:
+                raise
+            except QuotaryError:
+                # Refused when it was asked for, perhaps over a rate since
+                # recovered: what matters is what a fresh request says.
+                continue
+            if time.monotonic() < ahead.asked_at + granted.lifetime_seconds - _EARLY_SECONDS:
+                return granted
+        ticket = yield from self.ask_session(spec)
+        return (yield from self._granted(ticket, spec))
+
+    def make_ahead(self, spec: SessionSpec) -> Flow[None]:
+        """Asks for sessions ahead; nothing is waited for."""
+        if spec.trade is not None:
+            return
+        queue = self._ahead.setdefault(spec, deque())
+        while len(queue) < self._notary.sessions_ahead:
+            asked_at = time.monotonic()
+            ticket = yield from self.ask_session(spec)
+            queue.append(_Ahead(ticket, asked_at))
+
+    def ask_session(self, spec: SessionSpec, conn: str | None = None) -> Flow[Ticket]:
+        """Sends a session request."""
+        body = self._notary.sign_request(spec, self.notary_name, conn)
+        return (yield from self.control.submit("POST", "/v1/sessions", body, "session"))
+
+    def granted(self, ticket: Ticket, spec: SessionSpec) -> Flow[GrantedSession]:
+        """Waits for a session asked for."""
+        return (yield from self._granted(ticket, spec))
+
+    def seal(self, session: str) -> Flow[Any]:
+        """Waits until the response has ended at the notary; returns the seal's JSON."""
+        path = f"/v1/sessions/{session}/seal"
+        return (yield from self.control.call("POST", path, b"{}", "seal"))
+
+    def submit_attestation(
+        self, session: str, private_key: bytes, request: AttestationRequest
+    ) -> Flow[Ticket]:
+        """Opens the key and asks for the attestation, without waiting for it."""
+        body = encode(
+            {
+                "opening": {"kind": "ephemeral", "private_key": private_key.hex()},
+                "request": request.to_json(),
+            }
+        )
+        path = f"/v1/sessions/{session}/attestations"
+        return (yield from self.control.submit("POST", path, body, "attestation"))
+
+    def close(self) -> None:
+        """Closes the control connection."""
+        self.control.close()
+
+    def _granted(self, ticket: Ticket, spec: SessionSpec) -> Flow[GrantedSession]:
+        answer = yield from self.control.collect(ticket)
+        granted = GrantedSession.read(answer)
+        granted.check(spec)
+        return granted
+
+
+def _info(lane: Lane) -> Flow[NotaryInfo]:
+    document = yield from lane.control.call("GET", "/v1/info", None, "info")
+    return NotaryInfo(name=read_member(document, "name", str, "info"), document=document)

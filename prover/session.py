@@ -1,0 +1,132 @@
+"""Session specifications, and what a notary grants for one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from attestation.encoding import hex_decode
+from attestation.errors import ExpectationError, MalformedError, QuotaryError
+
+T = TypeVar("T")
+
+DEFAULT_LIFETIME_SECONDS = 10.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSpec:
+    """What a session is for; equal specifications can share a pool.
+
+    ``host`` and ``port`` are the venue's also where ``venue`` and
+    ``instrument`` are what the notary is asked for.
+    """
+
+    host: str
+    port: int
+    mode: str
+    venue: str | None = None
+    instrument: str | None = None
+    target: str | None = None
+    adhoc: str | None = None
+    trade: str | None = None
+    leg: str | None = None
+
+    def members(self) -> dict[str, Any]:
+        """Returns the members of a session request that follow from this."""
+        place: dict[str, Any] = {"host": self.host, "port": self.port}
+        if self.venue is not None:
+            place = {"venue": self.venue, "instrument": self.instrument}
+        purpose = {"adhoc": self.adhoc, "trade": self.trade, "leg": self.leg}
+        return place | {"mode": self.mode} | purpose
+
+    @property
+    def purpose(self) -> str:
+        """The purpose the notary is to attest."""
+        return f"adhoc/{self.adhoc}" if self.trade is None else f"trade/{self.trade}/{self.leg}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GrantedSession:
+    """A session of the notary's; ``token`` is its secret for the relay."""
+
+    id: str
+    nonce: str
+    token: str = dataclasses.field(repr=False)
+    purpose: str
+    host: str
+    port: int
+    target: str | None
+    proxy_host: str
+    proxy_port: int
+    lifetime_seconds: float
+
+    @classmethod
+    def read(cls, answer: Mapping[str, Any]) -> GrantedSession:
+        """Reads the answer to ``POST /v1/sessions``; raises MalformedError."""
+        host, port = _split_proxy(read_member(answer, "proxy", str, "session"))
+        deadlines = read_member(answer, "deadlines", dict, "session")
+        lifetime = deadlines.get("session_us")
+        target = answer.get("target")
+        return cls(
+            id=_hex16(answer, "id"),
+            nonce=_hex16(answer, "nonce"),
+            token=_token(answer),
+            purpose=read_member(answer, "purpose", str, "session"),
+            host=read_member(answer, "host", str, "session"),
+            port=read_member(answer, "port", int, "session"),
+            target=target if isinstance(target, str) else None,
+            proxy_host=host,
+            proxy_port=port,
+            lifetime_seconds=(
+                lifetime / 1_000_000 if type(lifetime) is int else DEFAULT_LIFETIME_SECONDS
+            ),
+        )
+
+    def check(self, spec: SessionSpec) -> None:
+        """Raises ExpectationError unless the session is for what was asked."""
+        pairs = (
+            ("purpose", self.purpose, spec.purpose),
+            ("host", self.host, spec.host),
+            ("port", self.port, spec.port),
+            ("target", self.target or spec.target, spec.target or self.target),
+        )
+        for member, found, wanted in pairs:
+            if found != wanted:
+                raise ExpectationError(
+                    f"the notary granted a session for another {member}",
+                    rule=f"session.{member}",
+                    found=found,
+                    wanted=wanted,
+                )
+
+
+def read_member(answer: Mapping[str, Any], name: str, kind: type[T], what: str) -> T:
+    """Returns a member of the notary's answer; raises MalformedError."""
+    value = answer.get(name)
+    if type(value) is not kind:
+        raise MalformedError(f"{what}: the notary's answer lacks {name}", rule=name)
+    return value
+
+
+def _hex16(answer: Mapping[str, Any], name: str) -> str:
+    value = read_member(answer, name, str, "session")
+    try:
+        hex_decode(value, 16)
+    except QuotaryError:
+        raise MalformedError(f"session: {name} is not 16 bytes of hex", rule=name) from None
+    return value
+
+
+def _token(answer: Mapping[str, Any]) -> str:
+    token = read_member(answer, "token", str, "session")
+    if not token.isascii() or not token.isalnum():
+        raise MalformedError("session: token is not letters and digits", rule="token")
+    return token
+
+
+def _split_proxy(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65_536 or not port.isascii():
+        raise MalformedError("session: proxy is not host:port", rule="proxy", found=text[:120])
+    return host.removeprefix("[").removesuffix("]"), int(port)
