@@ -15,7 +15,6 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Literal, NamedTuple, NoReturn, TypeAlias
 
 from attestation.errors import MalformedError
@@ -73,8 +72,9 @@ def scalars(body: bytes) -> dict[str, Scalar]:
         if match is None:
             _fail(body, position)
         position = match.end()
+        key, raw, separator = match.group(_KEY, _VALUE, _CLOSING)
         if inside.is_object:
-            pointer = inside.prefix + _token(match[1])
+            pointer = inside.prefix + _token(key)
             if pointer in found or pointer in containers:
                 raise MalformedError("duplicate key", rule="W11", found=pointer[:80])
         elif inside.prefix:
@@ -82,13 +82,11 @@ def scalars(body: bytes) -> dict[str, Scalar]:
             inside.count += 1
         if len(pointer) > MAX_POINTER or len(found) + len(containers) == MAX_VALUES:
             raise MalformedError("too many values, or too long a pointer", rule="W11")
-        if match.lastindex == _CLOSING:
-            raw, separator = match.group(_VALUE, _CLOSING)
-            kind = _KINDS.get(raw[0], "number")
+        if raw is not None:
             if b"\\u" in raw:
                 _text(raw)
             start = match.start(_VALUE)
-            found[pointer] = Scalar(kind, raw, start, start + len(raw))
+            found[pointer] = Scalar(_KINDS.get(raw[0], "number"), raw, start, start + len(raw))
         else:
             opened, start = match[_OPENING], position - 1
             item, after = (_MEMBER, _AFTER_MEMBER) if opened == b"{" else (_ELEMENT, _AFTER_ELEMENT)
@@ -101,7 +99,7 @@ def scalars(body: bytes) -> dict[str, Scalar]:
                 inside = _Container(opened == b"{", pointer + "/", item, after)
                 continue
             position = empty.end()
-            kind = "object" if opened == b"{" else "array"
+            kind: Kind = "object" if opened == b"{" else "array"
             found[pointer] = Scalar(kind, body[start:position], start, position)
             separator, position = inside.separator(body, position)
         while separator != b",":
@@ -138,7 +136,7 @@ def _item(before: bytes, closing: bytes) -> re.Pattern[bytes]:
     return re.compile(_WS + before + value)
 
 
-_VALUE, _CLOSING, _OPENING = 2, 3, 4
+_KEY, _VALUE, _CLOSING, _OPENING = 1, 2, 3, 4
 _MEMBER = _item(rb'"(' + _CHARS + rb')"' + _WS + rb":" + _WS, rb"[,}]")
 _ELEMENT = _item(rb"()", rb"[,\]]")
 _DOCUMENT = _item(rb"()", rb"\Z")
@@ -147,9 +145,12 @@ _AFTER_ELEMENT = re.compile(_WS + rb"([,\]])")
 _END = re.compile(_WS + rb"(\Z)")
 _EMPTY_OBJECT = re.compile(_WS + rb"}")
 _EMPTY_ARRAY = re.compile(_WS + rb"\]")
-_KINDS: Mapping[int, Kind] = MappingProxyType(
-    {ord('"'): "string", ord("t"): "literal", ord("f"): "literal", ord("n"): "literal"}
-)
+_KINDS: Mapping[int, Kind] = {
+    ord('"'): "string",
+    ord("t"): "literal",
+    ord("f"): "literal",
+    ord("n"): "literal",
+}
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 
 
