@@ -42,6 +42,7 @@ from prover.session import GrantedSession, SessionSpec
 KeyResolver = Callable[[str, int], VerifyingKey]
 """Resolves (``<name>+<id>``, time in microseconds) to a trusted key, or raises."""
 
+MAX_DATE = 64
 QUOTE_SECTION = "response.body"
 
 
@@ -182,8 +183,10 @@ def _check_server(server: ServerField, own: OwnSight) -> None:
 
 def _check_http(attestation: Attestation, exchange: Exchange) -> None:
     http = attestation.http()
-    dates = [line.value for line in exchange.response.headers if line.name == "date"]
-    date = dates[0].decode("latin-1") if len(dates) == 1 else None
+    sent = exchange.response.header("date")
+    # What cannot be a date (RFC 9110 section 5.6.7: 29 characters) is not kept.
+    kept = sent is not None and sent.isascii() and len(sent) <= MAX_DATE
+    date = sent.decode("ascii") if sent is not None and kept else None
     pairs = (
         ("method", http.method, exchange.request.method),
         ("target", http.target, exchange.request.target),

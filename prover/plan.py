@@ -170,11 +170,10 @@ def _quote_of(
 def _quotes() -> dict[tuple[str, str, int, str], tuple[str, str]]:
     """Maps (method, host, port, target) of every quote of a venue file to its place."""
     return {
-        (venue.method, host, venue.port, venue.target(listing.instrument)): (
+        (venue.method, venue.hosts[0], venue.port, venue.target(listing.instrument)): (
             venue.name,
             listing.instrument,
         )
         for venue in shipped_venues().values()
-        for host in venue.hosts
         for listing in venue.markets
     }

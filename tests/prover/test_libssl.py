@@ -128,6 +128,7 @@ def test_opening_verifies_the_whole_transcript(
     client.feed(server.outgoing.read())
     assert client.read() == answer
     assert client.alpn == b"http/1.1"
+    chain = client.chain_der()
     verified = verify_transcript(
         sent=bytes(client.sent),
         received=bytes(client.received),
@@ -136,6 +137,8 @@ def test_opening_verifies_the_whole_transcript(
         roots=RootStore.from_pem(authority.certificate_pem),
         now_us=time.time_ns() // 1000,
     )
+    assert chain == verified.facts.chain
+    assert client.suite == verified.facts.suite
     assert bytes(verified.plaintext("sent").data) == REQUEST
     assert bytes(verified.plaintext("received").data) == answer
 
