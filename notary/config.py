@@ -13,6 +13,7 @@
     hosts = ["api.example.com:443"]  # ad hoc hosts, purpose adhoc/... only
     unknown_provers = true           # provers that are not listed, with lower limits
     anonymous = false                # unsigned session requests, adhoc/... only
+    extensions = ["quote/v1"]        # what provers may request
 
     [limits]                         # session, deadlines, prover, unknown_prover
     deadlines = { response_us = 2000000 }
@@ -135,6 +136,7 @@ class Allow(_Section):
     hosts: tuple[Annotated[str, AfterValidator(_host_port)], ...] = ()
     unknown_provers: bool = True
     anonymous: bool = False
+    extensions: tuple[str, ...] = ("quote/v1",)
 
 
 class LimitSettings(_Section):

@@ -230,11 +230,11 @@ class Gate:
         return self._drain(now_us)
 
     def permit(self, now_us: int) -> Passing:
-        """Tells that the ``opened`` row is durable: releases, now or once held."""
+        """Tells that the ``opened`` row is durable: releases, now or once a record waits."""
         if self._permitted or self.state not in (State.FLIGHT, State.HELD):
             raise _illegal(self.state, "permit")
         self._permitted = True
-        if self.state is State.HELD:
+        if self.state is State.HELD and self._held:
             self._advance(Event.RELEASE, now_us)
         return self._drain(now_us)
 
@@ -254,11 +254,6 @@ class Gate:
         for name, reader in self._readers.items():
             if reader.pending_bytes:
                 raise MalformedError(f"{name}: a record is cut short", rule="W1")
-
-    @property
-    def client_waits(self) -> bool:
-        """Whether reading from the client would only fill the gate."""
-        return self.state not in TO_VENUE[self.path] and self.state is not State.CLOSED
 
     def _advance(self, event: Event, now_us: int) -> None:
         target = TABLE[self.path].get(self.state, {}).get(event)
@@ -288,9 +283,9 @@ class Gate:
                     "protected record of the client before the ServerHello", rule="W2"
                 )
             self._advance(Event.PROTECTED, now_us)
-            if self._permitted:
-                self._advance(Event.RELEASE, now_us)
         self._hold(record)
+        if self.state is State.HELD and self._permitted:
+            self._advance(Event.RELEASE, now_us)
 
     def _hello_record(self, record: Record, now_us: int) -> None:
         if self.state is State.FLIGHT and not self._answered:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from attestation.encoding import JsonObject
 from attestation.errors import RefusedError
 
 
@@ -17,6 +18,10 @@ class SessionLimits:
     """Raw records of a direction."""
     claims: int = 1_000
     """Sessions that one kept-alive connection may carry."""
+
+    def to_json(self) -> JsonObject:
+        """Returns the members by name."""
+        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,20 @@ class Deadlines:
     """A sealed response has ended after so long without a record."""
     opening_us: int = 5_000_000
     """From the end of the response, or the seal, to the opening and the request."""
+
+    def to_json(self) -> JsonObject:
+        """Returns the members by name."""
+        return dataclasses.asdict(self)
+
+    @property
+    def exchange_us(self) -> int:
+        """The longest that a request and its response may take after the release."""
+        return self.request_us + self.request_span_us + self.response_us
+
+    @property
+    def total_us(self) -> int:
+        """The longest from the ``opened`` row to the terminal."""
+        return self.session_us + self.flight_us + self.exchange_us + 2 * self.opening_us
 
 
 @dataclasses.dataclass(slots=True)
@@ -120,9 +139,12 @@ class ProverAccount:
             raise _over("rate", self.limits.rate)
         self.open += 1
 
-    def settle(self, *, relayed: int, seconds: float, now_us: int) -> None:
-        """Counts a session as ended and charges what its connection used."""
+    def end(self) -> None:
+        """Counts a session as ended."""
         self.open -= 1
+
+    def charge(self, *, relayed: int, seconds: float, now_us: int) -> None:
+        """Charges what a connection used: bytes of both directions, seconds it lasted."""
         self._buckets["bytes"].charge(relayed, now_us)
         self._buckets["seconds"].charge(seconds, now_us)
 

@@ -1,0 +1,228 @@
+"""From recorded records and an opening to claims: one complete request and response each.
+
+Everything here is derived from what the gate recorded; nothing the prover says
+but the opening is used.  Rules W1-W10 and W13 of docs/witness.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from attestation.errors import IncompleteError, MalformedError, RefusedError
+from attestation.http1 import (
+    Request,
+    Response,
+    check_host,
+    read_request,
+    read_response,
+    request_length,
+    response_length,
+)
+from attestation.section import Exchange
+from attestation.tls13.certificates import ChainCache, RootStore
+from attestation.tls13.opening import EphemeralOpening
+from attestation.tls13.session import SessionFacts, TranscriptVerifier
+from attestation.tls13.wire import Direction
+from attestation.transcript import Transcript
+from notary.gate import Stream
+from notary.limits import Deadlines
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A verified exchange.  Records and bytes are counted from byte 0 of the connection."""
+
+    exchange: Exchange
+    facts: SessionFacts
+    request_first_us: int
+    request_last_us: int
+    response_first_us: int
+    response_last_us: int
+    sent_records: int
+    sent_bytes: int
+    received_records: int
+    received_bytes: int
+
+    @property
+    def continues(self) -> bool:
+        """Whether another claim may follow on the connection."""
+        return self.exchange.response.keep_alive
+
+
+@dataclasses.dataclass(slots=True)
+class _Cursor:
+    """How far one direction has been read: plaintext, spans, raw records and their bytes."""
+
+    direction: Direction
+    stream: Stream
+    fed: int = 0
+    offset: int = 0
+    span: int = 0
+    records: int = 0
+    size: int = 0
+
+    def count(self, records: int) -> tuple[int, int]:
+        """Returns ``records`` and the bytes of so many records, counted on from the last."""
+        added = self.stream.records[self.records : records]
+        return records, self.size + sum([len(record.raw) for record in added])
+
+
+class ClaimReader:
+    """Reads the claims of one connection, in order, as records come.
+
+    Raises MalformedError, InvalidProofError, UntrustedError or IncompleteError
+    with rules W1 to W10, RefusedError with W13.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        private_key: bytes,
+        roots: RootStore,
+        chains: ChainCache,
+        now_us: int,
+        sent: Stream,
+        received: Stream,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._verifier = TranscriptVerifier(
+            host=host,
+            opening=EphemeralOpening(private_key),
+            roots=roots,
+            now_us=now_us,
+            chain_cache=chains,
+        )
+        self._sent = _Cursor("sent", sent)
+        self._received = _Cursor("received", received)
+
+    def follow(self) -> None:
+        """Verifies every record that was recorded since."""
+        for cursor in (self._sent, self._received):
+            records = cursor.stream.records
+            while cursor.fed < len(records):
+                record = records[cursor.fed]
+                cursor.fed += 1
+                self._verifier.feed(cursor.direction, record)
+
+    def check_idle(self) -> None:
+        """Raises MalformedError (W8) if application data lies outside all claims."""
+        for cursor in (self._sent, self._received):
+            if len(self._verifier.plaintext(cursor.direction).data) != cursor.offset:
+                raise MalformedError(
+                    f"{cursor.direction}: application data outside a claim", rule="W8"
+                )
+
+    def whole(self, *, released_us: int, deadlines: Deadlines) -> Claim:
+        """Returns the one claim that everything recorded must be (``sealed``)."""
+        self._verifier.finish()
+        request = self._request()
+        closed = self._verifier.closed("received")
+        response = read_response(self._part(self._received), method=request.method, closed=closed)
+        sent, received = self._sent.stream, self._received.stream
+        claim = self._claim(request, response, len(sent.records), len(received.records))
+        check_times(claim, released_us=released_us, deadlines=deadlines)
+        return claim
+
+    def next(self, *, ended: bool, released_us: int, deadlines: Deadlines) -> Claim | None:
+        """Returns the next claim, or None while more records must come (``open``).
+
+        ``ended`` says that the venue closed: then what is missing raises.
+        """
+        if not self._verifier.handshake_complete:
+            if ended:
+                self._verifier.finish()
+            return None
+        request = self._partial_request()
+        if request is None and not ended:
+            return None
+        request = request or self._request()
+        data = self._part(self._received)
+        closed = self._verifier.closed("received")
+        if not (closed or ended) and response_length(data, method=request.method) is None:
+            return None
+        response = read_response(data, method=request.method, closed=closed)
+        plaintext = self._verifier.plaintext
+        received = plaintext("received").spans[-1][0] + 1
+        if closed:
+            received = len(self._received.stream.records)
+        claim = self._claim(request, response, plaintext("sent").spans[-1][0] + 1, received)
+        check_times(claim, released_us=released_us, deadlines=deadlines)
+        return claim
+
+    def _partial_request(self) -> Request | None:
+        data = self._part(self._sent)
+        return None if request_length(data) is None else self._request()
+
+    def _request(self) -> Request:
+        data = self._part(self._sent)
+        if not data:
+            raise IncompleteError("no request was sent", rule="W8")
+        request = read_request(data)
+        check_host(request, host=self._host, port=self._port)
+        return request
+
+    def _part(self, cursor: _Cursor) -> bytes:
+        return bytes(memoryview(self._verifier.plaintext(cursor.direction).data)[cursor.offset :])
+
+    def _claim(self, request: Request, response: Response, sent: int, received: int) -> Claim:
+        transcript = Transcript(sent=self._part(self._sent), received=self._part(self._received))
+        request_times = self._times(self._sent)
+        response_times = self._times(self._received)
+        sent_records, sent_bytes = self._sent.count(sent)
+        received_records, received_bytes = self._received.count(received)
+        claim = Claim(
+            exchange=Exchange(transcript=transcript, request=request, response=response),
+            facts=self._verifier.facts,
+            request_first_us=request_times[0],
+            request_last_us=request_times[1],
+            response_first_us=response_times[0],
+            response_last_us=response_times[1],
+            sent_records=sent_records,
+            sent_bytes=sent_bytes,
+            received_records=received_records,
+            received_bytes=received_bytes,
+        )
+        self._consume(self._sent, sent_records, sent_bytes)
+        self._consume(self._received, received_records, received_bytes)
+        return claim
+
+    def _times(self, cursor: _Cursor) -> tuple[int, int]:
+        """Times of the first and the last record with the claim's data."""
+        spans = self._verifier.plaintext(cursor.direction).spans
+        times = cursor.stream.times
+        return times[spans[cursor.span][0]], times[spans[-1][0]]
+
+    def _consume(self, cursor: _Cursor, records: int, size: int) -> None:
+        plaintext = self._verifier.plaintext(cursor.direction)
+        cursor.offset, cursor.span = len(plaintext.data), len(plaintext.spans)
+        cursor.records, cursor.size = records, size
+
+
+def check_times(claim: Claim, *, released_us: int, deadlines: Deadlines) -> None:
+    """Raises MalformedError (W8) for an early response, RefusedError (W13) for a late one."""
+    if claim.response_first_us < claim.request_last_us:
+        raise MalformedError(
+            "the venue answered before the request was forwarded",
+            rule="W8",
+            found=claim.response_first_us,
+            wanted=claim.request_last_us,
+        )
+    spans = (
+        ("the request began late", claim.request_first_us - released_us, deadlines.request_us),
+        (
+            "the request took too long",
+            claim.request_last_us - claim.request_first_us,
+            deadlines.request_span_us,
+        ),
+        (
+            "the response took too long",
+            claim.response_last_us - claim.request_last_us,
+            deadlines.response_us,
+        ),
+    )
+    for detail, found, most in spans:
+        if found > most:
+            raise RefusedError(detail, rule="W13", found=found, wanted=most)

@@ -1,0 +1,98 @@
+"""What every session of one notary shares: clock, randomness, keys, store, rules.
+
+The edges - the system's clock, its random bytes, the log - come in here as
+values, so that everything behind them can be tested with others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from attestation.document import Attestation
+from attestation.errors import QuotaryError
+from attestation.tls13.certificates import ChainCache, RootStore
+from notary.clock import Clock
+from notary.limits import Deadlines, SessionLimits
+from notary.metrics import Metrics
+from notary.reasons import FAULTS
+from notary.resolve import Resolver
+from notary.sessions import Session
+from notary.signer import Signer
+from notary.store import Store
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Context:
+    """Shared by all connections.  ``random`` returns so many fresh random bytes."""
+
+    clock: Clock
+    random: Callable[[int], bytes]
+    signer: Signer
+    store: Store
+    roots: RootStore
+    resolver: Resolver
+    limits: SessionLimits
+    deadlines: Deadlines
+    extensions: tuple[str, ...]
+    software: str
+    metrics: Metrics
+    log: Any = dataclasses.field(default_factory=lambda: structlog.get_logger("notary"))
+    chains: ChainCache = dataclasses.field(default_factory=ChainCache)
+    _writes: set[asyncio.Future[Any]] = dataclasses.field(default_factory=set)
+
+    def track(self, write: asyncio.Future[Any]) -> None:
+        """Remembers a write nobody waits for, until it is durable."""
+        self._writes.add(write)
+        write.add_done_callback(self._written)
+
+    async def flush(self) -> None:
+        """Waits until every tracked write is durable or has failed."""
+        while self._writes:
+            await asyncio.wait(set(self._writes))
+
+    def end_session(self, session: Session, reason: str) -> None:
+        """Gives a session its terminal ``aborted {reason}``."""
+        if session.ended is not None:
+            return
+        now = self.clock.now_us()
+        self._close(session, reason, now)
+        if session.logged:
+            self.track(self.store.abort_session(session.id, reason, now))
+        self.metrics.ended.labels(reason=reason, fault=FAULTS[reason]).inc()
+        self.log.info(
+            "session_aborted",
+            session=session.id,
+            purpose=session.purpose,
+            reason=reason,
+            fault=FAULTS[reason],
+        )
+
+    def complete_session(self, session: Session, attestation: Attestation) -> None:
+        """Notes that a session's attestation is durable."""
+        self._close(session, "attested", self.clock.now_us())
+        session.attestation = attestation
+        self.metrics.ended.labels(reason="attested", fault="none").inc()
+        self.log.info(
+            "session_attested",
+            session=session.id,
+            attestation=attestation.header.id,
+            purpose=session.purpose,
+            host=session.host,
+        )
+
+    def _close(self, session: Session, how: str, now_us: int) -> None:
+        session.ended = how
+        session.ended_us = now_us
+        session.stop_timer()
+        session.account.end()
+
+    def _written(self, write: asyncio.Future[Any]) -> None:
+        self._writes.discard(write)
+        error = None if write.cancelled() else write.exception()
+        if isinstance(error, QuotaryError):
+            self.log.error("write_failed", rule=error.rule, detail=error.detail)

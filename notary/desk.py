@@ -1,0 +1,195 @@
+"""The notary's desk: what the control API and the relay may ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from attestation.document import Attestation
+from attestation.encoding import JsonObject
+from attestation.errors import MalformedError, QuotaryError, RefusedError
+from attestation.request import AttestationRequest, KeyOpening
+from attestation.seal import SignedSeal
+from notary.connect import ConnectRequest
+from notary.context import Context
+from notary.issue import restore, sign
+from notary.sessions import Session, SessionRegistry, read_json
+from notary.turns import Turn
+from notary.witness import Witness
+
+
+class Desk:
+    """Sessions from admission to attestation.
+
+    Raises QuotaryError with a rule; RefusedError carries the HTTP status.
+    """
+
+    def __init__(self, context: Context, registry: SessionRegistry, *, proxy: str) -> None:
+        self.context = context
+        self.registry = registry
+        self.proxy = proxy
+        self._stopping = False
+
+    def create_session(self, body: bytes) -> JsonObject:
+        """Admits a signed session request and tells how to use the session."""
+        if self._stopping or not self.context.store.healthy:
+            raise RefusedError("the notary is stopping", rule="overload", http_status=503)
+        self.context.clock.check()
+        session = self.registry.admit(body)
+        context = self.context
+        context.metrics.sessions.labels(mode=session.request.mode).inc()
+        session.timer = asyncio.get_running_loop().call_later(
+            context.deadlines.session_us / 1_000_000, self._expire, session
+        )
+        if session.witness is not None:
+            session.witness.enqueue(session)
+        answer: JsonObject = {
+            "id": session.id,
+            "nonce": session.nonce,
+            "token": session.token,
+            "purpose": session.purpose,
+            "host": session.host,
+            "port": session.port,
+            "proxy": self.proxy,
+            "limits": context.limits.to_json(),
+            "deadlines": context.deadlines.to_json(),
+        }
+        if session.target is not None:
+            answer["target"] = session.target
+        return answer
+
+    async def seal(self, identifier: str) -> SignedSeal:
+        """Waits for the end of a sealed session's response and returns the seal."""
+        session = self.registry.get(identifier)
+        return await self._witness(session).seal(session)
+
+    async def attest(self, identifier: str, body: bytes) -> Attestation | None:
+        """Takes ``{"opening"?, "request"?}``; None if a request must still follow."""
+        opening, request = read_attest(body)
+        session = self.registry.known(identifier)
+        if session is None:
+            return await self._stored_for(identifier)
+        if session.attestation is not None:
+            return session.attestation
+        session.check_alive()
+        return await self._witness(session).attest(session, opening, request)
+
+    def end_session(self, identifier: str) -> None:
+        """Ends a session at its prover's wish."""
+        session = self.registry.get(identifier)
+        if session.attestation is not None:
+            raise RefusedError("the session is attested", rule="session", http_status=409)
+        session.check_alive()
+        if session.witness is not None:
+            session.witness.cancel(session)
+        else:
+            self.context.end_session(session, "prover_closed")
+
+    async def attestation(self, identifier: str) -> Attestation:
+        """Returns a stored attestation by its header's id, which is the capability to it."""
+        body = await self.context.store.attestation(identifier)
+        if body is None:
+            raise RefusedError("no such attestation", rule="id", http_status=404)
+        return sign(restore(body), self.context.signer)
+
+    def claim_session(self, request: ConnectRequest) -> Session:
+        """Returns the session of a CONNECT; each can be used for one connection."""
+        session = self.registry.authenticate(request.session, request.token)
+        session.check_alive()
+        if session.connected or session.witness is not None:
+            raise RefusedError("the session has its connection", rule="session", http_status=409)
+        if (request.host, request.port) != (session.host, session.port):
+            raise RefusedError(
+                "the session is for another server",
+                rule="W14",
+                found=f"{request.host}:{request.port}",
+                wanted=f"{session.host}:{session.port}",
+                http_status=403,
+            )
+        if self._stopping:
+            raise RefusedError("the notary is stopping", rule="overload", http_status=503)
+        session.connected = True
+        session.stop_timer()
+        return session
+
+    def connect_failed(self, session: Session, reason: str) -> None:
+        """Ends a session whose venue was not reached; it has been opened and ended at once."""
+        if session.ended is not None:
+            return
+        context, now = self.context, self.context.clock.now_us()
+        row = Turn(session, asyncio.get_running_loop()).opened_row(
+            now_us=now, deadline_us=now + context.deadlines.total_us
+        )
+        context.track(context.store.open_session(row))
+        context.end_session(session, reason)
+
+    def tick(self) -> None:
+        """Each second: follows the wall clock; ends sessions while the clocks disagree."""
+        context = self.context
+        healthy = context.clock.re_anchor()
+        context.metrics.clock_apart.set(context.clock.apart_us / 1_000_000)
+        if not healthy:
+            context.log.error("clock_apart", apart_us=context.clock.apart_us)
+            self.end_all("clock")
+        self.registry.prune(context.clock.now_us())
+
+    def end_all(self, reason: str) -> None:
+        """Ends every session that has no verified claim."""
+        for session in self.registry.alive():
+            if session.witness is not None:
+                session.witness.end(reason)
+            else:
+                self.context.end_session(session, reason)
+
+    async def stop(self) -> None:
+        """Refuses what is new, finishes what is verified, ends the rest as ``restart``."""
+        self._stopping = True
+        witnesses = {
+            session.witness for session in self.registry.alive() if session.witness is not None
+        }
+        self.end_all("restart")
+        for witness in witnesses:
+            witness.issue_defaults()
+        issuing = [
+            session.issuing for session in self.registry.alive() if session.issuing is not None
+        ]
+        if issuing:
+            await asyncio.wait(issuing)
+        await self.context.flush()
+
+    def _expire(self, session: Session) -> None:
+        session.timer = None
+        if session.witness is not None:
+            session.witness.drop(session, "timeout")
+        else:
+            self.context.end_session(session, "timeout")
+
+    def _witness(self, session: Session) -> Witness:
+        session.check_alive()
+        if session.witness is None:
+            raise RefusedError("the session has no connection", rule="gate", http_status=409)
+        return session.witness
+
+    async def _stored_for(self, identifier: str) -> Attestation:
+        """A prover that lost the answer asks again, also after a restart."""
+        body = await self.context.store.attestation_of(identifier)
+        if body is None:
+            raise RefusedError("no such session", rule="session", http_status=404)
+        return sign(restore(body), self.context.signer)
+
+
+def read_attest(body: bytes) -> tuple[KeyOpening | None, AttestationRequest | None]:
+    """Reads ``{"opening"?, "request"?}``; raises MalformedError, and repeats nothing of it."""
+    envelope: dict[str, Any] = read_json(body)
+    if not envelope or envelope.keys() - {"opening", "request"}:
+        raise MalformedError("not an opening or a request", rule="body")
+    opening = request = None
+    if "opening" in envelope:
+        try:
+            opening = KeyOpening.from_json(envelope["opening"])
+        except QuotaryError as error:
+            # Without what was found: it may be the key.
+            raise MalformedError("not an opening", rule=f"opening.{error.rule}") from None
+    if "request" in envelope:
+        request = AttestationRequest.from_json(envelope["request"])
+    return opening, request

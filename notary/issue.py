@@ -1,0 +1,251 @@
+"""Accept, then sign: two types, and only what was accepted can be signed.
+
+``accept`` is the one way from a verified claim to an AcceptedRequest, and
+``restore`` the one way back from the notary's own store after a crash; ``sign``
+takes nothing else.  Between the two the accepted body is made durable, so that
+no signature exists that a crash could forget.  Signing is deterministic: the
+same body is signed to the same attestation whenever it is asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Collection, Sequence
+
+from pymerkle import InmemoryTree
+
+from attestation.document import (
+    Attestation,
+    ConnectionField,
+    Field,
+    Header,
+    HttpField,
+    NotaryField,
+    ServerField,
+    SessionField,
+    body_entries,
+    check_times,
+)
+from attestation.errors import InvalidProofError, MalformedError, QuotaryError, RefusedError
+from attestation.hashing import format_hash, hasher
+from attestation.keys import VerifyingKey
+from attestation.request import AttestationRequest
+from attestation.schema import Document
+from attestation.section import commit_section
+from attestation.venues import VenueFile
+from notary.claims import Claim
+from notary.extensions import Witnessed, validate
+from notary.signer import Signer
+
+MAX_DATE = 64
+
+_BUILT_HERE = object()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFacts:
+    """What the notary knows of a session besides its claim."""
+
+    session: SessionField
+    host: str
+    port: int
+    address: str
+    connected_us: int
+    hello_us: int
+    released_us: int
+    sealed_us: int | None
+    opened_us: int
+    venue: VenueFile | None
+    instrument: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedRequest:
+    """A request that was found right, with the body to sign; built in this module alone."""
+
+    header: Header
+    fields: tuple[Field, ...]
+    seed: str
+    _token: object = dataclasses.field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self._token is not _BUILT_HERE:
+            raise TypeError("an accepted request is built by accept() or restore()")
+
+    def encode(self) -> bytes:
+        """Returns what the store keeps: the attestation without its signature."""
+        return self._attestation("").encode()
+
+    def _attestation(self, signature: str) -> Attestation:
+        return Attestation(
+            header=self.header, signature=signature, fields=self.fields, seed=self.seed
+        )
+
+
+def accept(
+    claim: Claim,
+    request: AttestationRequest,
+    facts: SessionFacts,
+    *,
+    signer: Signer,
+    software: str,
+    extensions: Collection[str],
+    identifier: str,
+    seed: bytes,
+    issued_us: int,
+) -> AcceptedRequest:
+    """Builds the body that answers a request, or raises.
+
+    ``identifier`` (16 bytes of hex) and ``seed`` (32 bytes) are fresh random.
+    Raises RefusedError, MalformedError or UntrustedError with the rule.
+    """
+    if request.session != facts.session.id:
+        raise RefusedError("the request is of another session", rule="request.session")
+    hasher(request.hash)
+    key = signer.key(request.signature).verifying_key
+    check_venue(claim, facts.venue, facts.instrument)
+    connection = _connection(claim, facts)
+    check_times(connection, facts.session, issued_us)
+    witnessed = Witnessed(
+        claim=claim, request=request, venue=facts.venue, instrument=facts.instrument
+    )
+    parts: list[tuple[str, Document]] = [
+        ("session", facts.session),
+        ("connection", connection),
+        ("server", _server(claim, facts.host)),
+        ("http", _http(claim)),
+    ]
+    parts += [
+        ("section", commit_section(wanted, claim.exchange, request.hash))
+        for wanted in request.sections
+    ]
+    parts += [
+        ("extension", validate(wanted, witnessed, allowed=extensions))
+        for wanted in request.extensions
+    ]
+    parts.append(("notary", NotaryField(name=key.name, vkey=key.vkey, software=software)))
+    fields = tuple([Field(name=name, value=part.to_json()) for name, part in parts])
+    header = Header(
+        id=identifier,
+        key=key.short,
+        root=_root(fields, seed.hex(), request.hash),
+        size=len(fields),
+        issued_us=issued_us,
+    )
+    return AcceptedRequest(header=header, fields=fields, seed=seed.hex(), _token=_BUILT_HERE)
+
+
+def restore(body: bytes) -> AcceptedRequest:
+    """Reads back what ``AcceptedRequest.encode`` gave the notary's own store.
+
+    Raises InvalidProofError if it does not fold to its root any more: then the
+    store is damaged and nothing may be signed.
+    """
+    try:
+        stored = Attestation.decode(body)
+        stored.check_root()
+    except QuotaryError as error:
+        raise InvalidProofError(
+            f"the stored attestation is damaged: {error.detail}", rule="store"
+        ) from None
+    return AcceptedRequest(
+        header=stored.header, fields=stored.fields, seed=stored.seed, _token=_BUILT_HERE
+    )
+
+
+def sign(accepted: AcceptedRequest, signer: Signer) -> Attestation:
+    """Signs an accepted, durable body with the key its header names.
+
+    Raises RefusedError (410) if that key is not configured any more.
+    """
+    key = signer.key_named(accepted.header.key)
+    if key is None:
+        raise RefusedError(
+            "the key of this attestation is retired",
+            rule="keys",
+            found=accepted.header.key,
+            http_status=410,
+        )
+    signature = key.sign(accepted.header.encode()).hex()
+    return accepted._attestation(signature)
+
+
+def default_request(session: str, key: VerifyingKey) -> AttestationRequest:
+    """The request of a prover that opened and asked for nothing: the bare facts."""
+    return AttestationRequest(
+        session=session, hash="sha256", signature=key.algorithm, sections=(), extensions=()
+    )
+
+
+def check_venue(claim: Claim, venue: VenueFile | None, instrument: str | None) -> None:
+    """Raises MalformedError (W14) unless the request is the venue file's."""
+    if venue is None or instrument is None:
+        return
+    request = claim.exchange.request
+    for member, found, wanted in (
+        ("method", request.method, venue.method),
+        ("target", request.target, venue.target(instrument)),
+    ):
+        if found != wanted:
+            raise MalformedError(
+                f"{member} is not the venue file's", rule="W14", found=found, wanted=wanted
+            )
+
+
+def _connection(claim: Claim, facts: SessionFacts) -> ConnectionField:
+    return ConnectionField(
+        host=facts.host,
+        port=facts.port,
+        address=facts.address,
+        suite=claim.facts.suite,
+        group=claim.facts.group,
+        connected_us=facts.connected_us,
+        hello_us=facts.hello_us,
+        released_us=facts.released_us,
+        request_first_us=claim.request_first_us,
+        request_last_us=claim.request_last_us,
+        response_first_us=claim.response_first_us,
+        response_last_us=claim.response_last_us,
+        sealed_us=facts.sealed_us,
+        opened_us=facts.opened_us,
+        sent_records=claim.sent_records,
+        sent_bytes=claim.sent_bytes,
+        received_records=claim.received_records,
+        received_bytes=claim.received_bytes,
+        handshake_hash=claim.facts.handshake_hash.hex(),
+    )
+
+
+def _server(claim: Claim, host: str) -> ServerField:
+    facts = claim.facts
+    return ServerField(
+        name=host,
+        chain=tuple([hashlib.sha256(der).hexdigest() for der in facts.chain]),
+        leaf_spki=facts.leaf_spki.hex(),
+        not_after_us=facts.not_after_us,
+        roots=facts.roots,
+        scheme=facts.scheme,
+    )
+
+
+def _http(claim: Claim) -> HttpField:
+    request, response = claim.exchange.request, claim.exchange.response
+    date = response.header("date")
+    # An IMF-fixdate is 29 characters (RFC 9110 section 5.6.7); what is no date is not kept.
+    kept = date is not None and date.isascii() and len(date) <= MAX_DATE
+    field = HttpField(
+        method=request.method,
+        target=request.target,
+        status=response.status,
+        server_date=date.decode("ascii") if date is not None and kept else None,
+    )
+    # The reader takes longer targets than a field may hold.
+    return HttpField.from_json(field.to_json())
+
+
+def _root(fields: Sequence[Field], seed: str, algorithm: str) -> str:
+    tree = InmemoryTree(algorithm)
+    for entry in body_entries(fields, seed=seed):
+        tree.append_entry(entry)
+    return format_hash(tree.get_root(), algorithm)

@@ -1,0 +1,52 @@
+"""Accept, make durable, sign: the one path on which an attestation comes to be."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from attestation.document import Attestation
+from attestation.errors import QuotaryError
+from attestation.request import AttestationRequest
+from notary.context import Context
+from notary.issue import accept, sign
+from notary.problems import refusal
+from notary.turns import Turn
+
+
+async def issue(turn: Turn, request: AttestationRequest, context: Context) -> Attestation:
+    """Waits for the turn's claim and answers its request.
+
+    The body is durable before it is signed, and signed before anybody sees it: a
+    crash at any point leaves either an aborted session or one whose attestation
+    can be fetched again.  Raises RefusedError, and the session ends as
+    ``invalid``; UnavailableError if the store fails.
+    """
+    claim = await turn.claim
+    session = turn.session
+    session.stop_timer()
+    assert turn.facts is not None
+    try:
+        accepted = accept(
+            claim,
+            request,
+            turn.facts,
+            signer=context.signer,
+            software=context.software,
+            extensions=context.extensions,
+            identifier=context.random(16).hex(),
+            seed=context.random(32),
+            issued_us=context.clock.now_us(),
+        )
+    except QuotaryError as error:
+        context.log.info(
+            "request_refused", session=session.id, rule=error.rule, detail=error.detail
+        )
+        context.end_session(session, "invalid")
+        raise refusal(error) from error
+    header = accepted.header
+    started = perf_counter()
+    await context.store.attest_session(session.id, header.id, accepted.encode(), header.issued_us)
+    context.metrics.durable.observe(perf_counter() - started)
+    attestation = sign(accepted, context.signer)
+    context.complete_session(session, attestation)
+    return attestation

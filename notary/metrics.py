@@ -1,0 +1,61 @@
+"""Prometheus metrics; labels come from closed lists, never from a prover."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0)
+
+
+class Metrics:
+    """One registry per notary, so that two can live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.sessions = Counter(
+            "quotary_notary_sessions",
+            "Sessions admitted.",
+            ["mode"],
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "quotary_notary_refusals",
+            "Requests refused, by kind of error.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.ended = Counter(
+            "quotary_notary_sessions_ended",
+            "Sessions ended, by reason and fault.",
+            ["reason", "fault"],
+            registry=self.registry,
+        )
+        self.connections = Gauge(
+            "quotary_notary_connections", "Relay connections open.", registry=self.registry
+        )
+        self.relayed = Counter(
+            "quotary_notary_relayed_bytes",
+            "Raw bytes witnessed, both directions.",
+            registry=self.registry,
+        )
+        self.verify = Histogram(
+            "quotary_notary_verify_seconds",
+            "Time to verify one claim.",
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self.durable = Histogram(
+            "quotary_notary_durable_seconds",
+            "Time until an attestation is durable.",
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self.clock_apart = Gauge(
+            "quotary_notary_clock_apart_seconds",
+            "How far the system's clock is ahead of the notary's.",
+            registry=self.registry,
+        )
+
+    def render(self) -> bytes:
+        """Returns the text exposition format."""
+        return generate_latest(self.registry)

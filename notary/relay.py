@@ -1,0 +1,303 @@
+"""The relay: a raw TCP CONNECT listener that carries out what the gate decides.
+
+One ``ClientLeg`` and one ``VenueLeg`` per connection, both ``asyncio.Protocol``
+with TCP_NODELAY.  A refusal is an HTTP status with a problem document, before
+any byte goes out to a venue.  A leg whose peer reads slowly stops the reading of
+the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from attestation.errors import QuotaryError, RefusedError, UnavailableError
+from notary import problems
+from notary.connect import ESTABLISHED, MAX_HEAD, ConnectRequest, read_connect, refusal_response
+from notary.context import Context
+from notary.resolve import Endpoint
+from notary.sessions import Session
+from notary.witness import Witness
+
+MAX_EARLY = 64 * 1024
+"""Bytes a client may send ahead of the answer to its CONNECT."""
+LINGER_SECONDS = 5.0
+"""How long a closing leg may take to write what it holds."""
+
+
+class Desk(Protocol):
+    """What the relay needs of the notary."""
+
+    context: Context
+
+    def claim_session(self, request: ConnectRequest) -> Session:
+        """Returns the session of a CONNECT, once; raises RefusedError."""
+
+    def connect_failed(self, session: Session, reason: str) -> None:
+        """Ends a session whose venue could not be reached."""
+
+
+class _Leg(asyncio.Protocol):
+    """One socket; ``other`` is paused while this one's peer does not read."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.other: _Leg | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            # Nagle with delayed acknowledgements costs 40 ms per small write.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def pause_writing(self) -> None:
+        other = self.other.transport if self.other is not None else None
+        if other is not None and not other.is_closing():
+            other.pause_reading()
+
+    def resume_writing(self) -> None:
+        other = self.other.transport if self.other is not None else None
+        if other is not None and not other.is_closing():
+            other.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        """Writes, unless the socket is closing."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def close(self) -> None:
+        """Closes once what was written is out, at the latest after a while."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.close()
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
+
+    def abort(self) -> None:
+        """Closes at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class VenueLeg(_Leg):
+    """The socket to the venue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.witness: Witness | None = None
+
+    def data_received(self, data: bytes) -> None:
+        if self.witness is not None:
+            self.witness.venue_bytes(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.witness is not None:
+            self.witness.venue_ended()
+
+    def eof_received(self) -> bool:
+        if self.witness is not None:
+            self.witness.venue_ended()
+        return False
+
+
+class ClientLeg(_Leg):
+    """The socket of a client: a CONNECT, then the tunnel."""
+
+    def __init__(self, relay: Relay) -> None:
+        super().__init__()
+        self._relay = relay
+        self._buffer = bytearray()
+        self._task: asyncio.Task[None] | None = None
+        self._witness: Witness | None = None
+        self._venue: VenueLeg | None = None
+        self._ended = False
+        self._alarm: asyncio.TimerHandle | None = None
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if not self._relay.enter(self):
+            self._refuse(
+                RefusedError("the relay is full", rule="limits.connections", http_status=429)
+            )
+            return
+        seconds = self._relay.context.deadlines.hello_us / 1_000_000
+        self._alarm = asyncio.get_running_loop().call_later(seconds, self._too_slow)
+
+    def data_received(self, data: bytes) -> None:
+        if self._witness is not None:
+            self._witness.client_bytes(data)
+        elif not self._ended:
+            self._buffer += data
+            if self._task is None:
+                self._read_head()
+            elif len(self._buffer) > MAX_EARLY:
+                self._refuse(
+                    RefusedError("too many bytes before the tunnel", rule="W13", http_status=429)
+                )
+
+    def eof_received(self) -> bool:
+        self._client_ended()
+        # A half-closed client may still read the response.
+        return self._witness is not None and self._witness.alive
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._relay.leave(self)
+        self._stop_alarm()
+        self._client_ended()
+
+    # Legs, for the Witness
+
+    def to_venue(self, data: bytes) -> None:
+        if self._venue is not None:
+            self._venue.write(data)
+
+    def to_client(self, data: bytes) -> None:
+        self.write(data)
+
+    def finish_venue(self) -> None:
+        venue = self._venue.transport if self._venue is not None else None
+        if venue is not None and not venue.is_closing() and venue.can_write_eof():
+            venue.write_eof()
+
+    def finish(self) -> None:
+        self._ended = True
+        self.close()
+        if self._venue is not None:
+            self._venue.close()
+
+    def abort(self) -> None:
+        self._ended = True
+        super().abort()
+        if self._venue is not None:
+            self._venue.abort()
+
+    # The CONNECT
+
+    def _read_head(self) -> None:
+        try:
+            request = read_connect(bytes(self._buffer[: MAX_HEAD + 4]))
+            if request is None:
+                return
+            session = self._relay.desk.claim_session(request)
+        except QuotaryError as error:
+            self._refuse(error)
+            return
+        del self._buffer[: self._buffer.find(b"\r\n\r\n") + 4]
+        self._stop_alarm()
+        self._task = asyncio.get_running_loop().create_task(self._connect(session))
+
+    async def _connect(self, session: Session) -> None:
+        try:
+            endpoint, venue = await self._reach(session)
+        except QuotaryError as error:
+            self._relay.desk.connect_failed(session, "venue_refused")
+            self._refuse(error)
+            return
+        if self._ended or session.ended is not None:
+            venue.abort()
+            self._relay.desk.connect_failed(session, "prover_closed")
+            self.abort()
+            return
+        self._venue = venue
+        self.other, venue.other = venue, self
+        self._witness = venue.witness = Witness(
+            session, self._relay.context, self, f"{endpoint.address}"
+        )
+        self.write(ESTABLISHED)
+        early, self._buffer = bytes(self._buffer), bytearray()
+        if early:
+            self._witness.client_bytes(early)
+
+    async def _reach(self, session: Session) -> tuple[Endpoint, VenueLeg]:
+        context = self._relay.context
+        seconds = context.deadlines.connect_us / 1_000_000
+        endpoint = await context.resolver.resolve(session.host, session.port)
+        try:
+            async with asyncio.timeout(seconds):
+                return endpoint, await self._relay.dial(endpoint)
+        except (OSError, TimeoutError) as error:
+            raise UnavailableError(
+                "the venue does not accept the connection", rule="connect", found=session.host
+            ) from error
+
+    def _too_slow(self) -> None:
+        self._refuse(RefusedError("no CONNECT in time", rule="W13", http_status=408))
+
+    def _refuse(self, error: QuotaryError) -> None:
+        """Answers with the problem and closes; no byte has gone to a venue."""
+        if self._ended:
+            return
+        self._ended = True
+        self._stop_alarm()
+        self._relay.context.metrics.refused.labels(kind=error.slug).inc()
+        body = problems.encode(error)
+        self.write(refusal_response(error.http_status, body, problems.CONTENT_TYPE))
+        self.close()
+
+    def _client_ended(self) -> None:
+        if self._witness is not None:
+            self._witness.client_ended()
+        self._ended = True
+
+    def _stop_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+
+async def dial(endpoint: Endpoint) -> VenueLeg:
+    """Connects to an endpoint."""
+    loop = asyncio.get_running_loop()
+    _, leg = await loop.create_connection(VenueLeg, endpoint.address, endpoint.port)
+    return leg
+
+
+class Relay:
+    """The listener; at most ``most`` client connections at a time."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        *,
+        most: int,
+        dial: Callable[[Endpoint], Awaitable[VenueLeg]] = dial,
+    ) -> None:
+        self.desk = desk
+        self.context = desk.context
+        self.dial = dial
+        self._most = most
+        self._legs: set[ClientLeg] = set()
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, listener: socket.socket) -> None:
+        """Accepts connections on a bound socket."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: ClientLeg(self), sock=listener)
+
+    def enter(self, leg: ClientLeg) -> bool:
+        """Counts a connection; False if there are too many."""
+        if len(self._legs) >= self._most:
+            return False
+        self._legs.add(leg)
+        self.context.metrics.connections.set(len(self._legs))
+        return True
+
+    def leave(self, leg: ClientLeg) -> None:
+        """Counts a connection off."""
+        self._legs.discard(leg)
+        self.context.metrics.connections.set(len(self._legs))
+
+    def stop_accepting(self) -> None:
+        """Closes the listener; connections stay."""
+        if self._server is not None:
+            self._server.close()
+
+    def abort_all(self) -> None:
+        """Closes every connection at once."""
+        for leg in list(self._legs):
+            leg.abort()

@@ -1,0 +1,359 @@
+"""Sessions: admission of signed requests, and the registry of those alive."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hmac
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from attestation.document import Attestation, SessionField
+from attestation.encoding import hex_decode
+from attestation.errors import InvalidProofError, MalformedError, RefusedError, StaleError
+from attestation.keys import VerifyingKey
+from attestation.request import SessionRequest
+from attestation.venues import VenueFile
+from notary.clock import Clock
+from notary.limits import ProverAccount, ProverLimits
+
+if TYPE_CHECKING:
+    from notary.witness import Witness
+
+ANONYMOUS = "anonymous"
+REPLAY_WINDOW_US = 30_000_000
+REMEMBER_US = 60_000_000
+"""How long an ended session is known; its attestation is in the store for ever."""
+MAX_SESSIONS = 10_000
+MAX_BODY = 64 * 1024
+
+
+@dataclasses.dataclass(slots=True, eq=False, kw_only=True)
+class Session:
+    """One session: a claim to be, from its admission to its one terminal.
+
+    ``token`` is a secret and in no representation.  ``witness`` is the
+    connection once there is one, ``connected`` that a CONNECT named the session.
+    ``logged`` tells that the ``opened`` row was
+    submitted; from then on the store holds exactly one terminal.
+    """
+
+    id: str
+    nonce: str
+    token: str = dataclasses.field(repr=False)
+    request: SessionRequest
+    host: str
+    port: int
+    venue: VenueFile | None
+    account: ProverAccount
+    created_us: int
+    witness: Witness | None = None
+    connected: bool = False
+    logged: bool = False
+    ended: str | None = None
+    ended_us: int = 0
+    attestation: Attestation | None = None
+    issuing: asyncio.Task[Attestation] | None = None
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def purpose(self) -> str:
+        return self.request.purpose
+
+    @property
+    def instrument(self) -> str | None:
+        return self.request.instrument
+
+    @property
+    def target(self) -> str | None:
+        """The request's target, where the venue file says it."""
+        if self.venue is None or self.request.instrument is None:
+            return None
+        return self.venue.target(self.request.instrument)
+
+    def field(self) -> SessionField:
+        """Returns field 0 of the attestation."""
+        return SessionField(
+            id=self.id,
+            conn=self.request.conn,
+            mode=self.request.mode,
+            binding=self.request.binding,
+            prover=self.request.prover,
+            purpose=self.purpose,
+            nonce=self.nonce,
+        )
+
+    def check_alive(self) -> None:
+        """Raises RefusedError (409) if the session ended without an attestation."""
+        if self.ended is not None and self.attestation is None:
+            raise RefusedError(
+                f"the session ended: {self.ended}",
+                rule="session",
+                found=self.ended,
+                http_status=409,
+            )
+
+    def stop_timer(self) -> None:
+        """Forgets the deadline."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """Who may have sessions, with what."""
+
+    notary: str
+    venues: Mapping[str, VenueFile]
+    hosts: frozenset[tuple[str, int]]
+    provers: frozenset[str]
+    unknown_provers: bool
+    anonymous: bool
+    prover_limits: ProverLimits
+    unknown_limits: ProverLimits
+
+    def place(self, request: SessionRequest) -> tuple[str, int, VenueFile | None]:
+        """Returns host, port and venue file (W14); raises RefusedError."""
+        if request.venue is not None and request.instrument is not None:
+            venue = self.venues.get(request.venue)
+            if venue is None:
+                raise RefusedError(
+                    "this notary does not serve the venue",
+                    rule="W14",
+                    found=request.venue,
+                    wanted=sorted(self.venues),
+                    http_status=403,
+                )
+            venue.target(request.instrument)
+            return venue.hosts[0], venue.port, venue
+        assert request.host is not None
+        assert request.port is not None
+        if (request.host, request.port) not in self.hosts:
+            raise RefusedError(
+                "ad hoc hosts are those of the notary's configuration alone",
+                rule="W14",
+                found=f"{request.host}:{request.port}",
+                http_status=403,
+            )
+        return request.host, request.port, None
+
+    def limits(self, prover: str) -> ProverLimits:
+        """Returns the limits of a prover; raises RefusedError if it may have none."""
+        if prover in self.provers:
+            return self.prover_limits
+        if prover == ANONYMOUS and not self.anonymous:
+            raise RefusedError("session requests must be signed", rule="prover", http_status=403)
+        if prover != ANONYMOUS and not self.unknown_provers:
+            raise RefusedError(
+                "this notary does not know the prover", rule="prover", http_status=403
+            )
+        return self.unknown_limits
+
+
+class SessionRegistry:
+    """Admits sessions and finds them again.
+
+    Request signatures are bound to this notary, a 30-second window and a nonce:
+    each can be used once.  Requests from before the start are refused, so that a
+    restart does not forget what was used.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        *,
+        clock: Clock,
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._admission = admission
+        self._clock = clock
+        self._random = random
+        self._started_us = clock.now_us()
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._accounts: dict[str, ProverAccount] = {}
+        self._nonces: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def admit(self, body: bytes) -> Session:
+        """Admits the session that a signed envelope asks for, or raises.
+
+        ``body`` is the JSON of ``{"request", "signature"}``.
+        """
+        request, signature = read_envelope(body)
+        now = self._clock.now_us()
+        if request.notary != self._admission.notary:
+            raise RefusedError(
+                "the request is for another notary",
+                rule="request.notary",
+                found=request.notary,
+                wanted=self._admission.notary,
+                http_status=403,
+            )
+        if request.mode not in ("sealed", "open") or request.binding != "full":
+            raise RefusedError(
+                "mode or binding is not offered",
+                rule="request.mode",
+                found=[request.mode, request.binding],
+                http_status=403,
+            )
+        limits = self._admission.limits(request.prover)
+        self._check_signature(request, signature)
+        self._check_fresh(request, now)
+        host, port, venue = self._admission.place(request)
+        parent = self._continued(request, host, port)
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise RefusedError("the notary is full", rule="limits.sessions", http_status=429)
+        account = self._account(request.prover, limits, now)
+        account.admit(now)
+        session = Session(
+            id=self._random(16).hex(),
+            nonce=self._random(16).hex(),
+            token=self._random(16).hex(),
+            request=request,
+            host=host,
+            port=port,
+            venue=venue,
+            account=account,
+            created_us=now,
+            witness=parent,
+        )
+        self._sessions[session.id] = session
+        return session
+
+    def get(self, identifier: str) -> Session:
+        """Raises RefusedError (404) for an unknown session."""
+        session = self._sessions.get(identifier)
+        if session is None:
+            raise RefusedError("no such session", rule="session", http_status=404)
+        return session
+
+    def authenticate(self, identifier: str, token: str) -> Session:
+        """Raises RefusedError (403) unless the token is the session's."""
+        session = self._sessions.get(identifier)
+        known = session.token if session is not None else "0" * 32
+        if not hmac.compare_digest(known.encode(), token.encode()) or session is None:
+            raise RefusedError("unknown session or wrong token", rule="token", http_status=403)
+        return session
+
+    def known(self, identifier: str) -> Session | None:
+        """Returns a session, if it is alive or ended lately."""
+        return self._sessions.get(identifier)
+
+    def alive(self) -> list[Session]:
+        """Returns the sessions that have not ended."""
+        return [session for session in self._sessions.values() if session.ended is None]
+
+    def prune(self, now_us: int) -> None:
+        """Forgets sessions that ended long ago, idle accounts and old nonces."""
+        ended = [
+            session
+            for session in self._sessions.values()
+            if session.ended is not None and session.ended_us < now_us - REMEMBER_US
+        ]
+        for session in ended:
+            del self._sessions[session.id]
+        for prover in [name for name, account in self._accounts.items() if account.idle(now_us)]:
+            del self._accounts[prover]
+        self._drop_nonces(now_us)
+
+    def _continued(self, request: SessionRequest, host: str, port: int) -> Witness | None:
+        """Finds the kept-alive connection that ``conn`` names."""
+        if request.conn is None:
+            return None
+        first = self._sessions.get(request.conn)
+        witness = first.witness if first is not None else None
+        if first is None or witness is None or first.request.conn is not None:
+            raise RefusedError("conn names no connection", rule="request.conn", http_status=409)
+        if first.request.prover != request.prover or (first.host, first.port) != (host, port):
+            raise RefusedError(
+                "conn is another prover's or another host's", rule="request.conn", http_status=403
+            )
+        if request.mode != "open":
+            raise RefusedError("only open connections are kept alive", rule="request.conn")
+        witness.check_continuable()
+        return witness
+
+    def _check_signature(self, request: SessionRequest, signature: bytes) -> None:
+        if request.prover == ANONYMOUS:
+            if signature:
+                raise InvalidProofError("an anonymous request has no signature", rule="signature")
+            if request.adhoc is None:
+                raise RefusedError(
+                    "an anonymous prover's purpose is adhoc", rule="request.trade", http_status=403
+                )
+            return
+        try:
+            prover_key(request.prover).verify(signature, request.encode())
+        except InvalidProofError as error:
+            raise InvalidProofError(error.detail, rule="signature") from None
+
+    def _check_fresh(self, request: SessionRequest, now: int) -> None:
+        earliest = max(now - REPLAY_WINDOW_US, self._started_us)
+        if not earliest <= request.at_us <= now + REPLAY_WINDOW_US:
+            raise StaleError(
+                "the request was signed too long ago, or with a wrong clock",
+                rule="request.at_us",
+                found=request.at_us,
+                wanted=now,
+            )
+        self._drop_nonces(now)
+        used = (request.prover, request.nonce)
+        if used in self._nonces:
+            raise RefusedError(
+                "the request was used already", rule="request.nonce", http_status=409
+            )
+        self._nonces[used] = now + 2 * REPLAY_WINDOW_US
+
+    def _drop_nonces(self, now: int) -> None:
+        nonces = self._nonces
+        while nonces:
+            key = next(iter(nonces))
+            if nonces[key] > now:
+                return
+            del nonces[key]
+
+    def _account(self, prover: str, limits: ProverLimits, now: int) -> ProverAccount:
+        account = self._accounts.get(prover)
+        if account is None:
+            account = self._accounts[prover] = ProverAccount(limits, now)
+        return account
+
+
+def read_envelope(body: bytes) -> tuple[SessionRequest, bytes]:
+    """Reads ``{"request", "signature"}``; raises MalformedError."""
+    envelope = read_json(body)
+    if envelope.keys() != {"request", "signature"} or type(envelope["signature"]) is not str:
+        raise MalformedError("not a signed session request", rule="body")
+    return SessionRequest.from_json(envelope["request"]), hex_decode(envelope["signature"])
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+    """Reads a JSON object from a request body; raises MalformedError."""
+    if len(body) > MAX_BODY:
+        raise MalformedError("the body is too large", rule="body", wanted=MAX_BODY)
+    try:
+        value = json.loads(body, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError) as error:
+        raise MalformedError("the body is not JSON", rule="body") from error
+    if type(value) is not dict:
+        raise MalformedError("the body is not a JSON object", rule="body")
+    return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return result
+
+
+@lru_cache(maxsize=1_024)
+def prover_key(vkey: str) -> VerifyingKey:
+    """Parses a prover's vkey; raises MalformedError or UntrustedError."""
+    return VerifyingKey.parse(vkey)

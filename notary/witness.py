@@ -1,0 +1,454 @@
+"""One witnessed connection: the gate, its timers, and the sessions that take turns on it.
+
+A Witness is told what the sockets bring and what the control API asks; it tells
+the two legs what to write.  Stamp before writing, write before verifying.  Any
+error ends the connection and every session on it that has no verified claim;
+a session with one survives its connection until it is attested.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import Protocol
+
+from attestation.document import Attestation
+from attestation.encoding import hex_decode
+from attestation.errors import QuotaryError, RefusedError, UnavailableError
+from attestation.request import AttestationRequest, KeyOpening
+from attestation.seal import SignedSeal
+from attestation.tls13.wire import Direction
+from notary.claims import ClaimReader
+from notary.context import Context
+from notary.gate import Event, Gate, Passing, State
+from notary.issuing import issue
+from notary.problems import refusal
+from notary.sealing import sign_seal
+from notary.sessions import Session
+from notary.turns import Turn
+
+_SEALED = (State.SEALED, State.OPENED, State.VERIFIED, State.ISSUED)
+_BETWEEN = (State.VERIFIED, State.ISSUED)
+
+
+class Legs(Protocol):
+    """The two sockets, as far as a Witness needs them."""
+
+    def to_venue(self, data: bytes) -> None:
+        """Writes to the venue."""
+
+    def to_client(self, data: bytes) -> None:
+        """Writes to the client."""
+
+    def finish_venue(self) -> None:
+        """Ends the direction to the venue after what was written."""
+
+    def finish(self) -> None:
+        """Closes both legs once everything written is out."""
+
+    def abort(self) -> None:
+        """Closes both legs at once."""
+
+
+class Witness:
+    """Witnesses one connection for ``session`` and those that continue it."""
+
+    def __init__(self, session: Session, context: Context, legs: Legs, address: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._context = context
+        self._legs = legs
+        self._address = address
+        self._host, self._port = session.host, session.port
+        self._account = session.account
+        self._gate = Gate(session.request.mode, session.host, context.limits)
+        self._reader: ClaimReader | None = None
+        self._key_hash = b""
+        self._turns: dict[str, Turn] = {}
+        self._queue: deque[Session] = deque()
+        self._venue_gone = False
+        self._dead = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._quiet: asyncio.TimerHandle | None = None
+        self._started = self._loop.time()
+        self._turn = self._begin(session)
+        self._gate.move(Event.CONNECTED, context.clock.now_us())
+        self._set_alarm(context.deadlines.hello_us, lambda: self.end("timeout"))
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection still stands."""
+        return not self._dead
+
+    # What the sockets bring.
+
+    def client_bytes(self, data: bytes) -> None:
+        """Takes bytes of the client."""
+        self._guard(lambda: self._receive("sent", data), "sent")
+
+    def venue_bytes(self, data: bytes) -> None:
+        """Takes bytes of the venue; what comes after the seal is dropped."""
+        if self._gate.path == "sealed" and self._gate.state in _SEALED:
+            return
+        self._guard(lambda: self._receive("received", data), "received")
+
+    def client_ended(self) -> None:
+        """The client closed its side."""
+        state, path = self._gate.state, self._gate.path
+        if path == "sealed" and state in _SEALED:
+            return  # Bound by the seal: it opens, or ends as not_opened.
+        if path != "sealed" and state in (State.RELEASED, State.OPENED):
+            self._legs.finish_venue()
+        else:
+            self.end("prover_closed")
+
+    def venue_ended(self) -> None:
+        """The venue closed, in order or not."""
+        if self._venue_gone or self._dead:
+            return
+        self._venue_gone = True
+        state = self._gate.state
+        if self._gate.path == "sealed":
+            if state is State.RELEASED:
+                self._guard(self._seal)
+            elif state not in _SEALED:
+                self.end("venue_closed")
+        elif self._gate.path == "open" and state is State.RELEASED:
+            self._legs.finish()
+        elif state in (State.RELEASED, State.OPENED):
+            self._guard(self._advance)
+        else:
+            self.end("venue_closed", flush=True)
+
+    # What the control API asks.
+
+    async def seal(self, session: Session) -> SignedSeal:
+        """Waits for the end of the response and returns its seal, always the same one."""
+        session.check_alive()
+        turn = self._turns.get(session.id)
+        if turn is None or self._gate.path != "sealed":
+            raise RefusedError("only sealed sessions have a seal", rule="gate", http_status=409)
+        return await asyncio.shield(turn.seal)
+
+    async def attest(
+        self, session: Session, opening: KeyOpening | None, request: AttestationRequest | None
+    ) -> Attestation | None:
+        """Opens, verifies and issues; None if it opened and no request came yet.
+
+        A repeated call for an issued session returns the same attestation.
+        """
+        if session.attestation is not None:
+            return session.attestation
+        session.check_alive()
+        turn = self._turns.get(session.id)
+        if turn is None:
+            raise RefusedError("the session's turn has not come", rule="gate", http_status=409)
+        if request is not None and request.session != session.id:
+            raise RefusedError("the request is of another session", rule="request.session")
+        self._open(turn, opening)
+        if session.issuing is None:
+            if request is None:
+                await asyncio.shield(turn.claim)
+                return None
+            session.issuing = self._loop.create_task(self._issue(turn, request))
+            session.issuing.add_done_callback(_retrieve)
+        return await asyncio.shield(session.issuing)
+
+    def check_continuable(self) -> None:
+        """Raises RefusedError unless another session may follow on this connection."""
+        limits, gate = self._context.limits, self._gate
+        used_up = (
+            2 * max(len(gate.sent.records), len(gate.received.records)) > limits.records
+            or 2 * gate.received.size > limits.received_bytes
+            or 2 * gate.sent.size > limits.sent_bytes
+            or len(self._turns) >= limits.claims
+        )
+        if self._dead or self._venue_gone or gate.path == "sealed" or used_up or self._queue:
+            raise RefusedError(
+                "the connection cannot be continued", rule="request.conn", http_status=409
+            )
+
+    def enqueue(self, session: Session) -> None:
+        """Lets a session follow when its turn comes; ``check_continuable`` held."""
+        self._queue.append(session)
+        self._start_next()
+
+    def cancel(self, session: Session) -> None:
+        """Ends a session at its prover's wish, and the connection if it is its turn."""
+        if session in self._queue:
+            self.drop(session, "prover_closed")
+        elif self._turns[session.id].verified:
+            raise RefusedError("the claim is verified already", rule="gate", http_status=409)
+        else:
+            self.end("prover_closed" if self._gate.times.sealed_us is None else "not_opened")
+
+    def drop(self, session: Session, reason: str) -> None:
+        """Ends a session whose turn has not come."""
+        if session in self._queue:
+            self._queue.remove(session)
+            self._context.end_session(session, reason)
+
+    def end(self, reason: str, *, error: QuotaryError | None = None, flush: bool = False) -> None:
+        """Ends the connection and every session on it that has no verified claim."""
+        if self._dead:
+            return
+        self._retire(flush=flush)
+        refused = RefusedError(
+            f"the session ended: {reason}", rule="session", found=reason, http_status=409
+        )
+        for turn in self._turns.values():
+            if not turn.verified:
+                turn.fail(refused if error is None else refusal(error))
+                self._context.end_session(turn.session, reason)
+        while self._queue:
+            self._context.end_session(self._queue.popleft(), reason)
+
+    def issue_defaults(self) -> None:
+        """Issues the default attestation of every claim that still waits for a request."""
+        for turn in self._turns.values():
+            if turn.verified and turn.session.ended is None and turn.session.issuing is None:
+                self._issue_default(turn)
+
+    # Moving bytes.
+
+    def _receive(self, direction: Direction, data: bytes) -> None:
+        gate = self._gate
+        before, released = gate.state, gate.times.released_us
+        self._write(gate.receive(direction, data, self._context.clock.now_us()))
+        if gate.state is not before:
+            if before is State.HELLO:
+                self._submit_opened()
+                self._set_alarm(self._context.deadlines.flight_us, self._flight_over)
+            elif gate.state is State.HELD:
+                self._set_alarm(self._context.deadlines.flight_us, lambda: self.end("overload"))
+        if released is None and gate.times.released_us is not None:
+            self._released()
+        if direction == "received" and gate.path == "sealed" and gate.state is State.RELEASED:
+            self._restart_quiet()
+        if self._reader is not None:
+            self._advance()
+
+    def _write(self, passing: Passing) -> None:
+        if passing.to_venue:
+            self._legs.to_venue(passing.to_venue)
+        if passing.to_client:
+            self._legs.to_client(passing.to_client)
+
+    def _guard(self, step: Callable[[], None], direction: Direction | None = None) -> None:
+        """Runs a step; what is wrong with the bytes ends the connection."""
+        if self._dead:
+            return
+        try:
+            step()
+        except QuotaryError as error:
+            self._fail(error, direction)
+
+    def _fail(self, error: QuotaryError, direction: Direction | None) -> None:
+        if self._venue_gone and self._gate.path != "sealed" and error.rule in ("W5", "W8"):
+            reason = "venue_closed"
+        elif self._reader is not None or self._gate.times.sealed_us is not None:
+            reason = "invalid"
+        else:
+            reason = "violation" if direction == "sent" else "venue_tls"
+        self._context.log.info(
+            "connection_failed",
+            session=self._turn.session.id,
+            reason=reason,
+            rule=error.rule,
+            detail=error.detail,
+        )
+        self.end(reason, error=error)
+
+    # Opened row, release, end of the response.
+
+    def _begin(self, session: Session) -> Turn:
+        session.stop_timer()
+        session.witness = self
+        turn = self._turns[session.id] = Turn(session, self._loop)
+        return turn
+
+    def _submit_opened(self) -> None:
+        turn, context = self._turn, self._context
+        now = context.clock.now_us()
+        written = context.store.open_session(
+            turn.opened_row(now_us=now, deadline_us=now + context.deadlines.total_us)
+        )
+        context.track(written)
+        written.add_done_callback(lambda done: self._opened_written(turn, done))
+
+    def _opened_written(self, turn: Turn, written: asyncio.Future[None]) -> None:
+        if turn is not self._turn or self._dead:
+            return
+        if written.exception() is not None:
+            self.end("overload")
+        else:
+            self._guard(self._permit)
+
+    def _permit(self) -> None:
+        self._write(self._gate.permit(self._context.clock.now_us()))
+        if self._gate.times.released_us is not None:
+            self._released()
+
+    def _released(self) -> None:
+        self._turn.released_us = self._gate.times.released_us
+        deadlines, path = self._context.deadlines, self._gate.path
+        if path == "sealed":
+            self._set_alarm(deadlines.exchange_us, lambda: self._guard(self._seal))
+        elif path == "open":
+            self._set_alarm(deadlines.exchange_us + deadlines.opening_us, self._opening_over)
+        else:
+            self._set_alarm(deadlines.exchange_us, lambda: self.end("venue_silent"))
+
+    def _restart_quiet(self) -> None:
+        if self._quiet is not None:
+            self._quiet.cancel()
+        seconds = self._context.deadlines.quiet_us / 1_000_000
+        self._quiet = self._loop.call_later(seconds, lambda: self._guard(self._seal))
+
+    def _seal(self) -> None:
+        gate, context = self._gate, self._context
+        if not gate.received.times or gate.received.times[-1] < (self._turn.released_us or 0):
+            self.end("venue_closed" if self._venue_gone else "venue_silent")
+            return
+        gate.check_whole()
+        self._stop_alarms()
+        gate.move(Event.SEAL, context.clock.now_us())
+        self._turn.seal.set_result(sign_seal(self._turn.session.id, gate, context.signer.default))
+        self._set_alarm(context.deadlines.opening_us, self._opening_over)
+
+    def _flight_over(self) -> None:
+        self.end("timeout" if self._gate.received.records else "venue_silent")
+
+    def _opening_over(self) -> None:
+        self.end("not_opened" if self._reader is None else "venue_silent")
+
+    # Opening, claims, attestation.
+
+    def _open(self, turn: Turn, opening: KeyOpening | None) -> None:
+        if self._reader is not None or turn.verified:
+            if opening is not None and _hash(opening) != self._key_hash:
+                raise RefusedError("another key was opened", rule="opening", http_status=409)
+            return
+        if opening is None:
+            raise RefusedError("the opening is missing", rule="opening", http_status=409)
+        context, gate = self._context, self._gate
+        gate.move(Event.OPEN, context.clock.now_us())
+        self._key_hash = _hash(opening)
+        self._reader = ClaimReader(
+            host=self._host,
+            port=self._port,
+            private_key=hex_decode(opening.private_key),
+            roots=context.roots,
+            chains=context.chains,
+            now_us=context.clock.now_us(),
+            sent=gate.sent,
+            received=gate.received,
+        )
+        self._guard(self._advance)
+
+    def _advance(self) -> None:
+        """Verifies what was recorded since, and completes the claim of the turn if it can."""
+        turn, gate, reader = self._turn, self._gate, self._reader
+        if reader is None:
+            return
+        started = perf_counter()
+        reader.follow()
+        if turn.verified or turn.released_us is None:
+            reader.check_idle()
+            return
+        released, deadlines = turn.released_us, self._context.deadlines
+        if gate.path == "sealed":
+            claim = reader.whole(released_us=released, deadlines=deadlines)
+        else:
+            found = reader.next(ended=self._venue_gone, released_us=released, deadlines=deadlines)
+            if found is None:
+                return
+            claim = found
+        gate.move(Event.VERIFY, self._context.clock.now_us())
+        self._context.metrics.verify.observe(perf_counter() - started)
+        self._stop_alarms()
+        turn.complete(claim, gate.times, self._address)
+        turn.session.timer = self._loop.call_later(
+            deadlines.opening_us / 1_000_000, self._issue_default, turn
+        )
+        if gate.path != "sealed":
+            self._after_claim(continues=claim.continues)
+
+    def _after_claim(self, *, continues: bool) -> None:
+        if self._venue_gone or not continues:
+            self.end("venue_closed", flush=True)
+        else:
+            self._set_alarm(self._context.deadlines.session_us, lambda: self.end("timeout"))
+            self._start_next()
+
+    def _start_next(self) -> None:
+        if not self._queue or self._gate.state not in _BETWEEN:
+            return
+        context = self._context
+        self._gate.move(Event.NEXT, context.clock.now_us())
+        self._turn = self._begin(self._queue.popleft())
+        self._submit_opened()
+        self._set_alarm(context.deadlines.session_us, lambda: self.end("timeout"))
+
+    def _issue_default(self, turn: Turn) -> None:
+        session = turn.session
+        if session.issuing is None and session.ended is None:
+            request = turn.default_request(self._context.signer)
+            session.issuing = self._loop.create_task(self._issue(turn, request))
+            session.issuing.add_done_callback(_retrieve)
+
+    async def _issue(self, turn: Turn, request: AttestationRequest) -> Attestation:
+        try:
+            attestation = await issue(turn, request, self._context)
+        except UnavailableError as error:
+            self._context.end_session(turn.session, "overload")
+            self.end("overload", error=error)
+            raise
+        except QuotaryError as error:
+            self.end("invalid", error=error)
+            raise
+        if turn is self._turn and self._gate.state is State.VERIFIED:
+            self._write(self._gate.move(Event.ISSUE, self._context.clock.now_us()))
+            if self._gate.path == "sealed" and not self._dead:
+                self._retire(flush=True)
+        return attestation
+
+    # The end.
+
+    def _retire(self, *, flush: bool) -> None:
+        self._dead = True
+        self._stop_alarms()
+        context, relayed = self._context, self._gate.sent.size + self._gate.received.size
+        seconds = self._loop.time() - self._started
+        self._account.charge(relayed=relayed, seconds=seconds, now_us=context.clock.now_us())
+        context.metrics.relayed.inc(relayed)
+        self._reader = None  # The opened secrets go with it.
+        if flush:
+            self._legs.finish()
+        else:
+            if self._gate.state is not State.CLOSED:
+                self._gate.move(Event.CLOSE, context.clock.now_us())
+            self._legs.abort()
+
+    def _set_alarm(self, microseconds: int, action: Callable[[], None]) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_later(microseconds / 1_000_000, action)
+
+    def _stop_alarms(self) -> None:
+        for handle in (self._alarm, self._quiet):
+            if handle is not None:
+                handle.cancel()
+        self._alarm = self._quiet = None
+
+
+def _hash(opening: KeyOpening) -> bytes:
+    return hashlib.sha256(opening.private_key.encode()).digest()
+
+
+def _retrieve(task: asyncio.Task[Attestation]) -> None:
+    """Marks a failure as seen: whoever waits gets it, and maybe nobody does."""
+    if not task.cancelled():
+        task.exception()
