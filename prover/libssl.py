@@ -93,6 +93,12 @@ class ClientContext:
             roots_pem = Path(certifi.where()).read_bytes()
         self._add_roots(roots_pem)
 
+    @property
+    def version(self) -> str:
+        """What the library calls itself."""
+        text: bytes = self._lib.OpenSSL_version(0)
+        return text.decode("ascii", "replace")
+
     def connect(self, host: str, *, keep_raw: bool = True) -> TlsClient:
         """Starts a connection to ``host``, whose name the certificate must hold.
 

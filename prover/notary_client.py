@@ -94,11 +94,11 @@ class Notary:
 
     def info(self) -> NotaryInfo:
         """Asks who the notary says it is."""
-        return run(self._with_lane(_info), self.timeouts)
+        return run(self._ask_info(), self.timeouts)
 
     async def info_async(self) -> NotaryInfo:
         """As ``info``, on the running asyncio loop."""
-        return await run_async(self._with_lane(_info), self.timeouts)
+        return await run_async(self._ask_info(), self.timeouts)
 
     def acquire(self, spec: SessionSpec | None = None) -> Flow[Lane]:
         """Takes an idle lane, one with a session for ``spec`` ready first, or opens one."""
@@ -119,7 +119,7 @@ class Notary:
         lane = Lane(self, control)
         try:
             if self._info is None:
-                self._info = yield from _info(lane)
+                self._info = yield from _info(control)
         except BaseException:
             lane.close()
             raise
@@ -168,10 +168,10 @@ class Notary:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _with_lane(self, action: Callable[[Lane], Flow[NotaryInfo]]) -> Flow[NotaryInfo]:
+    def _ask_info(self) -> Flow[NotaryInfo]:
         lane = yield from self.acquire()
         try:
-            return (yield from action(lane))
+            return (yield from _info(lane.control))
         finally:
             self.release(lane)
 
@@ -261,6 +261,21 @@ class Lane:
         return granted
 
 
-def _info(lane: Lane) -> Flow[NotaryInfo]:
-    document = yield from lane.control.call("GET", "/v1/info", None, "info")
+def read_info(url: str, *, roots_pem: bytes | None = None) -> NotaryInfo:
+    """Asks any notary who it says it is; ``roots_pem`` is for an https URL."""
+    address = Address.parse(url)
+    context = ClientContext(roots_pem) if address.secure else None
+
+    def flow() -> Flow[NotaryInfo]:
+        control = yield from ControlConnection.open(address, context)
+        try:
+            return (yield from _info(control))
+        finally:
+            control.close()
+
+    return run(flow(), Timeouts())
+
+
+def _info(control: ControlConnection) -> Flow[NotaryInfo]:
+    document = yield from control.call("GET", "/v1/info", None, "info")
     return NotaryInfo(name=read_member(document, "name", str, "info"), document=document)

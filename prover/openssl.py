@@ -22,6 +22,7 @@ OPENSSL_3_2 = 0x30200000
 
 PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {
     "OpenSSL_version_num": (c_ulong, ()),
+    "OpenSSL_version": (c_char_p, (c_int,)),
     "ERR_clear_error": (None, ()),
     "ERR_get_error": (c_ulong, ()),
     "ERR_error_string_n": (None, (c_ulong, c_char_p, c_size_t)),

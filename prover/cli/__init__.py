@@ -1,0 +1,102 @@
+"""The ``prover`` command.
+
+``fetch`` fetches through notaries and keeps what proves it, ``present`` and
+``dispute`` make of that what others may see.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attestation.encoding import JsonObject
+from attestation.errors import UsageError
+from attestation.keys import DEFAULT_SIGNATURE, SEED_SIZE, SigningKey
+from prover.cli import doctor, fetching, stored, venues
+from prover.cli.boundary import DEFAULT_KEY, JsonOption, Options, answer, boundary, say
+
+app = typer.Typer(
+    name="prover",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Fetch prices over TLS through notaries, and keep what proves them.",
+    epilog="Exit codes: 0 done, 2 usage, 10 not the format, 11 proof does not match, 12 key not "
+    "trusted, 13 outside the times, 15 something is missing, 17 not what was expected, 18 refused "
+    "by the notary, 20 network or disk, 1 a bug.",
+)
+app.add_typer(venues.app, name="venues")
+app.command("doctor")(doctor.doctor)
+app.command("fetch")(fetching.fetch)
+app.command("present")(stored.present)
+app.command("dispute")(stored.dispute)
+
+
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    from attestation.document import Attestation, Field, Header
+    from attestation.presentation import Presentation
+    from attestation.request import AttestationRequest, SessionRequest
+    from attestation.seal import Seal
+    from attestation.secrets import Evidence, Secrets
+
+    try:
+        package = version("quotary")
+    except PackageNotFoundError:
+        package = "(not installed)"
+    typer.echo(f"quotary {package}")
+    kinds = (SessionRequest, AttestationRequest, Seal, Header, Field, Attestation)
+    for kind in (*kinds, Secrets, Evidence, Presentation):
+        typer.echo(kind.TYPE)
+    raise typer.Exit
+
+
+@app.callback()
+def _before(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print package and formats."
+        ),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+) -> None:
+    Options.debug = debug
+
+
+@app.command()
+def keygen(
+    name: Annotated[str, typer.Argument(help="The prover's name, such as a domain you own.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the private key goes.")] = Path(
+        DEFAULT_KEY
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Make the key that signs session requests; what notaries need of it is printed."""
+    with boundary(as_json=as_json):
+        key = SigningKey(name=name, algorithm=DEFAULT_SIGNATURE, seed=os.urandom(SEED_SIZE))
+        try:
+            descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise UsageError(f"{out} exists: keys are never overwritten", rule="out") from None
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(key.encode() + "\n")
+        vkey = key.verifying_key.vkey
+        say(f"private key: {out} (mode 0600; keep it)")
+        if as_json:
+            document: JsonObject = {"type": "quotary/prover_key/v1", "vkey": vkey}
+            answer(document)
+        else:
+            say("for a notary's configuration:")
+            typer.echo(f'[[provers]]\nname = "{name}"\nvkey = "{vkey}"')
+
+
+def main() -> None:
+    """Runs the command line."""
+    app()
