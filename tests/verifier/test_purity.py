@@ -1,0 +1,81 @@
+"""Verification needs no socket, file, clock or random bytes."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import random
+import secrets
+import socket
+import time
+from typing import Any, NoReturn
+
+import pytest
+
+from attestation.errors import QuotaryError
+from attestation.venues import shipped_venues
+from tests.verifier import forge
+from verifier.decide import decide
+from verifier.insecure import insecure_verify_authentic
+
+
+def refuse(*arguments: Any, **named: Any) -> NoReturn:
+    raise AssertionError("verification reached outside")
+
+
+@pytest.fixture
+def _sealed_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped_venues()  # package data, read once per process
+    decide(  # loads what is loaded on first use
+        [forge.session().present().encode()],
+        trust=forge.trust(),
+        expect=forge.expect(),
+        now_us=forge.NOW,
+    )
+    places: list[tuple[Any, str]] = [
+        (socket, "socket"),
+        (socket, "create_connection"),
+        (socket, "getaddrinfo"),
+        (builtins, "open"),
+        (io, "open"),
+        (os, "open"),
+        (os, "urandom"),
+        (os, "getenv"),
+        (random, "random"),
+        (secrets, "token_bytes"),
+        (time, "time"),
+        (time, "time_ns"),
+        (time, "monotonic"),
+        (time, "perf_counter"),
+    ]
+    for module, name in places:
+        monkeypatch.setattr(module, name, refuse)
+
+
+@pytest.mark.usefixtures("_sealed_off")
+def test_verification_needs_no_socket_file_clock_or_randomness() -> None:
+    arguments: dict[str, Any] = {"trust": forge.trust(), "now_us": forge.NOW}
+    data = forge.session().present().encode()
+    assert decide([data], expect=forge.expect(), **arguments).verdict == "accepted"
+    assert insecure_verify_authentic(data, **arguments).sections
+    slot = forge.show_fields(forge.slot(), [0, 2, 4])
+    assert decide([slot], expect=forge.expect(), **arguments).verdict == "accepted"
+    curve = forge.LyingNotary(algorithm="ecdsa-secp256k1")
+    other = forge.session(notary=curve).whole().encode()
+    arguments["trust"] = forge.trust(curve)
+    assert decide([other], expect=forge.expect(), **arguments).verdict == "accepted"
+
+
+@pytest.mark.usefixtures("_sealed_off")
+def test_rejection_needs_nothing_either() -> None:
+    lie = forge.session(lies={"quote.bid": "1"}).present().encode()
+    with pytest.raises(QuotaryError):
+        decide([lie], trust=forge.trust(), expect=forge.expect(), now_us=forge.NOW)
+
+
+@pytest.mark.usefixtures("_sealed_off")
+def test_the_seal_of_this_test_holds() -> None:
+    for reach in (time.time, lambda: os.urandom(1), lambda: os.open("/dev/null", os.O_RDONLY)):
+        with pytest.raises(AssertionError):
+            reach()

@@ -1,0 +1,49 @@
+"""The shipped samples: reproducible, complete, and told apart by the selftest."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from attestation.errors import UsageError
+from tests.make_samples import build
+from verifier.selftest import SAMPLES, run, samples
+
+
+def test_shipped_samples_are_made_again_byte_for_byte() -> None:
+    shipped = {path.name: path.read_bytes() for path in SAMPLES.iterdir()}
+    assert build() == shipped, "run: python -m tests.make_samples"
+
+
+def test_every_sample_ends_with_the_code_in_its_name() -> None:
+    outcomes = list(run())
+    assert [outcome for outcome in outcomes if not outcome.as_expected] == []
+    assert len(outcomes) >= 80
+
+
+def test_samples_cover_every_error_of_verifying() -> None:
+    assert {sample.code for sample in samples()} == {0, 2, 10, 11, 12, 13, 15, 17}
+
+
+def test_every_tampered_sample_fails_for_a_reason_of_its_own_kind() -> None:
+    for outcome in run():
+        if outcome.sample.code:
+            assert outcome.error is not None
+            assert outcome.error.exit_code == outcome.sample.code
+
+
+@pytest.mark.parametrize("name", ["valid_redacted.0.json", "tampered_bid.11.json"])
+def test_selftest_notices_an_outcome_that_is_not_expected(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "samples"
+    shutil.copytree(SAMPLES, folder)
+    (folder / name).rename(folder / name.replace(".0.", ".12.").replace(".11.", ".0."))
+    assert [outcome.sample.name for outcome in run(folder) if not outcome.as_expected] == [
+        name.partition(".")[0]
+    ]
+
+
+def test_folder_without_samples_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        samples(tmp_path)
