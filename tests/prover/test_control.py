@@ -1,0 +1,170 @@
+"""The control connection against a scripted peer: pipelining, problems, bad answers."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from attestation.errors import (
+    MalformedError,
+    QuotaryError,
+    RefusedError,
+    UnavailableError,
+    UntrustedError,
+    UsageError,
+)
+from prover.control import Address, ControlConnection, problem
+from prover.flow import Timeouts, run, run_async
+
+TIMEOUTS = Timeouts(connect=5.0, read=5.0, write=5.0)
+Scripted = Callable[[list[bytes]], ControlConnection]
+
+
+def answer(value: object, *, status: str = "200 OK", extra: str = "") -> bytes:
+    body = json.dumps(value).encode()
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{extra}\r\n".encode() + body
+
+
+@pytest.fixture
+def scripted() -> Iterator[Scripted]:
+    """Makes a peer that answers its n-th request with the n-th bytes, then closes."""
+    threads: list[threading.Thread] = []
+    listeners: list[socket.socket] = []
+
+    def make(answers: list[bytes]) -> ControlConnection:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def serve() -> None:
+            peer, _ = listener.accept()
+            with peer, peer.makefile("rb") as lines:
+                for data in answers:
+                    size = 0
+                    while (line := lines.readline()) not in (b"\r\n", b""):
+                        if line.lower().startswith(b"content-length:"):
+                            size = int(line.split(b":")[1])
+                    lines.read(size)
+                    peer.sendall(data)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        threads.append(thread)
+        address = Address.parse(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        return run(ControlConnection.open(address, None), TIMEOUTS)
+
+    yield make
+    for thread in threads:
+        thread.join(10)
+    for listener in listeners:
+        listener.close()
+
+
+def test_pipelined_requests_get_their_own_answers(scripted: Scripted) -> None:
+    control = scripted([answer({"n": 1}), answer({"n": 2}), answer({"n": 3})])
+    tickets = [run(control.submit("POST", f"/{n}", b"{}", "call"), TIMEOUTS) for n in (1, 2, 3)]
+    assert run(control.collect(tickets[2]), TIMEOUTS) == {"n": 3}
+    assert run(control.collect(tickets[0]), TIMEOUTS) == {"n": 1}
+    assert run(control.collect(tickets[1]), TIMEOUTS) == {"n": 2}
+    control.close()
+
+
+async def _call(control: ControlConnection) -> Any:
+    return await run_async(control.call("GET", "/", None, "call"), TIMEOUTS)
+
+
+def test_asyncio_drives_the_same_flow(scripted: Scripted) -> None:
+    import asyncio
+
+    control = scripted([answer({"n": 1})])
+    assert asyncio.run(_call(control)) == {"n": 1}
+    control.close()
+
+
+def test_problem_document_becomes_its_error_and_keeps_the_connection(scripted: Scripted) -> None:
+    document = {
+        "type": "urn:quotary:problem:refused",
+        "title": "no",
+        "detail": "two hosts",
+        "rule": "W10",
+        "found": "a",
+        "wanted": "b",
+    }
+    control = scripted([answer(document, status="409 Conflict"), answer({"n": 2})])
+    with pytest.raises(RefusedError, match="call: two hosts") as caught:
+        run(control.call("POST", "/", b"{}", "call"), TIMEOUTS)
+    error = caught.value
+    assert (error.rule, error.found, error.wanted) == ("W10", "a", "b")
+    assert (error.http_status, error.exit_code) == (409, 18)
+    assert not control.stale
+    assert run(control.call("POST", "/", b"{}", "call"), TIMEOUTS) == {"n": 2}
+    control.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "kind"),
+    [
+        (403, {"type": "urn:quotary:problem:untrusted"}, UntrustedError),
+        (422, {"type": "https://quotary.example/problems/usage"}, UsageError),
+        (422, {"detail": [{"loc": ["body"]}]}, RefusedError),
+        (500, {}, UnavailableError),
+        (503, {"type": "urn:quotary:problem:unavailable"}, UnavailableError),
+    ],
+)
+def test_problem_maps_to_the_class_it_was_made_from(
+    status: int, document: dict[str, Any], kind: type[QuotaryError]
+) -> None:
+    assert type(problem("call", status, document)) is kind
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno", MalformedError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", MalformedError),
+        (b"HTTP/1.1 502 Bad\r\nContent-Length: 2\r\n\r\nno", UnavailableError),
+        (b"HTTP/1.1 200 OK\nContent-Length: 2\r\n\r\n{}", MalformedError),
+        (b"SSH-2.0-OpenSSH\r\n", MalformedError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", UnavailableError),
+        (b"", UnavailableError),
+    ],
+)
+def test_answer_that_is_none_is_an_error(
+    scripted: Scripted, data: bytes, kind: type[QuotaryError]
+) -> None:
+    control = scripted([data])
+    with pytest.raises(kind):
+        run(control.call("POST", "/", b"{}", "call"), TIMEOUTS)
+    control.close()
+
+
+def test_announced_close_makes_the_connection_stale(scripted: Scripted) -> None:
+    control = scripted([answer({}, extra="Connection: close\r\n")])
+    run(control.call("GET", "/", None, "call"), TIMEOUTS)
+    assert control.stale
+    control.close()
+
+
+def test_refused_connection_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(UnavailableError, match="connect failed"):
+        run(ControlConnection.open(Address.parse(f"http://127.0.0.1:{port}"), None), TIMEOUTS)
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://x", "http://", "notary:7047", "http://x:99999", "http://u@x"]
+)
+def test_url_of_no_notary_is_the_callers_mistake(url: str) -> None:
+    with pytest.raises(UsageError):
+        Address.parse(url)
+
+
+def test_address_keeps_base_path_and_names_its_authority() -> None:
+    address = Address.parse("https://[::1]:7047/quotary/")
+    assert (address.base, address.authority, address.secure) == ("/quotary", "[::1]:7047", True)
+    assert Address.parse("http://notary.example").authority == "notary.example"

@@ -1,0 +1,160 @@
+"""What is sent, byte for byte, and the session it belongs to."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from attestation.errors import UsageError
+from prover.fetch import FetchPlan
+from prover.plan import Purpose, TransportOptions, plan_request
+from prover.sections import Section, attestation_request
+
+KRAKEN = "https://api.kraken.com/0/public/Ticker?pair=XXBTZUSD"
+
+
+def plan(
+    url: str,
+    *,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    body: bytes = b"",
+    options: TransportOptions | None = None,
+) -> FetchPlan:
+    with httpx.Client() as client:
+        request = client.build_request(method, url, headers=headers, content=body or None)
+    return plan_request(request, body, options or TransportOptions())
+
+
+def test_venue_url_becomes_a_venue_session_with_exact_headers() -> None:
+    result = plan(KRAKEN)
+    assert (result.spec.venue, result.spec.instrument) == ("kraken", "XXBTZUSD")
+    assert result.spec.members() == {
+        "venue": "kraken",
+        "instrument": "XXBTZUSD",
+        "mode": "sealed",
+        "adhoc": "fetch",
+        "trade": None,
+        "leg": None,
+    }
+    assert result.request == (
+        b"GET /0/public/Ticker?pair=XXBTZUSD HTTP/1.1\r\n"
+        b"Host: api.kraken.com\r\n"
+        b"Accept: application/json\r\n"
+        b"Accept-Encoding: identity\r\n"
+        b"Connection: close\r\n"
+        b"User-Agent: quotary\r\n\r\n"
+    )
+    assert result.expect_json
+
+
+def test_open_mode_keeps_the_connection() -> None:
+    result = plan(KRAKEN, options=TransportOptions(mode="open"))
+    assert b"\r\nConnection: keep-alive\r\n" in result.request
+
+
+def test_other_target_of_a_venue_host_is_an_ad_hoc_session() -> None:
+    result = plan("https://api.kraken.com/0/public/Time")
+    assert result.spec.venue is None
+    assert (result.spec.host, result.spec.port) == ("api.kraken.com", 443)
+    assert not result.expect_json
+
+
+def test_port_stands_in_host_where_it_is_not_443() -> None:
+    result = plan("https://API.venue.example:8443/price")
+    assert b"\r\nHost: api.venue.example:8443\r\n" in result.request
+    assert result.spec.port == 8443
+
+
+def test_own_headers_follow_but_encoding_and_connection_stay_ours() -> None:
+    headers = {
+        "Authorization": "Bearer x",
+        "User-Agent": "mine",
+        "Accept": "text/plain",
+        "Accept-Encoding": "gzip",
+        "Connection": "upgrade",
+    }
+    result = plan("https://api.venue.example/", headers=headers)
+    assert result.request == (
+        b"GET / HTTP/1.1\r\nHost: api.venue.example\r\nAccept: text/plain\r\n"
+        b"Accept-Encoding: identity\r\nConnection: close\r\nUser-Agent: mine\r\n"
+        b"Authorization: Bearer x\r\n\r\n"
+    )
+
+
+def test_body_is_sent_with_its_length() -> None:
+    result = plan("https://api.venue.example/", method="POST", body=b"a=1")
+    assert result.request.endswith(b"\r\nContent-Length: 3\r\n\r\na=1")
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "rule"),
+    [
+        ("http://api.kraken.com/", TransportOptions(), "url"),
+        ("https://api.kraken.com/", TransportOptions(venue="kraken"), "url"),
+        (KRAKEN, TransportOptions(venue="kraken", market="ETH/USD"), "url"),
+        (
+            "https://api.venue.example/",
+            TransportOptions(purpose=Purpose(trade="t1", leg="open")),
+            "url",
+        ),
+    ],
+)
+def test_what_cannot_be_attested_as_asked_is_the_callers_mistake(
+    url: str, options: TransportOptions, rule: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(url, options=options)
+    assert caught.value.rule == rule
+
+
+def test_header_that_would_split_the_request_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(UsageError):
+        plan("https://api.venue.example/", headers={"X-Note": "a\r\nHost: evil"})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TransportOptions(mode="live"),
+        lambda: TransportOptions(market="BTC/USD"),
+        lambda: TransportOptions(venue="kraken", market="BTC/USD", instrument="XXBTZUSD"),
+        lambda: Purpose(trade="t"),
+        lambda: Purpose(adhoc="x", trade="t", leg="open"),
+    ],
+)
+def test_contradictory_options_are_refused(make: object) -> None:
+    with pytest.raises(UsageError):
+        make()  # type: ignore[operator]
+
+
+def test_sections_have_fresh_salts_and_the_schemes_asked_for() -> None:
+    names = ("request.line", "response.body", "x.price@received[10:20]=tree/fixed:4")
+    sections = [Section.parse(name) for name in names]
+
+    def build(json_body: bool) -> list[tuple[str, str, str | None, str]]:
+        request = attestation_request(
+            "00" * 16,
+            sections,
+            json_body=json_body,
+            quote=True,
+            hash_algorithm="sha256",
+            signature_algorithm="ed25519",
+        )
+        assert [extension.id for extension in request.extensions] == ["quote/v1"]
+        return [(item.name, item.scheme, item.split, item.salt) for item in request.sections]
+
+    first, second = build(True), build(False)
+    assert [item[1:3] for item in first] == [("hash", None), ("tree", "json"), ("tree", "fixed:4")]
+    assert second[1][1:3] == ("hash", None)
+    salts = [item[3] for item in first + second]
+    assert len(set(salts)) == len(salts)
+    assert [len(salt) for salt in salts] == [32, 64, 64, 32, 32, 64]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x.a", "response.body=gzip", "response.body@received[0:1]", "a b", "x.a@sent[1]"]
+)
+def test_section_that_makes_no_sense_is_the_callers_mistake(text: str) -> None:
+    with pytest.raises(UsageError):
+        Section.parse(text).request(json_body=False)
