@@ -85,6 +85,14 @@ class Stage:
             )
         return result.stdout
 
+    def shell(self, script: Path) -> None:
+        """Runs a shell script; raises UnavailableError if it fails."""
+        result = subprocess.run(
+            ["sh", str(script)], capture_output=True, text=True, env=_environment(), check=False
+        )
+        if result.returncode:
+            raise UnavailableError(f"{script} failed:\n{result.stdout}{result.stderr}")
+
     def note(self, comment: str, *command: str, exit_code: int = 0) -> None:
         """Writes a command that can be repeated later into ``commands.sh``."""
         text = shlex.join(command).replace(f"{self.folder}{os.sep}", "")
@@ -104,7 +112,9 @@ def _python(command: tuple[str, ...]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "120"}
+    commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    settings = {"PATH": commands, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "120"}
+    return {**os.environ, **settings}
 
 
 def _ready_line(process: subprocess.Popen[bytes], name: str, log: Path) -> dict[str, Any]:
@@ -125,11 +135,10 @@ def _ready_line(process: subprocess.Popen[bytes], name: str, log: Path) -> dict[
 
 _SCRIPT_HEAD = """\
 #!/bin/sh
-# Repeats every check of the demo, offline: needs the commands of this project on the PATH
-# (or: PATH="$PWD/../../.venv/bin:$PATH"), these files, and nothing else.
+# Repeats every check of the demo, offline: needs these files and the `verifier` command.
 # To fetch new prices and settle a new trade, run `make demo` again.
 cd "$(dirname "$0")" || exit 1
-PATH="$PWD/../../.venv/bin:$PATH"
+PATH="$PATH:$PWD/../../.venv/bin"
 failed=0
 expect() {
     wanted=$1

@@ -1,0 +1,40 @@
+"""``make bench``: one command, one table; ratios of one run, never a timed test.
+
+python -m benchmarks [--rounds N] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import ssl
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks import fetch
+
+
+def main() -> int:
+    """Runs all benchmarks and prints the table; always 0: figures are not verdicts."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=300, help="fetches of each kind")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    figures = fetch.measure(options.rounds)
+    print(
+        f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION},"
+        f" {platform.system()} {platform.machine()}; medians of {options.rounds} rounds\n"
+    )
+    print("| figure | measured | bar | note |\n|---|---|---|---|")
+    for figure in figures:
+        print(figure.row())
+    if options.json:
+        rows = [asdict(figure) for figure in figures]
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Size and cost of verifying one redacted quote, and of starting the verifier's command."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from attestation.expect import Expect
+from attestation.trust import Trust
+from benchmarks.figures import Figure, timed
+from verifier.verify import verify
+
+REPEAT = 2_000
+
+
+def measure(presentation: Path, trust: Path, expect: Path) -> list[Figure]:
+    """Verifies one presentation many times in this process."""
+    data = presentation.read_bytes()
+    believed = Trust.parse(trust.read_bytes())
+    wanted = Expect.parse(expect.read_bytes())
+    now_us = time.time_ns() // 1_000
+
+    def once() -> None:
+        verify(data, trust=believed, expect=wanted, now_us=now_us)
+
+    run = timed(once)
+    times = [run() for _ in range(REPEAT)][REPEAT // 10 :]
+    return [
+        Figure(name="presentation of one quote", value=len(data) / 1e3, unit="kB", bar=3.5),
+        Figure(
+            name="verified in-process",
+            value=statistics.median(times) * 1e6,
+            unit="us",
+            bar=250,
+            note="from bytes to VerifiedQuote",
+        ),
+        Figure(
+            name="import verifier.cli",
+            value=_import_ms("verifier.cli") - _import_ms("sys"),
+            unit="ms",
+            bar=150,
+            note="beyond the bare interpreter",
+        ),
+    ]
+
+
+def _import_ms(module: str, runs: int = 15) -> float:
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+        times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times)

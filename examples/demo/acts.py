@@ -1,0 +1,189 @@
+"""What happens in the demo, act by act; every line printed was read from a result."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from attestation.errors import OutcomeMismatchError
+from examples.demo.configure import (
+    MARKET,
+    NOTARIES,
+    PROVER,
+    VENUES,
+    make_notary,
+    write_expectation,
+    write_trust,
+)
+from examples.demo.forge import another_key, change_digit
+from examples.demo.stage import Stage
+
+WHOLE = VENUES[0]
+HOUR_US = 3_600_000_000
+
+
+class Demo:
+    """The demo under way; the acts are to be called in the order in which they stand."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._folder = stage.folder
+        self._summary: dict[str, Any] = {"market": MARKET, "quotes": [], "refused": []}
+        self._notaries: list[str] = []
+        self._verifier = ""
+
+    def start(self) -> None:
+        """Starts every process and writes the files the parties need."""
+        stage, folder = self._stage, self._folder
+        venues = stage.start("venues", "examples.venues", "--dir", str(folder))
+        blocks = []
+        for party in NOTARIES:
+            config, block = make_notary(stage, party, venues["port"])
+            blocks.append(block)
+            ready = stage.start(
+                party.folder,
+                *("notary", "serve", "--config", str(config), "--development"),
+            )
+            self._notaries.append(ready["control"])
+        write_trust(folder, blocks)
+        now_us = time.time_ns() // 1_000
+        write_expectation(folder, now_us - 1_000_000, now_us + HOUR_US)
+        ready = stage.start(
+            "verifier", "verifier", "serve", "--trust", self._file("trust.toml"), "--port", "0"
+        )
+        self._verifier = ready["url"]
+        stage.run("prover", "keygen", PROVER, "--out", self._file("prover.key"))
+
+    def fetch(self) -> None:
+        """Fetches each venue's quote through both notaries, sealed, into ``prover/``."""
+        notaries = [part for url in self._notaries for part in ("--notary", url)]
+        for venue in VENUES:
+            document = json.loads(
+                self._stage.run(
+                    *("prover", "fetch", "--venue", venue, "--market", MARKET, *notaries),
+                    *("--trust", self._file("trust.toml"), "--key", self._file("prover.key")),
+                    *("--roots", self._file("venues-ca.pem")),
+                    *("--out", self._file(f"prover/{venue}"), "--json"),
+                )
+            )
+            self._summary["quotes"] += document["fetches"]
+            quote = document["fetches"][0]["quote"]
+            print(f"   {venue:<10} {quote['instrument']:<9} {quote['bid']} / {quote['ask']}")
+
+    def present(self) -> None:
+        """Writes one whole and all redacted presentations."""
+        (self._folder / "presentations").mkdir()
+        name = NOTARIES[0].name
+        for venue in VENUES:
+            self._stage.run(
+                *("prover", "present", self._file(f"prover/{venue}/{name}")),
+                *("--show", "response.body", "--quote"),
+                *("--out", self._presentation(venue, "redacted")),
+            )
+        self._stage.run(
+            *("prover", "present", self._file(f"prover/{WHOLE}/{name}"), "--whole"),
+            *("--out", self._presentation(WHOLE, "whole")),
+        )
+        self._stage.run(
+            *("prover", "present", self._file(f"prover/{WHOLE}/{NOTARIES[1].name}")),
+            *("--show", "response.body", "--quote"),
+            *("--out", self._presentation(WHOLE, "second")),
+        )
+        for kind in ("whole", "redacted"):
+            size = Path(self._presentation(WHOLE, kind)).stat().st_size
+            print(f"   {WHOLE}.{kind}.json: {size:,} bytes")
+
+    def verify(self) -> None:
+        """Verifies by command line and by HTTP; both must agree."""
+        files = [self._presentation(WHOLE, "whole")]
+        files += [self._presentation(venue, "redacted") for venue in VENUES]
+        for file in files:
+            self._verify_file(f"{Path(file).name} is what it claims to be", [file], 0)
+        pair = [self._presentation(WHOLE, "redacted"), self._presentation(WHOLE, "second")]
+        self._verify_file("two notaries agree on one quote", pair, 0)
+        verdict = self._ask(files[-1])
+        if verdict["verdict"] != "accepted":
+            raise OutcomeMismatchError("the verify API rejects what the CLI accepts")
+        quote = verdict["quotes"][0]
+        print(f"   {len(files)} presentations accepted, and a pair by two notaries")
+        print(
+            f"   the API agrees: {quote['venue']} mid {quote['mid']},"
+            f" proven within {quote['not_after_us'] - quote['not_before_us']} us"
+        )
+
+    def settle(self) -> None:
+        """Runs ``examples/settle_trade.py`` and checks that its record is complete."""
+        self._stage.run(
+            *("examples.settle_trade", "--notary", self._notaries[0]),
+            *("--verifier", self._verifier, "--trust", self._file("trust.toml")),
+            *("--key", self._file("prover.key"), "--roots", self._file("venues-ca.pem")),
+            *("--out", self._file("trade.json")),
+        )
+        trade = json.loads((self._folder / "trade.json").read_bytes())
+        attestations = [row["attestation"] for leg in ("open", "close") for row in trade[leg]]
+        if len(set(attestations)) != 2 * len(VENUES):
+            raise OutcomeMismatchError("the trade does not refer to ten attestations")
+        self._summary["trade"] = trade
+        print(f"   trade {trade['trade']}: {trade['outcome']}, on {len(attestations)} attestations")
+
+    def tamper(self) -> None:
+        """Makes forgeries; each must be refused, for its own reason."""
+        (self._folder / "tampered").mkdir()
+        original = Path(self._presentation(WHOLE, "redacted")).read_bytes()
+        price = self._file("tampered/price.json")
+        Path(price).write_bytes(change_digit(original))
+        key = self._file("tampered/unknown_key.json")
+        Path(key).write_bytes(another_key(original))
+        self._refused("one digit of the price was changed", price, 11)
+        self._refused("signed by a key that nobody trusts", key, 12)
+        purpose = self._file("expect-trade.toml")
+        text = (self._folder / "expect.toml").read_text(encoding="utf-8")
+        Path(purpose).write_text(f'purpose = "trade/1/close"\n{text}', encoding="utf-8")
+        genuine = self._presentation(WHOLE, "redacted")
+        self._refused("a genuine quote, shown for a trade it is not of", genuine, 17, purpose)
+
+    def finish(self) -> None:
+        """Writes ``commands.sh`` and ``summary.json``, and runs the former."""
+        self._stage.note("the shipped samples come out as they must", "verifier", "selftest")
+        script = self._stage.write_script()
+        self._stage.shell(script)
+        (self._folder / "summary.json").write_text(
+            json.dumps(self._summary, indent=2) + "\n", encoding="utf-8"
+        )
+
+    def _verify_file(self, comment: str, files: list[str], code: int, expect: str = "") -> str:
+        command = (
+            *("verifier", "verify", *files, "--trust", self._file("trust.toml")),
+            *("--expect", expect or self._file("expect.toml")),
+        )
+        self._stage.note(comment, *command, exit_code=code)
+        return self._stage.run(*command, "--json", exit_code=code)
+
+    def _refused(self, comment: str, file: str, code: int, expect: str = "") -> None:
+        verdict = json.loads(self._verify_file(comment, [file], code, expect))
+        self._summary["refused"].append({"file": Path(file).name, "exit_code": code, **verdict})
+        print(f"   refused ({code}, {verdict['error']}): {comment}: {verdict['detail']}")
+
+    def _ask(self, file: str) -> dict[str, Any]:
+        expect = {
+            "venues": list(VENUES),
+            "market": MARKET,
+            "insecure_allow_development": True,
+        }
+        presentation = json.loads(Path(file).read_bytes())
+        answer = httpx.post(
+            f"{self._verifier}/v1/verify", json={"presentation": presentation, "expect": expect}
+        )
+        answer.raise_for_status()
+        verdict: dict[str, Any] = answer.json()
+        return verdict
+
+    def _file(self, name: str) -> str:
+        return str(self._folder / name)
+
+    def _presentation(self, venue: str, kind: str) -> str:
+        return self._file(f"presentations/{venue}.{kind}.json")

@@ -1,0 +1,107 @@
+"""Writes what the demo's parties need: keys, configurations, a trust file, an expectation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from attestation.venues import shipped_venues
+from examples.demo.stage import Stage
+
+MARKET = "BTC/USD"
+VENUES = ("binance", "coinbase", "kraken", "okx", "bitstamp")
+PROVER = "prover.demo.example"
+
+
+@dataclass(frozen=True, slots=True)
+class NotaryParty:
+    """A notary of the demo and who runs it."""
+
+    name: str
+    operator: str
+
+    @property
+    def folder(self) -> str:
+        """Its folder's name."""
+        return self.name.split(".")[0]
+
+
+NOTARIES = (
+    NotaryParty("alpha.notary.example", "Alpha Observatory"),
+    NotaryParty("beta.notary.example", "Beta Witness Society"),
+)
+
+
+_UNLIMITED = """
+[limits.unknown_prover]
+sessions = 1000
+rate = 1e6
+burst = 1e6
+bytes_rate = 1e9
+bytes_burst = 1e9
+seconds_rate = 1e6
+seconds_burst = 1e6
+"""
+
+
+def make_notary(
+    stage: Stage, party: NotaryParty, venues_port: int, *, unlimited: bool = False
+) -> tuple[Path, str]:
+    """Makes a notary's key and configuration; returns the configuration and trust block.
+
+    ``unlimited`` is for benchmarks: provers are not metered.
+    """
+    folder = stage.folder / party.folder
+    block = stage.run(
+        *("notary", "keygen", "--name", party.name, "--operator", party.operator),
+        *("--dir", str(folder)),
+    )
+    lines = [
+        f"name = {json.dumps(party.name)}",
+        f"operator = {json.dumps(party.operator)}",
+        'listen = "127.0.0.1:0"',
+        'relay = "127.0.0.1:0"',
+        'data = "."',
+        _UNLIMITED if unlimited else "",
+        "[development]",
+        'roots = ["../venues-ca.pem"]',
+        "connect_to = [",
+        *(
+            f'    {{ host = "{host}", port = {venue.port}, to = "127.0.0.1:{venues_port}" }},'
+            for venue in shipped_venues().values()
+            for host in venue.hosts
+        ),
+        "]",
+        "",
+    ]
+    path = folder / "notary.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path, block
+
+
+def write_expectation(folder: Path, not_before_us: int, not_after_us: int) -> Path:
+    """Writes ``expect.toml``: the demo's venues and market, within the demo's time."""
+    lines = [
+        "# What the reader of the demo's presentations demands.",
+        f"venues = {json.dumps(list(VENUES))}",
+        f'market = "{MARKET}"',
+        'modes = ["sealed"]',
+        f"not_before_us = {not_before_us}",
+        f"not_after_us = {not_after_us}",
+        "# The venues are simulated on this machine: never set this for real prices.",
+        "insecure_allow_development = true",
+        "",
+    ]
+    path = folder / "expect.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def write_trust(folder: Path, blocks: Sequence[str]) -> Path:
+    """Writes ``trust.toml`` from the blocks that ``notary keygen`` printed."""
+    path = folder / "trust.toml"
+    head = "# The notaries this reader believes, and who runs them.\n\n"
+    path.write_text(head + "\n".join(blocks), encoding="utf-8")
+    return path

@@ -1,0 +1,77 @@
+"""Settles one up/down trade on the attested quotes of five venues.
+
+python -m examples.settle_trade --notary URL --verifier URL --trust FILE --key FILE --out FILE
+"""
+
+import argparse
+import json
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+
+import httpx
+
+from attestation.keys import SigningKey
+from attestation.trust import Trust
+from prover import AttestedTransport, Notary, build_presentation
+from verifier.client import VerifyClient
+from verifier.quorum import median
+
+MARKET = "BTC/USD"
+VENUES = ("binance", "coinbase", "kraken", "okx", "bitstamp")
+
+
+# --- core ---
+def attested_mid(
+    notary: Notary, verifier: VerifyClient, trade: str, leg: str, venue: str, demands: dict
+) -> tuple[Fraction, str]:
+    """One venue's mid, fetched through the notary and believed only if the verify API accepts."""
+    transport = AttestedTransport(notary, venue=venue, market=MARKET, trade=trade, leg=leg)
+    with httpx.Client(transport=transport) as client:
+        fetch = client.get(transport.quote_url).extensions["attestation"]
+    presentation = build_presentation(fetch, show=["response.body"], quote_only=True)
+    expect = {"venues": [venue], "market": MARKET, "purpose": f"trade/{trade}/{leg}", **demands}
+    verdict = verifier.verify(presentation, expect=expect)  # raises unless accepted
+    return Fraction(verdict.quotes[0].mid), verdict.attestation
+
+
+def outcome(opening: list[Fraction], closing: list[Fraction]) -> tuple[str, Fraction]:
+    """UP, DOWN or TIE by the median of the venues' returns, in exact fractions."""
+    change = median([last / first for first, last in zip(opening, closing, strict=True)])
+    return ("UP" if change > 1 else "DOWN" if change < 1 else "TIE"), change
+
+
+# --- end of core ---
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Settle one trade on attested quotes.")
+    for name in ("--notary", "--verifier", "--trust", "--key", "--out", "--roots"):
+        parser.add_argument(name, required=name != "--roots")
+    options = parser.parse_args()
+    trust = Trust.parse(Path(options.trust).read_bytes())
+    key = SigningKey.parse(Path(options.key).read_text(encoding="utf-8").strip())
+    roots = Path(options.roots).read_bytes() if options.roots else None
+    demands = {"insecure_allow_development": True} if roots else {}
+    trade, legs = secrets.token_hex(8), {}
+    with (
+        Notary(options.notary, prover_key=key, trust=trust, roots_pem=roots) as notary,
+        VerifyClient(options.verifier) as verifier,
+        ThreadPoolExecutor(len(VENUES)) as pool,
+    ):
+        for leg, pause in (("open", 3.0), ("close", 0.0)):
+            asks = [(notary, verifier, trade, leg, venue, demands) for venue in VENUES]
+            legs[leg] = list(pool.map(attested_mid, *zip(*asks, strict=True)))
+            time.sleep(pause)
+    verdict, change = outcome(*([mid for mid, _ in legs[leg]] for leg in ("open", "close")))
+    record = {"trade": trade, "market": MARKET, "outcome": verdict, "change": str(change)}
+    for leg, found in legs.items():
+        rows = zip(VENUES, found, strict=True)
+        record[leg] = [{"venue": v, "mid": str(mid), "attestation": a} for v, (mid, a) in rows]
+    Path(options.out).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
