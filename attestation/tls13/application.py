@@ -73,7 +73,8 @@ class ApplicationStream:
             # received MUST be ignored"; what must be ignored is not witnessed.
             raise self._refusal("a record follows close_notify")
         if record.content_type != APPLICATION_DATA:
-            raise self._refusal("a plaintext record follows protected ones")
+            # RFC 8446 5.2: opaque_type "is always set to the value 23".
+            raise self._refusal("a record outside is not application data")
         kind, content = self._protection.open(record)
         if kind == HANDSHAKE:
             self._handshake(content)

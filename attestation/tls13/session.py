@@ -210,8 +210,6 @@ class TranscriptVerifier:
                 self._finish_server_flight()
         elif record.content_type == HANDSHAKE and self._server_flight is None:
             self._receive_hello(record)
-        elif record.content_type == HANDSHAKE:
-            raise _out_of_place("received", record)
         else:
             _check_between_hellos(
                 "received",

@@ -10,6 +10,7 @@ from attestation.errors import IncompleteError, InvalidProofError, MalformedErro
 from attestation.tls13.handshake import Limits
 from attestation.tls13.opening import EphemeralOpening
 from attestation.tls13.session import verify_transcript
+from attestation.tls13.wire import Record
 from tests.tls13.capture import Capture, Pipe
 from tests.tls13.certs import HOST, server
 from tests.tls13.tlsclient import Client
@@ -141,6 +142,19 @@ def test_record_encrypted_again_under_another_sessions_key_is_refused(direction:
 def test_protected_record_of_an_illegal_type_is_refused(direction: str, kind: int) -> None:
     with refused("W6", "illegal type"):
         verify(after(lambda peer: peer.send(kind, b"\x01"), direction))
+
+
+def test_sealed_record_that_is_not_application_data_outside_is_refused() -> None:
+    client, _, pipe = connected()
+    session, keys = pipe.capture(), client.write_keys
+    assert keys is not None
+    header = b"\x16\x03\x03\x00\x15"
+    raw = header + keys.aead.encrypt(keys.nonce(), b"text\x17", header)
+    with refused("W1", "follows protected"):
+        verify(session, sent=session.sent + raw)
+    verifier = verify(session)
+    with refused("W6", "not application data"):
+        verifier.feed("sent", Record(22, 0x0303, raw[5:], raw))
 
 
 # KeyUpdate: attack row 30.

@@ -310,6 +310,11 @@ def test_server_stream_that_begins_otherwise_is_refused(stream: bytes, match: st
         verify(honest(), received=stream)
 
 
+def test_other_message_than_a_client_hello_is_refused_at_its_first_byte() -> None:
+    with refused("W2", "not a ClientHello"):
+        HelloReader(HOST).feed(records(record(22, b"\x02"))[0])
+
+
 def test_hello_reader_takes_handshake_records_only() -> None:
     with refused("W2", "handshake records"):
         HelloReader(HOST).feed(records(record(21, b"\x01\x00"))[0])

@@ -141,6 +141,16 @@ def test_sent_records_wait_until_the_server_is_verified() -> None:
     assert verifier.plaintext("sent").data == honest().request
 
 
+def test_second_hello_after_the_server_hello_is_refused() -> None:
+    sent, received = streams(honest())
+    verifier = start(honest())
+    verifier.feed("sent", sent[0])
+    verifier.feed("received", received[0])
+    raw = b"\x16\x03\x03" + sent[0].raw[3:]
+    with refused("W2", "after the ServerHello"):
+        verifier.feed("sent", sent[0]._replace(version=0x0303, raw=raw))
+
+
 def test_first_error_is_final() -> None:
     sent, received = streams(honest())
     verifier = start(honest())
