@@ -9,6 +9,7 @@ the other.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -273,6 +274,7 @@ class Relay:
         self._most = most
         self._legs: set[ClientLeg] = set()
         self._server: asyncio.Server | None = None
+        self._emptied: asyncio.Event | None = None
 
     async def listen(self, listener: socket.socket) -> None:
         """Accepts connections on a bound socket."""
@@ -291,13 +293,20 @@ class Relay:
         """Counts a connection off."""
         self._legs.discard(leg)
         self.context.metrics.connections.set(len(self._legs))
+        if self._emptied is not None and not self._legs:
+            self._emptied.set()
 
     def stop_accepting(self) -> None:
         """Closes the listener; connections stay."""
         if self._server is not None:
             self._server.close()
 
-    def abort_all(self) -> None:
-        """Closes every connection at once."""
+    async def drain(self, seconds: float) -> None:
+        """Waits until every connection is closed, then closes the rest at once."""
+        self._emptied = asyncio.Event()
+        if self._legs:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._emptied.wait()
         for leg in list(self._legs):
             leg.abort()

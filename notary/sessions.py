@@ -254,7 +254,10 @@ class SessionRegistry:
         ended = [
             session
             for session in self._sessions.values()
-            if session.ended is not None and session.ended_us < now_us - REMEMBER_US
+            if session.ended is not None
+            and session.ended_us < now_us - REMEMBER_US
+            # The first session of a kept-alive connection names it.
+            and (session.witness is None or not session.witness.alive)
         ]
         for session in ended:
             del self._sessions[session.id]

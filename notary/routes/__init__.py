@@ -1,0 +1,1 @@
+"""The routes of the control API (docs: interfaces, "Control API of the notary")."""

@@ -1,0 +1,90 @@
+"""How routes are declared: OpenAPI in full, and nothing between a request and its handler.
+
+Bodies are parsed by the core's own strict readers, not by the framework; so
+each route says in OpenAPI what it takes, answers and refuses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeAlias
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from attestation.errors import MalformedError
+from notary import problems
+from notary.sessions import MAX_BODY
+
+Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
+
+_MEANINGS: Mapping[int, tuple[str, dict[str, Any]]] = {
+    400: ("The body is not the format it should be.", {"rule": "body"}),
+    403: ("Not allowed here.", {"rule": "W14"}),
+    404: ("No such session or attestation.", {"rule": "session"}),
+    409: ("Not possible in this state, used already, or ended.", {"rule": "gate"}),
+    410: ("The key that signed is retired.", {"rule": "keys"}),
+    422: ("A check failed; the session has ended.", {"rule": "W6"}),
+    429: ("Over a limit.", {"rule": "limits.rate"}),
+    503: ("Store, clock or venue is down, or the notary is stopping.", {"rule": "store"}),
+}
+
+
+class LeanRoute(APIRoute):
+    """Calls the handler with the request, past the framework's own parsing."""
+
+    def get_route_handler(self) -> Handler:
+        handler: Handler = self.endpoint
+        return handler
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Returns the OpenAPI responses of a route's problems, with examples."""
+    result: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        meaning, members = _MEANINGS[status]
+        example = {
+            "type": "urn:quotary:problem:refused",
+            "title": problems.TITLES["refused"],
+            "status": status,
+            "detail": meaning,
+            **members,
+        }
+        result[status] = {
+            "description": meaning,
+            "content": {
+                problems.CONTENT_TYPE: {"schema": dict(problems.SCHEMA), "example": example}
+            },
+        }
+    return result
+
+
+def answer(example: Mapping[str, Any], description: str) -> dict[str, Any]:
+    """Returns an OpenAPI response with an example."""
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": {"type": "object"}, "example": dict(example)}},
+    }
+
+
+def body(example: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the OpenAPI part that declares a JSON request body."""
+    content = {"application/json": {"schema": {"type": "object"}, "example": dict(example)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+async def read_body(request: Request) -> bytes:
+    """Reads a request's body; raises MalformedError as soon as it is too large."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY:
+            raise MalformedError("the body is too large", rule="body", wanted=MAX_BODY)
+    return bytes(data)
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """Answers with compact JSON."""
+    content = json.dumps(value, separators=(",", ":")).encode()
+    return Response(content, status, media_type="application/json")

@@ -1,0 +1,174 @@
+"""Routes that create sessions and lead them to an attestation."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from attestation.encoding import encode
+from notary.desk import Desk
+from notary.routes.declare import (
+    LeanRoute,
+    answer,
+    body,
+    json_response,
+    problem_responses,
+    read_body,
+)
+
+_HEX16 = "0f" * 16
+_SESSION_REQUEST = {
+    "type": "quotary/session_request/v1",
+    "notary": "notary.example",
+    "at_us": 1_700_000_000_000_000,
+    "nonce": _HEX16,
+    "prover": "prover.example+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
+    "mode": "sealed",
+    "binding": "full",
+    "venue": "binance",
+    "instrument": "BTCUSDT",
+    "trade": "t-1",
+    "leg": "open",
+}
+_SESSION = {
+    "id": _HEX16,
+    "nonce": _HEX16,
+    "token": _HEX16,
+    "purpose": "trade/t-1/open",
+    "host": "data-api.binance.vision",
+    "port": 443,
+    "target": "/api/v3/ticker/bookTicker?symbol=BTCUSDT",
+    "proxy": "127.0.0.1:7048",
+    "limits": {"sent_bytes": 262_144},
+    "deadlines": {"opening_us": 5_000_000},
+}
+_SEAL = {
+    "seal": {
+        "type": "quotary/seal/v1",
+        "session": _HEX16,
+        "sent": "sha256:" + "00" * 32,
+        "received": "sha256:" + "00" * 32,
+        "sent_size": 700,
+        "received_size": 3_800,
+        "times": {
+            "connected_us": 1_700_000_000_000_000,
+            "hello_us": 1_700_000_000_000_100,
+            "released_us": 1_700_000_000_030_000,
+            "sealed_us": 1_700_000_000_060_000,
+        },
+        "key": "notary.example+530d903a",
+    },
+    "signature": "00" * 64,
+}
+_OPENING = {
+    "opening": {"kind": "ephemeral", "private_key": "00" * 32},
+    "request": {
+        "type": "quotary/request/v1",
+        "session": _HEX16,
+        "hash": "sha256",
+        "signature": "ed25519",
+        "sections": [
+            {
+                "name": "response.body",
+                "direction": "received",
+                "scheme": "tree",
+                "salt": "00" * 32,
+                "split": "json",
+            }
+        ],
+        "extensions": [{"id": "quote/v1"}],
+    },
+}
+_ATTESTATION = {
+    "attestation": {
+        "type": "quotary/attestation/v1",
+        "header": {
+            "type": "quotary/header/v1",
+            "id": _HEX16,
+            "key": "notary.example+530d903a",
+            "root": "sha256:" + "00" * 32,
+            "size": 7,
+            "issued_us": 1_700_000_000_061_000,
+        },
+        "signature": "00" * 64,
+        "fields": [],
+        "seed": "00" * 32,
+    }
+}
+
+
+def session_routes(desk: Desk) -> APIRouter:
+    """Returns the routes under ``/v1/sessions`` and ``/v1/attestations``."""
+    router = APIRouter(route_class=LeanRoute)
+
+    @router.post(
+        "/v1/sessions",
+        status_code=201,
+        summary="Ask for a session, signed by the prover's key",
+        responses={
+            201: answer(_SESSION, "The session, and how to reach the relay for it."),
+            **problem_responses(400, 403, 409, 422, 429, 503),
+        },
+        openapi_extra=body({"request": _SESSION_REQUEST, "signature": "00" * 64}),
+    )
+    async def create_session(request: Request) -> Response:
+        return json_response(desk.create_session(await read_body(request)), 201)
+
+    @router.post(
+        "/v1/sessions/{session}/seal",
+        summary="Wait for the end of the sealed response; returns its signed seal",
+        responses={
+            200: answer(_SEAL, "The seal; asked for again, the same one."),
+            **problem_responses(400, 404, 409, 422),
+        },
+        openapi_extra=body({}),
+    )
+    async def seal(request: Request) -> Response:
+        await read_body(request)
+        signed = await desk.seal(request.path_params["session"])
+        return json_response(signed.to_json())
+
+    @router.post(
+        "/v1/sessions/{session}/attestations",
+        summary="Open the key and ask for the attestation",
+        description=(
+            "Without `request` the key is opened alone (202); if no request follows in time, the "
+            "notary attests the bare facts. Asked for again, the same attestation is returned."
+        ),
+        responses={
+            200: answer(_ATTESTATION, "The attestation, durable at the notary."),
+            202: answer({"state": "opened"}, "Opened and verified; the request is awaited."),
+            **problem_responses(400, 403, 404, 409, 410, 422, 503),
+        },
+        openapi_extra=body(_OPENING),
+    )
+    async def attest(request: Request) -> Response:
+        attestation = await desk.attest(request.path_params["session"], await read_body(request))
+        if attestation is None:
+            return json_response({"state": "opened"}, 202)
+        content = b'{"attestation":' + attestation.encode() + b"}"
+        return Response(content, media_type="application/json")
+
+    @router.delete(
+        "/v1/sessions/{session}",
+        status_code=204,
+        summary="End a session without an attestation",
+        responses={204: {"description": "Ended."}, **problem_responses(404, 409)},
+    )
+    async def end_session(request: Request) -> Response:
+        desk.end_session(request.path_params["session"])
+        return Response(status_code=204)
+
+    @router.get(
+        "/v1/attestations/{attestation}",
+        summary="Fetch an attestation again, by the id in its header",
+        responses={
+            200: answer(_ATTESTATION, "The attestation as it was issued."),
+            **problem_responses(404, 410, 422, 503),
+        },
+    )
+    async def get_attestation(request: Request) -> Response:
+        found = await desk.attestation(request.path_params["attestation"])
+        content = encode({"attestation": found.to_json()})
+        return Response(content, media_type="application/json")
+
+    return router

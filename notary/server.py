@@ -1,0 +1,262 @@
+"""Runs a notary: relay and control API in one loop, from start-up to a clean end.
+
+State of the world: before the READY line, sessions that an earlier process left
+open are ended as ``restart``.  On SIGTERM or SIGINT nothing new is accepted,
+claims already verified are attested, everything else ends as ``restart``, and
+all of it is durable before the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import certifi
+import structlog
+import uvicorn
+
+from attestation.errors import UnavailableError, UsageError
+from attestation.hashing import HASHES
+from attestation.tls13.certificates import RootStore
+from attestation.venues import VenueFile, shipped_venues
+from notary.app import make_app
+from notary.clock import RE_ANCHOR_SECONDS, Clock
+from notary.config import Config, join_address, split_address
+from notary.context import Context
+from notary.desk import Desk
+from notary.metrics import Metrics
+from notary.relay import Relay
+from notary.resolve import Endpoint, Resolver
+from notary.sessions import Admission, SessionRegistry
+from notary.signer import Signer, read_key
+from notary.store import Store
+
+STORE_FILE = "notary.db"
+BACKLOG = 1_024
+FLUSH_SECONDS = 2.0
+"""How long clients may take to read what they were sent before the end."""
+
+
+def software() -> str:
+    """Names this software and its version, as attested."""
+    try:
+        return f"quotary {importlib.metadata.version('quotary')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "quotary"
+
+
+def load_signer(config: Config) -> Signer:
+    """Reads the configured keys; raises UsageError."""
+    return Signer(config.name, [read_key(path) for path in config.key_files])
+
+
+def load_roots(config: Config) -> RootStore:
+    """Reads certifi's roots, and those of ``[development]``; raises UsageError."""
+    files = [Path(certifi.where())]
+    if config.development is not None:
+        files += config.development.roots
+    try:
+        return RootStore.from_pem(b"\n".join([file.read_bytes() for file in files]))
+    except OSError as error:
+        raise UsageError("cannot read a root file", found=str(error.filename)) from None
+
+
+def allowed_venues(config: Config) -> Mapping[str, VenueFile]:
+    """Returns the venue files the configuration allows; raises UsageError."""
+    shipped = shipped_venues()
+    names = config.allow.venues
+    if names is None:
+        return shipped
+    unknown = sorted(set(names) - set(shipped))
+    if unknown:
+        raise UsageError("no such venue", rule="allow.venues", found=unknown)
+    return MappingProxyType({name: shipped[name] for name in names})
+
+
+def make_context(config: Config, signer: Signer, roots: RootStore, store: Store) -> Context:
+    """Joins the configuration with the system's clock and random bytes."""
+    fixed = {}
+    if config.development is not None:
+        for rule in config.development.connect_to:
+            address, port = split_address(rule.to)
+            fixed[(rule.host, rule.port)] = Endpoint(address=address, port=port)
+    return Context(
+        clock=Clock(time.time_ns, time.monotonic_ns),
+        random=os.urandom,
+        signer=signer,
+        store=store,
+        roots=roots,
+        resolver=Resolver(connect_to=MappingProxyType(fixed)),
+        limits=config.limits.session,
+        deadlines=config.limits.deadlines,
+        extensions=config.allow.extensions,
+        software=software(),
+        metrics=Metrics(),
+    )
+
+
+def make_registry(config: Config, context: Context) -> SessionRegistry:
+    """Builds the admission rules of the configuration."""
+    allow = config.allow
+    admission = Admission(
+        notary=config.name,
+        venues=allowed_venues(config),
+        hosts=frozenset(split_address(host) for host in allow.hosts),
+        provers=frozenset(prover.vkey for prover in config.provers),
+        unknown_provers=allow.unknown_provers,
+        anonymous=allow.anonymous,
+        prover_limits=config.limits.prover,
+        unknown_limits=config.limits.unknown_prover,
+    )
+    return SessionRegistry(admission, clock=context.clock, random=context.random)
+
+
+def describe(config: Config, context: Context, proxy: str) -> dict[str, Any]:
+    """Returns what ``GET /v1/info`` answers."""
+    return {
+        "name": config.name,
+        "operator": config.operator,
+        "vkeys": list(context.signer.vkeys),
+        "algorithms": {"hash": sorted(HASHES), "signature": list(context.signer.algorithms)},
+        "modes": ["sealed", "open"],
+        "bindings": ["full"],
+        "venues": [
+            {"name": name, "hash": venue.hash} for name, venue in allowed_venues(config).items()
+        ],
+        "hosts": list(config.allow.hosts),
+        "extensions": list(context.extensions),
+        "roots": context.roots.hash,
+        "limits": context.limits.to_json(),
+        "deadlines": context.deadlines.to_json(),
+        "proxy": proxy,
+        "development": config.development is not None,
+        "software": context.software,
+    }
+
+
+async def serve(
+    config: Config,
+    signer: Signer,
+    roots: RootStore,
+    *,
+    announce: Callable[[str], None],
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT, or until ``stop`` is set.
+
+    ``announce`` gets the READY line.  Raises UsageError or UnavailableError if
+    it cannot start.
+    """
+    log = structlog.get_logger("notary")
+    stop = stop or asyncio.Event()
+    control_socket = _bind(config.listen)
+    relay_socket = _bind(config.relay)
+    store = Store(config.data / STORE_FILE)
+    try:
+        context = make_context(config, signer, roots, store)
+        ended = await store.recover(context.clock.now_us())
+        relay_address = join_address(*relay_socket.getsockname()[:2])
+        proxy = config.proxy or relay_address
+        desk = Desk(context, make_registry(config, context), proxy=proxy)
+        relay = Relay(desk, most=config.limits.connections)
+        control = _ControlServer(make_app(desk, describe(config, context, proxy)))
+        await relay.listen(relay_socket)
+        serving = asyncio.create_task(control.serve(sockets=[control_socket]))
+        ticking = asyncio.create_task(_tick(desk))
+        with _signals(stop):
+            await control.listening.wait()
+            ready = {
+                "type": "ready",
+                "control": f"http://{join_address(*control_socket.getsockname()[:2])}",
+                "relay": relay_address,
+                "vkey": signer.default.verifying_key.vkey,
+            }
+            log.info("started", recovered=ended, **ready)
+            announce(json.dumps(ready))
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            log.info("stopping")
+            relay.stop_accepting()
+            await desk.stop()
+            await relay.drain(FLUSH_SECONDS)
+            control.should_exit = True
+            ticking.cancel()
+            await serving
+    finally:
+        # Blocking, but the last thing done: nothing durable may be outrun.
+        store.close()
+    log.info("stopped")
+
+
+class _ControlServer(uvicorn.Server):
+    """uvicorn without its own handling of signals, which would end the process early."""
+
+    def __init__(self, app: Any) -> None:
+        self.listening = asyncio.Event()
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                date_header=False,
+                timeout_keep_alive=120,
+                timeout_graceful_shutdown=3,
+                backlog=BACKLOG,
+            )
+        )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _tick(desk: Desk) -> None:
+    while True:
+        await asyncio.sleep(RE_ANCHOR_SECONDS)
+        desk.tick()
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    handled = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Only the main thread's loop can take signals; elsewhere `stop` is set.
+        with contextlib.suppress(RuntimeError, ValueError):
+            loop.add_signal_handler(number, stop.set)
+            handled.append(number)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+def _bind(address: str) -> socket.socket:
+    host, port = split_address(address)
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise UnavailableError(f"cannot listen on {address}: {error}", rule="listen") from error
+    listener.setblocking(False)
+    return listener
