@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from attestation.errors import QuotaryError, RefusedError, UnavailableError
 from notary import problems
@@ -48,8 +48,8 @@ class _Leg(asyncio.Protocol):
         self.other: _Leg | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports do not derive from asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
         connection = transport.get_extra_info("socket")
         if connection is not None:
             # Nagle with delayed acknowledgements costs 40 ms per small write.
