@@ -38,14 +38,18 @@ class Link:
                 f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n"
                 f"Proxy-Authorization: Basic {credentials}\r\n\r\n"
             )
-            yield from send(channel, head.encode("ascii"))
             tls = notary.tls.connect(session.host)
             link = cls(channel, tls, session.host)
+            tls.handshake()
+            # The ClientHello goes along, which saves a round trip; a relay that
+            # refuses has sent nothing of it on.
+            yield from send(channel, head.encode("ascii") + tls.outgoing())
             rest = yield from _tunnel(channel, session)
             if rest:
                 tls.feed(rest)
             while not tls.handshake():
-                yield from send(channel, tls.outgoing())
+                if hello := tls.outgoing():
+                    yield from send(channel, hello)
                 yield from link._receive_raw()
             if tls.alpn not in (b"", b"http/1.1"):
                 raise MalformedError("the server chose another protocol", rule="W2")

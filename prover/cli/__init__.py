@@ -72,7 +72,7 @@ def _before(
 
 @app.command()
 def keygen(
-    name: Annotated[str, typer.Argument(help="The prover's name, such as a domain you own.")],
+    name: Annotated[str, typer.Option(help="The prover's name, such as a domain you own.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the private key goes.")] = Path(
         DEFAULT_KEY
     ),
