@@ -1,0 +1,119 @@
+"""A notary in a thread and keys for it: what the end-to-end tests of the prover stand on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from attestation.keys import SigningKey
+from attestation.trust import Trust, TrustedKey
+from attestation.venues import shipped_venues
+from examples.venues.server import ThreadedVenueServer
+from notary.config import load_config
+from notary.server import load_roots, load_signer, serve
+from notary.signer import key_path, write_key
+
+PROVER = SigningKey(name="prover.test.example", algorithm="ed25519", seed=b"\x07" * 32)
+PLAIN_HOST = "api.kraken.com"
+"""A host the notary also admits as an ad hoc one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningNotary:
+    """Where a notary listens and what a prover needs to use it."""
+
+    url: str
+    relay: str
+    name: str
+    trust: Trust
+    roots_pem: bytes
+    log: list[str]
+
+
+@contextmanager
+def running_notary(
+    folder: Path, venues: ThreadedVenueServer, name: str = "alpha.notary.example"
+) -> Iterator[RunningNotary]:
+    """Runs a notary on loopback until the end of the block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "roots.pem").write_bytes(venues.ca_pem)
+    keys = [
+        SigningKey(name=name, algorithm=algorithm, seed=os.urandom(32))
+        for algorithm in ("ed25519", "ecdsa-secp256k1")
+    ]
+    for key in keys:
+        write_key(key_path(folder, key.algorithm), key)
+    names = [str(key_path(folder, key.algorithm).name) for key in keys]
+    config = folder / "notary.toml"
+    config.write_text(_toml(name, names, venues.port), encoding="utf-8")
+    settings = load_config(config, development=True)
+    ready: list[str] = []
+    announced = threading.Event()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    def announce(line: str) -> None:
+        ready.append(line)
+        announced.set()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(
+            serve(
+                settings, load_signer(settings), load_roots(settings), announce=announce, stop=stop
+            )
+        )
+
+    thread = threading.Thread(target=run, name=name)
+    thread.start()
+    try:
+        assert announced.wait(20), "the notary does not start"
+        line = json.loads(ready[0])
+        yield RunningNotary(
+            url=line["control"],
+            relay=line["relay"],
+            name=name,
+            trust=Trust(
+                keys=tuple(
+                    TrustedKey(
+                        name=name,
+                        operator=f"Operator of {name}",
+                        key=key.verifying_key,
+                        role="attest",
+                        valid_from_us=0,
+                        valid_until_us=2**52,
+                    )
+                    for key in keys
+                )
+            ),
+            roots_pem=venues.ca_pem,
+            log=ready,
+        )
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(20)
+        loop.close()
+
+
+def _toml(name: str, keys: list[str], venues_port: int) -> str:
+    targets = ",\n".join(
+        f'  {{ host = "{host}", port = {venue.port}, to = "127.0.0.1:{venues_port}" }}'
+        for venue in shipped_venues().values()
+        for host in venue.hosts
+    )
+    limits = "{ sessions = 1000, rate = 1e6, burst = 1e6, bytes_rate = 1e9, bytes_burst = 1e9, "
+    limits += "seconds_rate = 1e6, seconds_burst = 1e6 }"
+    return (
+        f'name = "{name}"\noperator = "Test Operator"\nlisten = "127.0.0.1:0"\n'
+        f'relay = "127.0.0.1:0"\ndata = "."\nkeys = {json.dumps(keys)}\n\n'
+        f'[allow]\nhosts = ["{PLAIN_HOST}:443"]\n\n'
+        f"[limits]\nprover = {limits}\n\n"
+        f'[[provers]]\nname = "test"\nvkey = "{PROVER.verifying_key.vkey}"\n\n'
+        f'[development]\nroots = ["roots.pem"]\nconnect_to = [\n{targets}\n]\n'
+    )
