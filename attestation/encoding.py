@@ -14,6 +14,8 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import NoReturn, TypeAlias, Union
 
 from attestation.errors import MalformedError, UsageError
@@ -23,6 +25,8 @@ JsonObject: TypeAlias = dict[str, "Json"]
 
 MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 16
+ENVELOPE_DEPTH = 4
+"""Levels that an API's message may put around a document."""
 PRESENTATION_LIMIT = 4 * 1024 * 1024
 
 _KEY = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
@@ -36,6 +40,14 @@ def encode(value: Json) -> bytes:
         _check(value, 1)
         return _dump(value)
     except (MalformedError, UnicodeEncodeError) as error:
+        raise UsageError(f"value has no canonical encoding: {error}") from error
+
+
+def encode_decoded(value: Json) -> bytes:
+    """Encodes a value that was decoded, and so is within the profile."""
+    try:
+        return _dump(value)
+    except (TypeError, ValueError) as error:
         raise UsageError(f"value has no canonical encoding: {error}") from error
 
 
@@ -71,6 +83,28 @@ def decode_object(data: bytes, *, limit: int = PRESENTATION_LIMIT) -> JsonObject
     return value
 
 
+def decode_message(data: bytes, *, limit: int) -> Json:
+    """Decodes a request to an API: values of the profile, written in any layout.
+
+    Only blanks, member order, escapes and ``ENVELOPE_DEPTH`` more levels are
+    free; duplicate keys, floats, nulls and the like are refused, so that the
+    value has one canonical form, which the documents inside must be signed in.
+    """
+    if len(data) > limit:
+        raise MalformedError(f"message is larger than {limit} bytes", found=len(data))
+    try:
+        text = data.decode("utf-8")
+        value: Json = _decode_json(text)
+        _check(value, 1 - ENVELOPE_DEPTH)
+        if _dump(value) != data:
+            _decode_unique(text)
+    except MalformedError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(f"not JSON of the profile: {type(error).__name__}") from error
+    return value
+
+
 def hex_decode(text: str, size: int | None = None) -> bytes:
     """Decodes lower-case hex of exactly ``size`` bytes, if given."""
     if not _HEX.fullmatch(text):
@@ -100,25 +134,33 @@ def base64url_decode(text: str) -> bytes:
 def _check(value: object, depth: int) -> None:
     """Walks a value and raises MalformedError where it leaves the profile."""
     kind = type(value)
-    if kind is str or kind is bool:
-        return
-    if kind is int:
-        if not -MAX_INTEGER <= value <= MAX_INTEGER:  # type: ignore[operator]
-            raise MalformedError("integer beyond 2^53-1")
-        return
+    if kind is dict:
+        items: Iterable[object] = value.values()  # type: ignore[attr-defined]
+        for key in value:  # type: ignore[attr-defined]
+            if not _is_key(key):
+                raise MalformedError("object key outside [a-z][a-z0-9_]*")
+    elif kind is list:
+        items = value  # type: ignore[assignment]
+    else:
+        items, depth = (value,), 0
     if depth > MAX_DEPTH:
         raise MalformedError(f"nested deeper than {MAX_DEPTH}")
-    if kind is dict:
-        for key, item in value.items():  # type: ignore[attr-defined]
-            if type(key) is not str or not _KEY.fullmatch(key):
-                raise MalformedError("object key outside [a-z][a-z0-9_]*")
+    for item in items:
+        kind = type(item)
+        if kind is str or kind is bool:
+            continue
+        if kind is int:
+            if not -MAX_INTEGER <= item <= MAX_INTEGER:  # type: ignore[operator]
+                raise MalformedError("integer beyond 2^53-1")
+        elif kind is dict or kind is list:
             _check(item, depth + 1)
-        return
-    if kind is list:
-        for item in value:  # type: ignore[attr-defined]
-            _check(item, depth + 1)
-        return
-    raise MalformedError(f"value of type {kind.__name__} is not in the profile")
+        else:
+            raise MalformedError(f"value of type {kind.__name__} is not in the profile")
+
+
+@lru_cache(maxsize=1024)
+def _is_key(key: object) -> bool:
+    return type(key) is str and _KEY.fullmatch(key) is not None
 
 
 def _dump(value: Json) -> bytes:
@@ -136,7 +178,16 @@ def _reject_float(text: str) -> NoReturn:
     raise MalformedError("numbers are integers")
 
 
+def _unique(pairs: list[tuple[str, Json]]) -> JsonObject:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise MalformedError("an object has one key twice")
+    return members
+
+
 def _integer(text: str) -> int:
+    if text == "-0":
+        raise MalformedError("-0 is not in the profile")
     if len(text) > _INTEGER_DIGITS + 1:
         raise MalformedError("integer beyond 2^53-1")
     return int(text)
@@ -147,4 +198,10 @@ _encoder = json.JSONEncoder(
 )
 _decode_json = json.JSONDecoder(
     parse_float=_reject_float, parse_int=_integer, parse_constant=_reject_constant
+).decode
+_decode_unique = json.JSONDecoder(
+    parse_float=_reject_float,
+    parse_int=_integer,
+    parse_constant=_reject_constant,
+    object_pairs_hook=_unique,
 ).decode

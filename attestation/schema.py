@@ -19,7 +19,17 @@ import re
 import types
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Self,
+    TypeAlias,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from attestation.encoding import (
     Json,
@@ -28,6 +38,7 @@ from attestation.encoding import (
     base64url_encode,
     decode_object,
     encode,
+    encode_decoded,
 )
 from attestation.errors import MalformedError
 
@@ -38,9 +49,13 @@ class Pattern:
 
     regex: str
     name: str
+    _compiled: re.Pattern[str] = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_compiled", re.compile(self.regex, re.ASCII))
 
     def check(self, value: str) -> None:
-        if re.fullmatch(self.regex, value, re.ASCII) is None:
+        if self._compiled.fullmatch(value) is None:
             raise MalformedError(f"is not {self.name}", found=value[:80])
 
 
@@ -107,15 +122,19 @@ class Document:
     def to_json(self) -> JsonObject:
         """Returns the members present as JSON values, ``type`` included."""
         result: JsonObject = {} if self.TYPE is None else {"type": self.TYPE}
-        for name, codec, _ in _members(type(self)):  # type: ignore[arg-type]
+        for name, _, dump, _ in _members(type(self)):  # type: ignore[arg-type]
             value = getattr(self, name)
             if value is not None:
-                result[name] = codec.dump(value)
+                result[name] = value if dump is None else dump(value)
         return result
 
     def encode(self) -> bytes:
         """Returns the canonical bytes."""
         return encode(self.to_json())
+
+    def encode_decoded(self) -> bytes:
+        """Returns the canonical bytes of a document that was decoded, without a second check."""
+        return encode_decoded(self.to_json())
 
     @classmethod
     def from_json(cls, value: Json) -> Self:
@@ -126,17 +145,22 @@ class Document:
         if kind != cls.TYPE:
             raise MalformedError(f"not a {_label(cls)}", rule="type", found=kind, wanted=cls.TYPE)
         arguments: dict[str, Any] = {}
-        for name, codec, required in _members(cls):  # type: ignore[arg-type]
-            if name in value:
-                try:
-                    arguments[name] = codec.load(value[name])
-                except MalformedError as error:
-                    rule = f"{name}.{error.rule}" if error.rule else name
-                    raise MalformedError(
-                        error.detail, rule=rule, found=error.found, wanted=error.wanted
-                    ) from None
-            elif required:
-                raise MalformedError(f"{_label(cls)} lacks {name}", rule=name)
+        name = ""
+        try:
+            for name, load, _, required in _members(cls):  # type: ignore[arg-type]
+                if name in value:
+                    arguments[name] = load(value[name])
+                elif required:
+                    break
+            else:
+                name = ""
+        except MalformedError as error:
+            rule = f"{name}.{error.rule}" if error.rule else name
+            raise MalformedError(
+                error.detail, rule=rule, found=error.found, wanted=error.wanted
+            ) from None
+        if name:
+            raise MalformedError(f"{_label(cls)} lacks {name}", rule=name)
         if len(arguments) + (cls.TYPE is not None) != len(value):
             unknown = sorted(value.keys() - arguments.keys() - {"type"})
             raise MalformedError(f"{_label(cls)} has unknown members", found=unknown)
@@ -148,25 +172,39 @@ class Document:
         return cls.from_json(decode_object(data, **limits))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Codec:
-    load: Callable[[Any], Any]
-    dump: Callable[[Any], Any]
+_Load: TypeAlias = Callable[[Any], Any]
+_Dump: TypeAlias = Callable[[Any], Any] | None
+"""None where the member is its own JSON value."""
 
 
 def _label(cls: type[Document]) -> str:
     return cls.TYPE or cls.__name__.lower()
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
-def _exactly(kind: type) -> Callable[[Any], Any]:
+def _exactly(kind: type) -> _Load:
     def load(value: Any) -> Any:
         if type(value) is not kind:
             raise MalformedError(f"is not of type {kind.__name__}")
         return value
+
+    return load
+
+
+def _checked(kind: type, check: Callable[[Any], None]) -> _Load:
+    def load(value: Any) -> Any:
+        if type(value) is not kind:
+            raise MalformedError(f"is not of type {kind.__name__}")
+        check(value)
+        return value
+
+    return load
+
+
+def _array(item: _Load) -> _Load:
+    def load(value: Any) -> Any:
+        if type(value) is not list:
+            raise MalformedError("is not an array")
+        return tuple([item(entry) for entry in value])
 
     return load
 
@@ -177,41 +215,33 @@ def _load_bytes(value: Any) -> bytes:
     return base64url_decode(value)
 
 
-def _codec(hint: Any) -> _Codec:
+def _codec(hint: Any) -> tuple[_Load, _Dump]:
+    """Returns how a member of this type is read and written."""
     origin = get_origin(hint)
     if origin is Annotated:
-        base, *rules = get_args(hint)
-        inner = _codec(base)
-
-        def load_checked(value: Any) -> Any:
-            result = inner.load(value)
-            for rule in rules:
-                rule.check(result)
-            return result
-
-        return _Codec(load_checked, inner.dump)
+        kind, rule = get_args(hint)
+        return _checked(kind, rule.check), None
     if origin is tuple:
-        item = _codec(get_args(hint)[0])
-
-        def load_items(value: Any) -> Any:
-            if type(value) is not list:
-                raise MalformedError("is not an array")
-            return tuple([item.load(entry) for entry in value])
-
-        return _Codec(load_items, lambda items: [item.dump(entry) for entry in items])
+        load, dump = _codec(get_args(hint)[0])
+        if dump is None:
+            return _array(load), list
+        return _array(load), lambda items: [dump(entry) for entry in items]
     if hint is bytes:
-        return _Codec(_load_bytes, base64url_encode)
+        return _load_bytes, base64url_encode
     if isinstance(hint, type) and issubclass(hint, Document):
-        return _Codec(hint.from_json, lambda document: document.to_json())
-    if origin is dict:
-        return _Codec(_exactly(dict), _same)
-    return _Codec(_exactly(hint), _same)
+        return hint.from_json, hint.to_json
+    return _exactly(origin or hint), None
 
 
 # A class is hashable; mypy looks at its instances' __hash__, hence the ignores.
 @cache
-def _members(cls: type[Document]) -> tuple[tuple[str, _Codec, bool], ...]:
-    """Returns (name, codec, required) of each member, in declaration order."""
+def _members(cls: type[Document]) -> tuple[tuple[str, _Load, _Dump, bool], ...]:
+    """Returns (name, load, dump, required) of each member, in declaration order."""
+    return tuple((name, *_codec(hint), required) for name, hint, required in member_types(cls))
+
+
+def member_types(cls: type[Document]) -> list[tuple[str, Any, bool]]:
+    """Returns (name, type hint with its rule, required) of each member."""
     # JsonObject refers to Json by name, which a subclass's module need not import.
     hints = get_type_hints(cls, localns={"Json": Json}, include_extras=True)
     members = []
@@ -220,5 +250,5 @@ def _members(cls: type[Document]) -> tuple[tuple[str, _Codec, bool], ...]:
         optional = get_origin(hint) in (Union, types.UnionType)
         if optional:
             (hint,) = [part for part in get_args(hint) if part is not types.NoneType]
-        members.append((field.name, _codec(hint), not optional))
-    return tuple(members)
+        members.append((field.name, hint, not optional))
+    return members
