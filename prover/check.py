@@ -33,6 +33,7 @@ from attestation.hashing import hash_string, parse_hash
 from attestation.keys import VerifyingKey
 from attestation.quote import QuoteClaim, claim_quote
 from attestation.request import AttestationRequest
+from attestation.schema import Document
 from attestation.seal import Seal, SignedSeal
 from attestation.section import Exchange, commit_section
 from attestation.strictjson import scalars
@@ -88,13 +89,40 @@ def check_released(seal: Seal, received: bytes) -> None:
     _hash_equal("seal.received", seal.received, received)
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What an attestation must say, as far as it follows from the prover's own sight.
+
+    Made before the attestation is there: what it costs, the notary's work hides.
+    """
+
+    request: AttestationRequest
+    own: OwnSight
+    sections: tuple[SectionField, ...]
+    quote: QuoteClaim | None
+
+    @classmethod
+    def of(cls, request: AttestationRequest, own: OwnSight) -> Expected:
+        """Repeats the commitments, and the quote but for its time of observation."""
+        asked = any(extension.id == QUOTE for extension in request.extensions)
+        return cls(
+            request=request,
+            own=own,
+            sections=tuple(
+                [commit_section(wanted, own.exchange, request.hash) for wanted in request.sections]
+            ),
+            quote=_own_quote(own) if asked else None,
+        )
+
+
 def check_attestation(
-    attestation: Attestation, request: AttestationRequest, own: OwnSight, keys: KeyResolver
+    attestation: Attestation, expected: Expected, keys: KeyResolver
 ) -> QuoteClaim | None:
     """Checks an attestation against the request and the prover's own sight.
 
     Returns the attested quote, if one was asked for.
     """
+    request, own = expected.request, expected.own
     header = attestation.header
     key = keys(header.key, header.issued_us)
     _equal("header.key", key.name, own.notary, ExpectationError)
@@ -110,13 +138,12 @@ def check_attestation(
     _check_connection(connection, own)
     _check_server(attestation.server(), own)
     _check_http(attestation, own.exchange)
-    sections = list(attestation.sections().values())
-    _check_sections(sections, request, own.exchange)
+    _check_sections(tuple(attestation.sections().values()), expected.sections)
     notary = attestation.notary()
     _equal("notary.name", notary.name, key.name)
     _equal("notary.vkey", notary.vkey, key.vkey)
     extensions = list(attestation.extensions().values())
-    return _check_extensions(extensions, request, own, connection.response_last_us)
+    return _check_extensions(extensions, expected, connection.response_last_us)
 
 
 def _check_session(attestation: Attestation, own: OwnSight) -> None:
@@ -197,42 +224,33 @@ def _check_http(attestation: Attestation, exchange: Exchange) -> None:
         _equal(f"http.{member}", found, wanted)
 
 
-def _check_sections(
-    found: Sequence[SectionField], request: AttestationRequest, exchange: Exchange
-) -> None:
-    names = [section.name for section in request.sections]
-    _equal("section.name", [field.name for field in found], names)
-    for field, wanted in zip(found, request.sections, strict=True):
-        own = commit_section(wanted, exchange, request.hash)
-        for item in dataclasses.fields(SectionField):
-            _equal(
-                f"section.{field.name}.{item.name}",
-                getattr(field, item.name),
-                getattr(own, item.name),
-            )
+def _check_sections(found: tuple[SectionField, ...], expected: tuple[SectionField, ...]) -> None:
+    if found == expected:
+        return
+    _equal("section.name", [item.name for item in found], [item.name for item in expected])
+    for field, own in zip(found, expected, strict=True):
+        _members_equal(f"section.{field.name}", field, own)
 
 
 def _check_extensions(
-    found: Sequence[ExtensionField],
-    request: AttestationRequest,
-    own: OwnSight,
-    observed_us: int,
+    found: Sequence[ExtensionField], expected: Expected, observed_us: int
 ) -> QuoteClaim | None:
-    asked = [extension.id for extension in request.extensions]
+    asked = [extension.id for extension in expected.request.extensions]
     _equal("extension.id", [field.id for field in found if field.by == "prover"], asked)
     quote: QuoteClaim | None = None
     for field in found:
         value = read_extension(field)
-        if field.id != QUOTE or not isinstance(value, QuoteClaim):
+        if not isinstance(value, QuoteClaim):
             continue
         quote = value
-        derived = _own_quote(own, observed_us)
-        for item in dataclasses.fields(QuoteClaim):
-            _equal(f"quote.{item.name}", getattr(value, item.name), getattr(derived, item.name))
+        # A notary may add a quote of its own accord: it is checked all the same.
+        derived = expected.quote or _own_quote(expected.own)
+        _members_equal("quote", value, dataclasses.replace(derived, observed_us=observed_us))
     return quote
 
 
-def _own_quote(own: OwnSight, observed_us: int) -> QuoteClaim:
+def _own_quote(own: OwnSight) -> QuoteClaim:
+    """Derives the quote, observed at no time yet."""
     spec = own.spec
     if spec.venue is None or spec.instrument is None:
         raise ExpectationError("a quote without a venue's session", rule="extension.id")
@@ -240,9 +258,17 @@ def _own_quote(own: OwnSight, observed_us: int) -> QuoteClaim:
         load_venue(spec.venue),
         spec.instrument,
         scalars(own.exchange.response.body),
-        observed_us=observed_us,
+        observed_us=0,
         section=QUOTE_SECTION,
     )
+
+
+def _members_equal(rule: str, found: Document, wanted: Document) -> None:
+    """Compares documents of one type, and names the first member that differs."""
+    if found == wanted:
+        return
+    for item in dataclasses.fields(found):
+        _equal(f"{rule}.{item.name}", getattr(found, item.name), getattr(wanted, item.name))
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import urllib.parse
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from attestation.errors import (
@@ -84,12 +85,21 @@ class Address:
         return name if self.port == (443 if self.secure else 80) else f"{name}:{self.port}"
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """A request to the control API; ``what`` names it in errors."""
+
+    method: str
+    path: str
+    body: bytes | None
+    what: str
+
+
 @dataclasses.dataclass(slots=True, eq=False)
 class Ticket:
-    """A submitted request; ``answer`` is set once its response was read."""
+    """A submitted call; ``answer`` is set once its response was read."""
 
-    what: str
-    method: str
+    call: Call
     answer: tuple[int, bytes] | None = None
 
 
@@ -127,22 +137,23 @@ class ControlConnection:
             raise
         return cls(channel, tls, address)
 
-    def submit(self, method: str, path: str, body: bytes | None, what: str) -> Flow[Ticket]:
-        """Sends a request; ``what`` names it in errors."""
-        target = self._address.base + path
-        head = f"{method} {target} HTTP/1.1\r\nHost: {self._address.authority}\r\n"
-        if body is not None:
-            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        data = head.encode("ascii") + b"Accept: application/json\r\n\r\n" + (body or b"")
+    def submit(self, call: Call) -> Flow[Ticket]:
+        """Sends a request, without waiting for its answer."""
+        (ticket,) = yield from self.submit_all((call,))
+        return ticket
+
+    def submit_all(self, calls: Sequence[Call]) -> Flow[list[Ticket]]:
+        """Sends requests in one piece, to be answered in this order."""
+        data = b"".join([self._render(call) for call in calls])
         if self._tls is not None:
             self._tls.write(data)
             data = self._tls.outgoing()
-        ticket = Ticket(what, method)
+        tickets = [Ticket(call) for call in calls]
         self._midway = True
         yield from send(self._channel, data)
         self._midway = False
-        self._open.append(ticket)
-        return ticket
+        self._open.extend(tickets)
+        return tickets
 
     def collect(self, ticket: Ticket) -> Flow[Any]:
         """Waits for a ticket's response and returns its JSON, whatever came before it.
@@ -156,9 +167,9 @@ class ControlConnection:
             self._midway = False
         return _json(ticket)
 
-    def call(self, method: str, path: str, body: bytes | None, what: str) -> Flow[Any]:
+    def call(self, call: Call) -> Flow[Any]:
         """Submits and collects."""
-        ticket = yield from self.submit(method, path, body, what)
+        ticket = yield from self.submit(call)
         return (yield from self.collect(ticket))
 
     @property
@@ -179,22 +190,32 @@ class ControlConnection:
         if self._tls is not None:
             self._tls.close()
 
+    def _render(self, call: Call) -> bytes:
+        head = (
+            f"{call.method} {self._address.base}{call.path} HTTP/1.1\r\n"
+            f"Host: {self._address.authority}\r\nAccept: application/json\r\n"
+        )
+        if call.body is None:
+            return f"{head}\r\n".encode("ascii")
+        head += f"Content-Type: application/json\r\nContent-Length: {len(call.body)}\r\n\r\n"
+        return head.encode("ascii") + call.body
+
     def _read_one(self) -> Flow[None]:
         ticket = self._open[0]
-        while (size := response_length(self._buffer, method=ticket.method)) is None:
+        while (size := response_length(self._buffer, method=ticket.call.method)) is None:
             if len(self._buffer) > MAX_RESPONSE:
-                raise MalformedError(f"{ticket.what}: the answer is too long", rule="control")
+                raise MalformedError(f"{ticket.call.what}: the answer is too long", rule="control")
             data = yield from receive(self._channel)
             if not data:
                 raise UnavailableError(
-                    f"{self._channel.peer} closed before it answered: {ticket.what}",
+                    f"{self._channel.peer} closed before it answered: {ticket.call.what}",
                     rule="network",
                 )
             if self._tls is not None:
                 self._tls.feed(data)
                 data = self._tls.read()
             self._buffer += data
-        response = read_response(bytes(self._buffer[:size]), method=ticket.method)
+        response = read_response(bytes(self._buffer[:size]), method=ticket.call.method)
         del self._buffer[:size]
         self._open.popleft()
         ticket.answer = (response.status, response.body)
@@ -210,10 +231,12 @@ def _json(ticket: Ticket) -> Any:
         value = None
     if not isinstance(value, dict):
         if status >= 500:
-            raise UnavailableError(f"{ticket.what}: the notary answered {status}", rule="control")
-        raise MalformedError(f"{ticket.what}: the notary's answer is no JSON", rule="control")
+            raise UnavailableError(
+                f"{ticket.call.what}: the notary answered {status}", rule="control"
+            )
+        raise MalformedError(f"{ticket.call.what}: the notary's answer is no JSON", rule="control")
     if status >= 300:
-        raise problem(ticket.what, status, value)
+        raise problem(ticket.call.what, status, value)
     return value
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from attestation.document import Attestation
 from attestation.encoding import Json
-from attestation.http1 import Response, read_request, read_response
+from attestation.http1 import Request, Response, read_response
 from attestation.keys import DEFAULT_SIGNATURE
 from attestation.quote import QuoteClaim
 from attestation.request import AttestationRequest, KeyOpening
@@ -19,11 +19,11 @@ from attestation.seal import SignedSeal
 from attestation.secrets import Evidence, Secrets
 from attestation.section import Exchange
 from attestation.transcript import Transcript
-from prover.check import OwnSight, check_attestation, check_released, check_seal
+from prover.check import Expected, OwnSight, check_attestation, check_released, check_seal
 from prover.flow import Flow
 from prover.libssl import EphemeralKey
 from prover.link import Link
-from prover.notary_client import Lane, Notary
+from prover.notary_client import Lane, Notary, attestation_call, seal_call
 from prover.sections import DEFAULT_SECTIONS, Section, attestation_request
 from prover.session import GrantedSession, SessionSpec, read_member
 
@@ -32,13 +32,14 @@ from prover.session import GrantedSession, SessionSpec, read_member
 class FetchPlan:
     """What to fetch and what to have attested of it.
 
-    ``request`` is the exact plaintext; ``expect_json`` says whether the body is
-    to be committed by JSON value where that must be settled before it is seen.
+    ``plaintext`` is the exact request, ``request`` the same as parsed;
+    ``expect_json`` says whether the body is to be committed by JSON value where
+    that must be settled before it is seen.
     """
 
     spec: SessionSpec
-    method: str
-    request: bytes
+    plaintext: bytes
+    request: Request
     sections: Sequence[Section] = DEFAULT_SECTIONS
     expect_json: bool = False
     hash_algorithm: str = "sha256"
@@ -84,25 +85,23 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
     try:
         session = yield from lane.take_session(plan.spec)
         link = yield from Link.open(notary, session)
-        yield from link.send(plan.request)
-        signed = SignedSeal.from_json((yield from lane.seal(session.id)))
-        check_seal(
-            signed,
-            session=session.id,
-            sent=bytes(link.tls.sent),
-            keys=notary.attestation_key,
-        )
+        yield from link.send(plan.plaintext)
+        sealing = yield from lane.control.submit(seal_call(session.id))
+        # All that can be made ready is, while the venue and the notary work.
         request = plan.attestation_request(session.id, json_body=plan.expect_json, quote=True)
         key = link.tls.ephemeral_key()
-        ticket = yield from lane.submit_attestation(session.id, key.private_key, request)
-        document = yield from lane.control.collect(ticket)
-        if plan.spec.adhoc is not None:
-            yield from lane.make_ahead(plan.spec)
+        opening = attestation_call(session.id, key.private_key, request)
+        ahead = lane.calls_ahead(plan.spec)
+        signed = SignedSeal.from_json((yield from lane.control.collect(sealing)))
+        sent = bytes(link.tls.sent)
+        check_seal(signed, session=session.id, sent=sent, keys=notary.attestation_key)
+        ticket = yield from lane.submit(opening, ahead, plan.spec)
+        answer = yield from lane.control.collect(ticket)
         received = yield from link.receive_size(signed.seal.received_size)
         check_released(signed.seal, bytes(link.tls.received))
         exchange = parse_exchange(plan, received, closed=link.tls.close_notify)
         own = own_sight(notary, lane, plan, session, link, exchange, key, seal=signed)
-        return checked_fetch(notary, document, request, own, link, key, signed)
+        return checked_fetch(notary, answer, Expected.of(request, own), link, key, signed)
     finally:
         if link is not None:
             link.close()
@@ -110,20 +109,23 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
 
 
 def parse_exchange(plan: FetchPlan, received: bytes, *, closed: bool) -> Exchange:
+    """Parses the response to a plan; raises MalformedError."""
     return Exchange(
-        transcript=Transcript(sent=plan.request, received=received),
-        request=read_request(plan.request),
-        response=read_response(received, method=plan.method, closed=closed),
+        transcript=Transcript(sent=plan.plaintext, received=received),
+        request=plan.request,
+        response=read_response(received, method=plan.request.method, closed=closed),
     )
 
 
 def is_json(response: Response) -> bool:
+    """Whether the response says that its body is JSON."""
     kinds = [line.value for line in response.headers if line.name == "content-type"]
     kind = kinds[0].split(b";")[0].strip().lower() if len(kinds) == 1 else b""
     return kind == b"application/json" or kind.endswith(b"+json")
 
 
 def read_attestation(answer: dict[str, Json]) -> Attestation:
+    """Reads the answer to an opening; raises MalformedError."""
     return Attestation.from_json(read_member(answer, "attestation", dict, "attestation"))
 
 
@@ -139,6 +141,7 @@ def own_sight(
     conn: str | None = None,
     seal: SignedSeal | None = None,
 ) -> OwnSight:
+    """Gathers what this side knows of a claim whose response is complete."""
     return OwnSight(
         spec=plan.spec,
         session=session,
@@ -158,14 +161,15 @@ def own_sight(
 def checked_fetch(
     notary: Notary,
     answer: dict[str, Json],
-    request: AttestationRequest,
-    own: OwnSight,
+    expected: Expected,
     link: Link,
     key: EphemeralKey,
-    seal: SignedSeal | None,
+    seal: SignedSeal | None = None,
 ) -> AttestedFetch:
+    """Checks the notary's answer and joins it with what the prover holds."""
     attestation = read_attestation(answer)
-    quote = check_attestation(attestation, request, own, notary.attestation_key)
+    quote = check_attestation(attestation, expected, notary.attestation_key)
+    request, own = expected.request, expected.own
     connection = attestation.connection()
     transcript = own.exchange.transcript
     return AttestedFetch(

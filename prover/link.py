@@ -67,13 +67,15 @@ class Link:
 
     def receive_response(self, method: str) -> Flow[bytes]:
         """Returns the plaintext of one complete response."""
-        data = bytearray(self.tls.read())
-        while response_length(data, method=method) is None:
+        data = self.tls.read()
+        while True:
+            # Most responses come whole in one piece: one look decides.
+            if data and response_length(data, method=method) is not None:
+                return data
             if self.tls.close_notify:
-                break
+                return data
             yield from self._receive_raw()
             data += self.tls.read()
-        return bytes(data)
 
     def receive_size(self, size: int) -> Flow[bytes]:
         """Receives until ``size`` raw bytes arrived from byte 0; returns their new plaintext."""

@@ -8,19 +8,19 @@ needed (docs/witness.md, "Speed to reach").
 from __future__ import annotations
 
 import dataclasses
+import json
 import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from attestation.encoding import encode
 from attestation.errors import QuotaryError, UnavailableError, UntrustedError, UsageError
 from attestation.keys import SigningKey, VerifyingKey
 from attestation.request import AttestationRequest, SessionRequest
 from attestation.trust import Trust
-from prover.control import Address, ControlConnection, Ticket
+from prover.control import Address, Call, ControlConnection, Ticket
 from prover.flow import Flow, Timeouts, run, run_async
 from prover.libssl import ClientContext
 from prover.session import GrantedSession, SessionSpec, read_member
@@ -201,7 +201,7 @@ class Lane:
         while queue:
             ahead = queue.popleft()
             try:
-                granted = yield from self._granted(ahead.ticket, spec)
+                granted = yield from self.granted(ahead.ticket, spec)
             except UnavailableError:
                 raise
             except QuotaryError:
@@ -210,55 +210,52 @@ class Lane:
                 continue
             if time.monotonic() < ahead.asked_at + granted.lifetime_seconds - _EARLY_SECONDS:
                 return granted
-        ticket = yield from self.ask_session(spec)
-        return (yield from self._granted(ticket, spec))
+        ticket = yield from self.control.submit(self.session_call(spec))
+        return (yield from self.granted(ticket, spec))
 
-    def make_ahead(self, spec: SessionSpec) -> Flow[None]:
-        """Asks for sessions ahead; nothing is waited for."""
-        if spec.trade is not None:
-            return
-        queue = self._ahead.setdefault(spec, deque())
-        while len(queue) < self._notary.sessions_ahead:
-            asked_at = time.monotonic()
-            ticket = yield from self.ask_session(spec)
-            queue.append(_Ahead(ticket, asked_at))
-
-    def ask_session(self, spec: SessionSpec, conn: str | None = None) -> Flow[Ticket]:
-        """Sends a session request."""
+    def session_call(self, spec: SessionSpec, conn: str | None = None) -> Call:
+        """Asks for a session, signed now."""
         body = self._notary.sign_request(spec, self.notary_name, conn)
-        return (yield from self.control.submit("POST", "/v1/sessions", body, "session"))
+        return Call("POST", "/v1/sessions", body, "session")
+
+    def calls_ahead(self, spec: SessionSpec) -> list[Call]:
+        """Asks for as many sessions as are to be kept ready; of a trade, none."""
+        if spec.trade is not None:
+            return []
+        missing = self._notary.sessions_ahead - len(self._ahead.get(spec, ()))
+        return [self.session_call(spec) for _ in range(missing)]
+
+    def submit(self, call: Call, ahead: Sequence[Call], spec: SessionSpec) -> Flow[Ticket]:
+        """Submits a call, and behind it those for sessions of ``spec`` made ahead."""
+        asked_at = time.monotonic()
+        ticket, *others = yield from self.control.submit_all((call, *ahead))
+        if others:
+            queue = self._ahead.setdefault(spec, deque())
+            queue.extend([_Ahead(other, asked_at) for other in others])
+        return ticket
 
     def granted(self, ticket: Ticket, spec: SessionSpec) -> Flow[GrantedSession]:
-        """Waits for a session asked for."""
-        return (yield from self._granted(ticket, spec))
-
-    def seal(self, session: str) -> Flow[Any]:
-        """Waits until the response has ended at the notary; returns the seal's JSON."""
-        path = f"/v1/sessions/{session}/seal"
-        return (yield from self.control.call("POST", path, b"{}", "seal"))
-
-    def submit_attestation(
-        self, session: str, private_key: bytes, request: AttestationRequest
-    ) -> Flow[Ticket]:
-        """Opens the key and asks for the attestation, without waiting for it."""
-        body = encode(
-            {
-                "opening": {"kind": "ephemeral", "private_key": private_key.hex()},
-                "request": request.to_json(),
-            }
-        )
-        path = f"/v1/sessions/{session}/attestations"
-        return (yield from self.control.submit("POST", path, body, "attestation"))
+        """Waits for a session asked for, and checks that it is for ``spec``."""
+        granted = GrantedSession.read((yield from self.control.collect(ticket)))
+        granted.check(spec)
+        return granted
 
     def close(self) -> None:
         """Closes the control connection."""
         self.control.close()
 
-    def _granted(self, ticket: Ticket, spec: SessionSpec) -> Flow[GrantedSession]:
-        answer = yield from self.control.collect(ticket)
-        granted = GrantedSession.read(answer)
-        granted.check(spec)
-        return granted
+
+def seal_call(session: str) -> Call:
+    """Asks for the seal, which is answered once the response has ended."""
+    return Call("POST", f"/v1/sessions/{session}/seal", b"{}", "seal")
+
+
+def attestation_call(session: str, private_key: bytes, request: AttestationRequest) -> Call:
+    """Opens the key and asks for the attestation."""
+    opening = {"kind": "ephemeral", "private_key": private_key.hex()}
+    body = json.dumps({"opening": opening, "request": request.to_json()}, separators=(",", ":"))
+    path = f"/v1/sessions/{session}/attestations"
+    return Call("POST", path, body.encode("ascii"), "attestation")
 
 
 def read_info(url: str, *, roots_pem: bytes | None = None) -> NotaryInfo:
@@ -277,5 +274,5 @@ def read_info(url: str, *, roots_pem: bytes | None = None) -> NotaryInfo:
 
 
 def _info(control: ControlConnection) -> Flow[NotaryInfo]:
-    document = yield from control.call("GET", "/v1/info", None, "info")
+    document = yield from control.call(Call("GET", "/v1/info", None, "info"))
     return NotaryInfo(name=read_member(document, "name", str, "info"), document=document)

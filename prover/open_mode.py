@@ -14,7 +14,7 @@ from collections import deque
 from attestation.errors import QuotaryError, UnavailableError
 from attestation.request import AttestationRequest
 from attestation.section import Exchange
-from prover.check import OwnSight
+from prover.check import Expected, OwnSight
 from prover.control import Ticket
 from prover.fetch import (
     AttestedFetch,
@@ -28,7 +28,7 @@ from prover.fetch import (
 from prover.flow import Flow, FlowLock, acquire
 from prover.libssl import EphemeralKey
 from prover.link import Link
-from prover.notary_client import Lane, Notary
+from prover.notary_client import Lane, Notary, attestation_call
 from prover.session import GrantedSession, SessionSpec
 
 MAX_UNCOLLECTED = 16
@@ -94,6 +94,7 @@ class OpenConnection:
         self._conn: str | None = None
         self._session: GrantedSession | None = None
         self._next: Ticket | None = None
+        self._key: EphemeralKey | None = None
         self._closed = False
         self.uncollected: deque[OpenClaim] = deque()
         self.reusable = False
@@ -128,25 +129,29 @@ class OpenConnection:
         else:
             assert self._session is not None
             session = self._session
-        yield from link.send(plan.request)
-        received = yield from link.receive_response(plan.method)
+        yield from link.send(plan.plaintext)
+        received = yield from link.receive_response(plan.request.method)
         exchange = parse_exchange(plan, received, closed=link.tls.close_notify)
         answer = exchange.response
         request = plan.attestation_request(
             session.id, json_body=is_json(answer), quote=answer.status == 200
         )
-        key = link.tls.ephemeral_key()
+        if self._key is None:
+            self._key = link.tls.ephemeral_key()
+        key = self._key
         own = own_sight(self._notary, lane, plan, session, link, exchange, key, conn=self._conn)
-        ticket = yield from lane.submit_attestation(session.id, key.private_key, request)
+        opening = attestation_call(session.id, key.private_key, request)
+        self._conn = self._conn or session.id
+        if plan.spec.adhoc is None or not answer.keep_alive:
+            ticket = yield from lane.submit(opening, lane.calls_ahead(plan.spec), plan.spec)
+        else:
+            # The session goes first: it is answered at once, and its turn comes
+            # when this claim is verified.
+            following = lane.session_call(plan.spec, self._conn)
+            self._next, ticket = yield from lane.control.submit_all((following, opening))
+            self.reusable = True
         claim = OpenClaim(self, ticket, request, own, key)
         self.uncollected.append(claim)
-        self._conn = self._conn or session.id
-        if plan.spec.adhoc is not None:
-            if answer.keep_alive:
-                self._next = yield from lane.ask_session(plan.spec, self._conn)
-                self.reusable = True
-            else:
-                yield from lane.make_ahead(plan.spec)
         return claim
 
     def collect(self, claim: OpenClaim) -> Flow[None]:
@@ -178,14 +183,15 @@ class OpenConnection:
     def _collect(self, claim: OpenClaim) -> Flow[AttestedFetch]:
         link = self._link
         assert link is not None
+        expected = Expected.of(claim.request, claim.own)
         answer = yield from self._lane.control.collect(claim.ticket)
-        own = claim.own
         if not claim.exchange.response.keep_alive:
             # The venue's close_notify belongs to the last claim and may come late.
             counted = read_attestation(answer).connection().received_bytes
             yield from link.receive_size(counted)
-            own = dataclasses.replace(own, received_size=len(link.tls.received))
-        return checked_fetch(self._notary, answer, claim.request, own, link, claim.key, None)
+            own = dataclasses.replace(claim.own, received_size=len(link.tls.received))
+            expected = dataclasses.replace(expected, own=own)
+        return checked_fetch(self._notary, answer, expected, link, claim.key)
 
 
 class OpenPool:

@@ -106,14 +106,15 @@ def plan_request(request: httpx.Request, body: bytes, options: TransportOptions)
     plaintext = head + b"".join(b"%s: %s\r\n" % item for item in headers) + b"\r\n" + body
     try:
         # What the notary would refuse after the fact is the caller's mistake before it.
-        check_host(read_request(plaintext), host=host, port=port)
+        parsed = read_request(plaintext)
+        check_host(parsed, host=host, port=port)
     except MalformedError as error:
         raise UsageError(f"the request cannot be attested: {error}", rule=error.rule) from None
     accept = next((value for name, value in headers if name.lower() == b"accept"), b"")
     return FetchPlan(
         spec=spec,
-        method=request.method,
-        request=plaintext,
+        plaintext=plaintext,
+        request=parsed,
         sections=options.sections,
         expect_json=quote is not None or accept == b"application/json",
         hash_algorithm=options.hash_algorithm,
@@ -124,15 +125,20 @@ def plan_request(request: httpx.Request, body: bytes, options: TransportOptions)
 def _headers(
     request: httpx.Request, host: str, port: int, mode: str, *, venue: bool
 ) -> list[tuple[bytes, bytes]]:
-    """Host, Accept, Accept-Encoding, Connection, User-Agent, then the caller's own."""
+    """Host, Accept, Accept-Encoding, Connection, User-Agent, then the caller's own.
+
+    Of the caller's Connection only ``close`` in ``open`` mode is heeded.
+    """
     given = {name.lower(): (name, value) for name, value in request.headers.raw}
     accept = given[b"accept"][1] if b"accept" in given else b"*/*"
     agent = given[b"user-agent"][1] if b"user-agent" in given else USER_AGENT
+    wish = given[b"connection"][1].lower() if b"connection" in given else b""
+    keep = mode == "open" and wish != b"close"
     headers = [
         (b"Host", host.encode("ascii") if port == 443 else f"{host}:{port}".encode("ascii")),
         (b"Accept", b"application/json" if venue and accept == b"*/*" else accept),
         (b"Accept-Encoding", b"identity"),
-        (b"Connection", b"close" if mode == "sealed" else b"keep-alive"),
+        (b"Connection", b"keep-alive" if keep else b"close"),
         (b"User-Agent", USER_AGENT if agent.startswith(b"python-httpx/") else agent),
     ]
     done = _OWN_HEADERS | {b"accept", b"user-agent", b"content-length"}

@@ -9,13 +9,14 @@ from attestation.extension import QUOTE, read_extension
 from attestation.presentation import Presentation, Show, present
 from attestation.quote import QuoteClaim, quote_pointers
 from attestation.venues import load_venue
+from prover.fetch import AttestedFetch
 from prover.vault import StoredFetch
 
 BODY = "response.body"
 
 
 def build_presentation(
-    stored: StoredFetch,
+    stored: StoredFetch | AttestedFetch,
     *,
     show: Sequence[str] | None = None,
     hide: Sequence[str] = (),
@@ -45,7 +46,7 @@ def build_presentation(
     return present(stored.attestation, stored.secrets, stored.exchange, sections=sections)
 
 
-def needed_pointers(stored: StoredFetch) -> list[str]:
+def needed_pointers(stored: StoredFetch | AttestedFetch) -> list[str]:
     """The JSON members from which the attested quote follows; raises UsageError without one."""
     for field in stored.attestation.extensions().values():
         if field.id == QUOTE:

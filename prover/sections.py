@@ -10,6 +10,7 @@ import dataclasses
 import re
 import secrets
 from collections.abc import Sequence
+from functools import lru_cache
 
 from attestation.commitment import SALT_SIZE, SEED_SIZE, SectionRequest
 from attestation.encoding import JsonObject
@@ -57,30 +58,33 @@ class Section:
         )
 
     def request(self, *, json_body: bool) -> SectionRequest:
-        """Draws the salt and returns the member of an attestation request."""
-        default = "tree/json" if self.name == BODY and json_body else "hash"
-        kind, _, split = (self.scheme or default).partition("/")
-        direction = self.direction or ("sent" if self.name.startswith("request.") else "received")
-        salt = secrets.token_bytes(SALT_SIZE if kind == "hash" else SEED_SIZE)
-        try:
-            return SectionRequest.from_json(self._members(direction, kind, split, salt))
-        except MalformedError as error:
-            raise UsageError(f"section {self.name}: {error}", rule=error.rule) from None
+        """Draws the salt and returns the member of an attestation request.
 
-    def _members(self, direction: str, kind: str, split: str, salt: bytes) -> JsonObject:
-        members: JsonObject = {
-            "name": self.name,
-            "direction": direction,
-            "scheme": kind,
-            "salt": salt.hex(),
-        }
-        if split:
-            members["split"] = split
-        if self.start is not None:
-            members["start"] = self.start
-        if self.end is not None:
-            members["end"] = self.end
-        return members
+        Raises UsageError for a name or range that cannot be asked for.
+        """
+        prototype = _prototype(self, json_body)
+        size = SALT_SIZE if prototype.scheme == "hash" else SEED_SIZE
+        return dataclasses.replace(prototype, salt=secrets.token_hex(size))
+
+
+@lru_cache(maxsize=256)
+def _prototype(section: Section, json_body: bool) -> SectionRequest:
+    """Returns the section's request with a salt of zeros, checked."""
+    default = "tree/json" if section.name == BODY and json_body else "hash"
+    kind, _, split = (section.scheme or default).partition("/")
+    own = "sent" if section.name.startswith("request.") else "received"
+    members: JsonObject = {
+        "name": section.name,
+        "direction": section.direction or own,
+        "scheme": kind,
+        "salt": "00" * (SALT_SIZE if kind == "hash" else SEED_SIZE),
+    }
+    optional = {"split": split or None, "start": section.start, "end": section.end}
+    members |= {name: value for name, value in optional.items() if value is not None}
+    try:
+        return SectionRequest.from_json(members)
+    except MalformedError as error:
+        raise UsageError(f"section {section.name}: {error}", rule=error.rule) from None
 
 
 DEFAULT_SECTIONS = (

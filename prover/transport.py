@@ -30,6 +30,8 @@ from prover.open_mode import OpenClaim, OpenPool
 from prover.plan import Purpose, TransportOptions, plan_request
 from prover.sections import DEFAULT_SECTIONS, Section
 
+MAX_PLANS = 256
+"""Plans of requests without a body that are kept, to be used again."""
 ATTESTATION = "attestation"
 """The member of ``response.extensions``."""
 
@@ -108,6 +110,7 @@ class _Transport:
             signature_algorithm=signature_algorithm,
         )
         self._pool = OpenPool(notary)
+        self._plans: dict[object, FetchPlan] = {}
 
     @property
     def notary(self) -> Notary:
@@ -130,7 +133,16 @@ class _Transport:
             timeouts = Timeouts(
                 connect=given.get("connect"), read=given.get("read"), write=given.get("write")
             )
-        return plan_request(request, body, self._options), timeouts
+        if body:
+            return plan_request(request, body, self._options), timeouts
+        key = (request.method, str(request.url), tuple(request.headers.raw))
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = plan_request(request, body, self._options)
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan, timeouts
 
 
 class AttestedTransport(_Transport, httpx.BaseTransport):

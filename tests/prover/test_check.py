@@ -14,7 +14,7 @@ from attestation.errors import (
     MalformedError,
     QuotaryError,
 )
-from prover.check import check_attestation, check_released, check_seal
+from prover.check import Expected, check_attestation, check_released, check_seal
 from tests.prover.scene import Scene, make_scene
 
 
@@ -24,11 +24,12 @@ def scene() -> Scene:
 
 
 def check(scene: Scene, attestation: Attestation) -> None:
-    check_attestation(attestation, scene.request, scene.own, scene.keys)
+    check_attestation(attestation, Expected.of(scene.request, scene.own), scene.keys)
 
 
 def test_honest_attestation_is_accepted_with_its_quote(scene: Scene) -> None:
-    quote = check_attestation(scene.attestation, scene.request, scene.own, scene.keys)
+    expected = Expected.of(scene.request, scene.own)
+    quote = check_attestation(scene.attestation, expected, scene.keys)
     assert quote is not None
     assert (quote.bid, quote.ask, quote.market) == ("64000.9", "64001.1", "BTC/USD")
     check(scene, scene.forge())

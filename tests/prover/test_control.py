@@ -18,7 +18,7 @@ from attestation.errors import (
     UntrustedError,
     UsageError,
 )
-from prover.control import Address, ControlConnection, problem
+from prover.control import Address, Call, ControlConnection, problem
 from prover.flow import Timeouts, run, run_async
 
 TIMEOUTS = Timeouts(connect=5.0, read=5.0, write=5.0)
@@ -66,7 +66,9 @@ def scripted() -> Iterator[Scripted]:
 
 def test_pipelined_requests_get_their_own_answers(scripted: Scripted) -> None:
     control = scripted([answer({"n": 1}), answer({"n": 2}), answer({"n": 3})])
-    tickets = [run(control.submit("POST", f"/{n}", b"{}", "call"), TIMEOUTS) for n in (1, 2, 3)]
+    tickets = [
+        run(control.submit(Call("POST", f"/{n}", b"{}", "call")), TIMEOUTS) for n in (1, 2, 3)
+    ]
     assert run(control.collect(tickets[2]), TIMEOUTS) == {"n": 3}
     assert run(control.collect(tickets[0]), TIMEOUTS) == {"n": 1}
     assert run(control.collect(tickets[1]), TIMEOUTS) == {"n": 2}
@@ -74,7 +76,7 @@ def test_pipelined_requests_get_their_own_answers(scripted: Scripted) -> None:
 
 
 async def _call(control: ControlConnection) -> Any:
-    return await run_async(control.call("GET", "/", None, "call"), TIMEOUTS)
+    return await run_async(control.call(Call("GET", "/", None, "call")), TIMEOUTS)
 
 
 def test_asyncio_drives_the_same_flow(scripted: Scripted) -> None:
@@ -96,12 +98,12 @@ def test_problem_document_becomes_its_error_and_keeps_the_connection(scripted: S
     }
     control = scripted([answer(document, status="409 Conflict"), answer({"n": 2})])
     with pytest.raises(RefusedError, match="call: two hosts") as caught:
-        run(control.call("POST", "/", b"{}", "call"), TIMEOUTS)
+        run(control.call(Call("POST", "/", b"{}", "call")), TIMEOUTS)
     error = caught.value
     assert (error.rule, error.found, error.wanted) == ("W10", "a", "b")
     assert (error.http_status, error.exit_code) == (409, 18)
     assert not control.stale
-    assert run(control.call("POST", "/", b"{}", "call"), TIMEOUTS) == {"n": 2}
+    assert run(control.call(Call("POST", "/", b"{}", "call")), TIMEOUTS) == {"n": 2}
     control.close()
 
 
@@ -138,13 +140,13 @@ def test_answer_that_is_none_is_an_error(
 ) -> None:
     control = scripted([data])
     with pytest.raises(kind):
-        run(control.call("POST", "/", b"{}", "call"), TIMEOUTS)
+        run(control.call(Call("POST", "/", b"{}", "call")), TIMEOUTS)
     control.close()
 
 
 def test_announced_close_makes_the_connection_stale(scripted: Scripted) -> None:
     control = scripted([answer({}, extra="Connection: close\r\n")])
-    run(control.call("GET", "/", None, "call"), TIMEOUTS)
+    run(control.call(Call("GET", "/", None, "call")), TIMEOUTS)
     assert control.stale
     control.close()
 

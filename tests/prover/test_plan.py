@@ -37,7 +37,7 @@ def test_venue_url_becomes_a_venue_session_with_exact_headers() -> None:
         "trade": None,
         "leg": None,
     }
-    assert result.request == (
+    assert result.plaintext == (
         b"GET /0/public/Ticker?pair=XXBTZUSD HTTP/1.1\r\n"
         b"Host: api.kraken.com\r\n"
         b"Accept: application/json\r\n"
@@ -48,9 +48,11 @@ def test_venue_url_becomes_a_venue_session_with_exact_headers() -> None:
     assert result.expect_json
 
 
-def test_open_mode_keeps_the_connection() -> None:
-    result = plan(KRAKEN, options=TransportOptions(mode="open"))
-    assert b"\r\nConnection: keep-alive\r\n" in result.request
+@pytest.mark.parametrize(("wish", "sent"), [("keep-alive", b"keep-alive"), ("Close", b"close")])
+def test_open_mode_keeps_the_connection_unless_told_to_close(wish: str, sent: bytes) -> None:
+    options = TransportOptions(mode="open")
+    result = plan(KRAKEN, headers={"Connection": wish}, options=options)
+    assert b"\r\nConnection: %s\r\n" % sent in result.plaintext
 
 
 def test_other_target_of_a_venue_host_is_an_ad_hoc_session() -> None:
@@ -62,7 +64,7 @@ def test_other_target_of_a_venue_host_is_an_ad_hoc_session() -> None:
 
 def test_port_stands_in_host_where_it_is_not_443() -> None:
     result = plan("https://API.venue.example:8443/price")
-    assert b"\r\nHost: api.venue.example:8443\r\n" in result.request
+    assert b"\r\nHost: api.venue.example:8443\r\n" in result.plaintext
     assert result.spec.port == 8443
 
 
@@ -75,7 +77,7 @@ def test_own_headers_follow_but_encoding_and_connection_stay_ours() -> None:
         "Connection": "upgrade",
     }
     result = plan("https://api.venue.example/", headers=headers)
-    assert result.request == (
+    assert result.plaintext == (
         b"GET / HTTP/1.1\r\nHost: api.venue.example\r\nAccept: text/plain\r\n"
         b"Accept-Encoding: identity\r\nConnection: close\r\nUser-Agent: mine\r\n"
         b"Authorization: Bearer x\r\n\r\n"
@@ -84,7 +86,7 @@ def test_own_headers_follow_but_encoding_and_connection_stay_ours() -> None:
 
 def test_body_is_sent_with_its_length() -> None:
     result = plan("https://api.venue.example/", method="POST", body=b"a=1")
-    assert result.request.endswith(b"\r\nContent-Length: 3\r\n\r\na=1")
+    assert result.plaintext.endswith(b"\r\nContent-Length: 3\r\n\r\na=1")
 
 
 @pytest.mark.parametrize(
