@@ -19,21 +19,21 @@ from prover import AttestedTransport, Notary, build_presentation
 from verifier.client import VerifyClient
 from verifier.quorum import median
 
-MARKET = "BTC/USD"
 VENUES = ("binance", "coinbase", "kraken", "okx", "bitstamp")
+EXPECT: dict[str, object] = {"market": "BTC/USD", "modes": ["sealed"]}
 
 
 # --- core ---
 def attested_mid(
-    notary: Notary, verifier: VerifyClient, trade: str, leg: str, venue: str, demands: dict
+    notary: Notary, api: VerifyClient, trade: str, leg: str, venue: str
 ) -> tuple[Fraction, str]:
     """One venue's mid, fetched through the notary and believed only if the verify API accepts."""
-    transport = AttestedTransport(notary, venue=venue, market=MARKET, trade=trade, leg=leg)
+    transport = AttestedTransport(notary, venue=venue, market="BTC/USD", trade=trade, leg=leg)
     with httpx.Client(transport=transport) as client:
         fetch = client.get(transport.quote_url).extensions["attestation"]
     presentation = build_presentation(fetch, show=["response.body"], quote_only=True)
-    expect = {"venues": [venue], "market": MARKET, "purpose": f"trade/{trade}/{leg}", **demands}
-    verdict = verifier.verify(presentation, expect=expect)  # raises unless accepted
+    expect = {**EXPECT, "venues": [venue], "purpose": f"trade/{trade}/{leg}"}
+    verdict = api.verify(presentation, expect=expect)  # raises unless accepted
     return Fraction(verdict.quotes[0].mid), verdict.attestation
 
 
@@ -54,19 +54,19 @@ def main() -> None:
     trust = Trust.parse(Path(options.trust).read_bytes())
     key = SigningKey.parse(Path(options.key).read_text(encoding="utf-8").strip())
     roots = Path(options.roots).read_bytes() if options.roots else None
-    demands = {"insecure_allow_development": True} if roots else {}
+    EXPECT["insecure_allow_development"] = roots is not None
     trade, legs = secrets.token_hex(8), {}
     with (
         Notary(options.notary, prover_key=key, trust=trust, roots_pem=roots) as notary,
-        VerifyClient(options.verifier) as verifier,
+        VerifyClient(options.verifier) as api,
         ThreadPoolExecutor(len(VENUES)) as pool,
     ):
         for leg, pause in (("open", 3.0), ("close", 0.0)):
-            asks = [(notary, verifier, trade, leg, venue, demands) for venue in VENUES]
-            legs[leg] = list(pool.map(attested_mid, *zip(*asks, strict=True)))
+            asked = [pool.submit(attested_mid, notary, api, trade, leg, v) for v in VENUES]
+            legs[leg] = [answer.result() for answer in asked]
             time.sleep(pause)
     verdict, change = outcome(*([mid for mid, _ in legs[leg]] for leg in ("open", "close")))
-    record = {"trade": trade, "market": MARKET, "outcome": verdict, "change": str(change)}
+    record: dict[str, object] = {"trade": trade, "outcome": verdict, "change": str(change)}
     for leg, found in legs.items():
         rows = zip(VENUES, found, strict=True)
         record[leg] = [{"venue": v, "mid": str(mid), "attestation": a} for v, (mid, a) in rows]

@@ -56,7 +56,7 @@ class Demo:
             "verifier", "verifier", "serve", "--trust", self._file("trust.toml"), "--port", "0"
         )
         self._verifier = ready["url"]
-        stage.run("prover", "keygen", PROVER, "--out", self._file("prover.key"))
+        stage.run("prover", "keygen", "--name", PROVER, "--out", self._file("prover.key"))
 
     def fetch(self) -> None:
         """Fetches each venue's quote through both notaries, sealed, into ``prover/``."""
