@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar
 
 from attestation import merkle
 from attestation.commitment import SectionField
-from attestation.encoding import JsonObject, hex_decode
+from attestation.encoding import JsonObject, encode_decoded, hex_decode
 from attestation.errors import InvalidProofError, MalformedError
 from attestation.hashing import digest, parse_hash
 from attestation.schema import (
@@ -68,11 +68,13 @@ class Field(Document):
     salt: Hex16 | None = None
 
     def leaf(self, algorithm: str, salt: str | None = None) -> bytes:
-        """Returns the leaf hash, under the given salt if the field has none."""
-        field = self if salt is None else dataclasses.replace(self, salt=salt)
-        if field.salt is None:
+        """Returns the leaf hash of a decoded field, under the given salt if it has none."""
+        entry = self.to_json()
+        if salt is not None:
+            entry["salt"] = salt
+        elif self.salt is None:
             raise MalformedError("field has no salt")
-        return merkle.leaf_hash(field.encode(), algorithm)
+        return merkle.leaf_hash(encode_decoded(entry), algorithm)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

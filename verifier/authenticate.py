@@ -83,7 +83,7 @@ def authenticate(
         raise StaleError(
             "signed in the future", rule="header.issued_us", found=header.issued_us, wanted=now_us
         )
-    notary.key.verify(hex_decode(presentation.signature), header.encode())
+    notary.key.verify(hex_decode(presentation.signature), header.encode_decoded())
     _check_inclusion(presentation)
     fields = {shown.index: shown.field for shown in presentation.fields}
     if 0 not in fields or header.size - 1 not in fields:
@@ -213,7 +213,9 @@ def _open_tree(section: SectionField, opening: SectionOpening) -> OpenedSection:
     shown = opening.parts or ()
     folded = merkle.root_from_multiproof(
         size=section.parts or 0,
-        leaves={item.part: merkle.leaf_hash(item.entry.encode(), algorithm) for item in shown},
+        leaves={
+            item.part: merkle.leaf_hash(item.entry.encode_decoded(), algorithm) for item in shown
+        },
         proof=[bytes.fromhex(node) for node in opening.proof or ()],
         algorithm=algorithm,
     )
