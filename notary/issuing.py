@@ -41,6 +41,7 @@ async def issue(turn: Turn, request: AttestationRequest, context: Context) -> At
         context.log.info(
             "request_refused", session=session.id, rule=error.rule, detail=error.detail
         )
+        session.fail(error)
         context.end_session(session, "invalid")
         raise refusal(error) from error
     header = accepted.header

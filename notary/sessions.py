@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from attestation.document import Attestation, SessionField
 from attestation.encoding import hex_decode
-from attestation.errors import InvalidProofError, MalformedError, RefusedError, StaleError
+from attestation.errors import (
+    InvalidProofError,
+    MalformedError,
+    QuotaryError,
+    RefusedError,
+    StaleError,
+)
 from attestation.keys import VerifyingKey
 from attestation.request import SessionRequest
 from attestation.venues import VenueFile
@@ -38,7 +44,8 @@ class Session:
     ``token`` is a secret and in no representation.  ``witness`` is the
     connection once there is one, ``connected`` that a CONNECT named the session.
     ``logged`` tells that the ``opened`` row was
-    submitted; from then on the store holds exactly one terminal.
+    submitted; from then on the store holds exactly one terminal.  ``failure`` is
+    what was wrong with the bytes, if that ended it.
     """
 
     id: str
@@ -55,6 +62,7 @@ class Session:
     logged: bool = False
     ended: str | None = None
     ended_us: int = 0
+    failure: RefusedError | None = None
     attestation: Attestation | None = None
     issuing: asyncio.Task[Attestation] | None = None
     timer: asyncio.TimerHandle | None = None
@@ -87,14 +95,25 @@ class Session:
         )
 
     def check_alive(self) -> None:
-        """Raises RefusedError (409) if the session ended without an attestation."""
-        if self.ended is not None and self.attestation is None:
-            raise RefusedError(
-                f"the session ended: {self.ended}",
-                rule="session",
-                found=self.ended,
-                http_status=409,
-            )
+        """Raises RefusedError if the session ended without an attestation.
+
+        It names the rule that ended it, however late the prover asks; 409 where
+        no rule did.
+        """
+        if self.ended is None or self.attestation is not None:
+            return
+        if self.failure is not None:
+            raise _again(self.failure, f"the session ended: {self.failure.detail}")
+        raise RefusedError(
+            f"the session ended: {self.ended}",
+            rule="session",
+            found=self.ended,
+            http_status=409,
+        )
+
+    def fail(self, error: QuotaryError) -> None:
+        """Remembers what was wrong, without the frames and secrets its traceback leads to."""
+        self.failure = _again(error, error.detail)
 
     def stop_timer(self) -> None:
         """Forgets the deadline."""
@@ -354,6 +373,13 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         raise ValueError("a key occurs twice")
     return result
+
+
+def _again(error: QuotaryError, detail: str) -> RefusedError:
+    status = error.http_status if isinstance(error, RefusedError) else RefusedError.http_status
+    return RefusedError(
+        detail, rule=error.rule, found=error.found, wanted=error.wanted, http_status=status
+    )
 
 
 @lru_cache(maxsize=1_024)

@@ -201,6 +201,8 @@ class Witness:
         for turn in self._turns.values():
             if not turn.verified:
                 turn.fail(refused if error is None else refusal(error))
+                if error is not None:
+                    turn.session.fail(error)
                 self._context.end_session(turn.session, reason)
         while self._queue:
             self._context.end_session(self._queue.popleft(), reason)
