@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar
 
 from attestation import merkle
 from attestation.commitment import SectionField
-from attestation.encoding import JsonObject, encode_decoded, hex_decode
+from attestation.encoding import JsonObject, encode, hex_decode
 from attestation.errors import InvalidProofError, MalformedError
 from attestation.hashing import digest, parse_hash
 from attestation.schema import (
@@ -67,14 +67,16 @@ class Field(Document):
     value: JsonObject
     salt: Hex16 | None = None
 
-    def leaf(self, algorithm: str, salt: str | None = None) -> bytes:
-        """Returns the leaf hash of a decoded field, under the given salt if it has none."""
-        entry = self.to_json()
-        if salt is not None:
-            entry["salt"] = salt
-        elif self.salt is None:
+    def entry(self, salt: str | None = None) -> bytes:
+        """Returns the canonical entry of a decoded field, under the given salt if it has none."""
+        salt = self.salt if self.salt is not None else salt
+        if salt is None:
             raise MalformedError("field has no salt")
-        return merkle.leaf_hash(encode_decoded(entry), algorithm)
+        return encode_decoded({**self.to_json(), "salt": salt})
+
+    def leaf(self, algorithm: str, salt: str | None = None) -> bytes:
+        """Returns the hash of ``entry``."""
+        return merkle.leaf_hash(self.entry(salt), algorithm)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,10 +304,7 @@ def body_leaves(fields: Sequence[Field], *, seed: str, algorithm: str) -> list[b
 def body_entries(fields: Sequence[Field], *, seed: str) -> list[bytes]:
     """Returns the canonical leaf entries, for a tree built elsewhere."""
     raw = hex_decode(seed, 32)
-    return [
-        dataclasses.replace(field, salt=field_salt(raw, index).hex()).encode()
-        for index, field in enumerate(fields)
-    ]
+    return [field.entry(field_salt(raw, index).hex()) for index, field in enumerate(fields)]
 
 
 def check_shape(names: dict[int, str], size: int) -> str:
