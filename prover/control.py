@@ -149,6 +149,8 @@ class ControlConnection:
             self._tls.write(data)
             data = self._tls.outgoing()
         tickets = [Ticket(call) for call in calls]
+        if self._midway:
+            raise UnavailableError(f"the {self._channel.peer} failed before", rule="network")
         self._midway = True
         yield from send(self._channel, data)
         self._midway = False
@@ -162,6 +164,8 @@ class ControlConnection:
         is no answer of a control API, UnavailableError if the connection ends.
         """
         while ticket.answer is None:
+            if self._midway:
+                raise UnavailableError(f"the {self._channel.peer} failed before", rule="network")
             self._midway = True
             yield from self._read_one()
             self._midway = False

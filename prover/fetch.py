@@ -99,7 +99,8 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
         answer = yield from lane.control.collect(ticket)
         received = yield from link.receive_size(signed.seal.received_size)
         check_released(signed.seal, bytes(link.tls.received))
-        exchange = parse_exchange(plan, received, closed=link.tls.close_notify)
+        response = read_response(received, method=plan.request.method, closed=link.tls.close_notify)
+        exchange = join_exchange(plan, received, response)
         own = own_sight(notary, lane, plan, session, link, exchange, key, seal=signed)
         return checked_fetch(notary, answer, Expected.of(request, own), link, key, signed)
     finally:
@@ -108,12 +109,12 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
         notary.release(lane)
 
 
-def parse_exchange(plan: FetchPlan, received: bytes, *, closed: bool) -> Exchange:
-    """Parses the response to a plan; raises MalformedError."""
+def join_exchange(plan: FetchPlan, received: bytes, response: Response) -> Exchange:
+    """Joins a plan's request with its response."""
     return Exchange(
         transcript=Transcript(sent=plan.plaintext, received=received),
         request=plan.request,
-        response=read_response(received, method=plan.request.method, closed=closed),
+        response=response,
     )
 
 

@@ -6,7 +6,7 @@ import base64
 import json
 
 from attestation.errors import MalformedError, UnavailableError
-from attestation.http1 import read_response, response_length
+from attestation.http1 import Response, read_response, response_length
 from prover.control import problem
 from prover.flow import Channel, Flow, connect, receive, send
 from prover.libssl import TlsClient
@@ -65,17 +65,21 @@ class Link:
         self.tls.write(data)
         yield from send(self._channel, self.tls.outgoing())
 
-    def receive_response(self, method: str) -> Flow[bytes]:
-        """Returns the plaintext of one complete response."""
+    def receive_response(self, method: str) -> Flow[tuple[bytes, Response]]:
+        """Returns the plaintext of one complete response, and the response."""
         data = self.tls.read()
-        while True:
-            # Most responses come whole in one piece: one look decides.
-            if data and response_length(data, method=method) is not None:
-                return data
-            if self.tls.close_notify:
-                return data
+        while not data:
+            yield from self._receive_raw()
+            data = self.tls.read()
+        try:
+            # Most responses come whole in one piece.
+            return data, read_response(data, method=method, closed=self.tls.close_notify)
+        except MalformedError:
+            pass
+        while not self.tls.close_notify and response_length(data, method=method) is None:
             yield from self._receive_raw()
             data += self.tls.read()
+        return data, read_response(data, method=method, closed=self.tls.close_notify)
 
     def receive_size(self, size: int) -> Flow[bytes]:
         """Receives until ``size`` raw bytes arrived from byte 0; returns their new plaintext."""

@@ -25,9 +25,6 @@ from prover.flow import Flow, Timeouts, run, run_async
 from prover.libssl import ClientContext
 from prover.session import GrantedSession, SessionSpec, read_member
 
-_EARLY_SECONDS = 1.0
-"""A session made ahead is dropped so long before the notary would drop it."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NotaryInfo:
@@ -208,7 +205,7 @@ class Lane:
                 # Refused when it was asked for, perhaps over a rate since
                 # recovered: what matters is what a fresh request says.
                 continue
-            if time.monotonic() < ahead.asked_at + granted.lifetime_seconds - _EARLY_SECONDS:
+            if not granted.lapsed(since=ahead.asked_at):
                 return granted
         ticket = yield from self.control.submit(self.session_call(spec))
         return (yield from self.granted(ticket, spec))

@@ -7,9 +7,12 @@ last, so that neither is waited for (docs/witness.md, "Modes").
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 
 from attestation.errors import QuotaryError, UnavailableError
 from attestation.request import AttestationRequest
@@ -21,8 +24,8 @@ from prover.fetch import (
     FetchPlan,
     checked_fetch,
     is_json,
+    join_exchange,
     own_sight,
-    parse_exchange,
     read_attestation,
 )
 from prover.flow import Flow, FlowLock, acquire
@@ -35,24 +38,30 @@ MAX_UNCOLLECTED = 16
 """Attestations nobody asked for are collected once there are more of a connection."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """An attestation that was asked for."""
+
+    ticket: Ticket
+    request: AttestationRequest
+
+
 class OpenClaim:
     """A response in hand whose attestation is collected later, once."""
-
-    __slots__ = ("_error", "_fetch", "_told", "connection", "key", "own", "request", "ticket")
 
     def __init__(
         self,
         connection: OpenConnection,
-        ticket: Ticket,
-        request: AttestationRequest,
+        plan: FetchPlan,
         own: OwnSight,
         key: EphemeralKey,
+        asked: Asked | None = None,
     ) -> None:
         self.connection = connection
-        self.ticket = ticket
-        self.request = request
+        self.plan = plan
         self.own = own
         self.key = key
+        self.asked = asked
         self._fetch: AttestedFetch | None = None
         self._error: QuotaryError | None = None
         self._told = False
@@ -95,6 +104,7 @@ class OpenConnection:
         self._session: GrantedSession | None = None
         self._next: Ticket | None = None
         self._key: EphemeralKey | None = None
+        self._asked_at = 0.0
         self._closed = False
         self.uncollected: deque[OpenClaim] = deque()
         self.reusable = False
@@ -102,24 +112,25 @@ class OpenConnection:
 
     def prepare(self, spec: SessionSpec) -> Flow[bool]:
         """Collects the session of the next claim; false if none can follow here."""
-        link, ticket = self._link, self._next
-        if link is None or ticket is None or link.is_stale():
+        link = self._link
+        if link is None or link.is_stale():
             self.reusable = False
             return False
         try:
-            self._session = yield from self._lane.granted(ticket, spec)
+            yield from self.ask()
+            yield from self._take_next(spec)
+            if self._session is None or self._session.lapsed(since=self._asked_at):
+                self.reusable = False
         except QuotaryError:
             # Too late, over a limit, or the last claim failed: a fresh
             # connection says for itself what holds.
             self.reusable = False
-            return False
-        return True
+        return self.reusable
 
     def claim(self, plan: FetchPlan) -> Flow[OpenClaim]:
         """Sends a request and returns once its response is complete.
 
-        The attestation and the next session of the connection have been asked
-        for by then, but not waited for.
+        Its attestation is to be asked for next, by ``ask``.
         """
         self.reusable = False
         lane, link = self._lane, self._link
@@ -128,31 +139,39 @@ class OpenConnection:
             link = self._link = yield from Link.open(self._notary, session)
         else:
             assert self._session is not None
-            session = self._session
+            session, self._session = self._session, None
         yield from link.send(plan.plaintext)
-        received = yield from link.receive_response(plan.request.method)
-        exchange = parse_exchange(plan, received, closed=link.tls.close_notify)
-        answer = exchange.response
-        request = plan.attestation_request(
-            session.id, json_body=is_json(answer), quote=answer.status == 200
-        )
+        received, response = yield from link.receive_response(plan.request.method)
+        exchange = join_exchange(plan, received, response)
         if self._key is None:
             self._key = link.tls.ephemeral_key()
         key = self._key
         own = own_sight(self._notary, lane, plan, session, link, exchange, key, conn=self._conn)
-        opening = attestation_call(session.id, key.private_key, request)
         self._conn = self._conn or session.id
-        if plan.spec.adhoc is None or not answer.keep_alive:
-            ticket = yield from lane.submit(opening, lane.calls_ahead(plan.spec), plan.spec)
-        else:
-            # The session goes first: it is answered at once, and its turn comes
-            # when this claim is verified.
-            following = lane.session_call(plan.spec, self._conn)
-            self._next, ticket = yield from lane.control.submit_all((following, opening))
-            self.reusable = True
-        claim = OpenClaim(self, ticket, request, own, key)
+        self.reusable = exchange.response.keep_alive and plan.spec.adhoc is not None
+        claim = OpenClaim(self, plan, own, key)
         self.uncollected.append(claim)
         return claim
+
+    def ask(self) -> Flow[None]:
+        """Asks for the attestation of the last claim, and for the next session, if not done yet."""
+        if not self.uncollected or self.uncollected[-1].asked is not None:
+            return
+        claim, lane = self.uncollected[-1], self._lane
+        plan, session, answer = claim.plan, claim.own.session, claim.exchange.response
+        request = plan.attestation_request(
+            session.id, json_body=is_json(answer), quote=answer.status == 200
+        )
+        opening = attestation_call(session.id, claim.key.private_key, request)
+        if self.reusable:
+            # The session goes first: it is answered at once, and its turn comes
+            # when this claim is verified.
+            self._asked_at = time.monotonic()
+            following = lane.session_call(plan.spec, self._conn)
+            self._next, ticket = yield from lane.control.submit_all((following, opening))
+        else:
+            ticket = yield from lane.submit(opening, lane.calls_ahead(plan.spec), plan.spec)
+        claim.asked = Asked(ticket, request)
 
     def collect(self, claim: OpenClaim) -> Flow[None]:
         """Collects and checks the attestation of a claim; the claim keeps the outcome."""
@@ -164,6 +183,10 @@ class OpenConnection:
         except QuotaryError as error:
             claim.settle(None, error)
         self.uncollected.remove(claim)
+        if self.reusable and self._next is not None and self._next.answer is not None:
+            # It came before the attestation: read now, it need not be later.
+            with contextlib.suppress(QuotaryError):
+                yield from self._take_next(claim.plan.spec)
 
     @property
     def settled(self) -> bool:
@@ -180,11 +203,18 @@ class OpenConnection:
             self._link.close()
         self._notary.release(self._lane)
 
+    def _take_next(self, spec: SessionSpec) -> Flow[None]:
+        ticket, self._next = self._next, None
+        if ticket is not None:
+            self._session = yield from self._lane.granted(ticket, spec)
+
     def _collect(self, claim: OpenClaim) -> Flow[AttestedFetch]:
         link = self._link
         assert link is not None
-        expected = Expected.of(claim.request, claim.own)
-        answer = yield from self._lane.control.collect(claim.ticket)
+        yield from self.ask()
+        assert claim.asked is not None
+        expected = Expected.of(claim.asked.request, claim.own)
+        answer = yield from self._lane.control.collect(claim.asked.ticket)
         if not claim.exchange.response.keep_alive:
             # The venue's close_notify belongs to the last claim and may come late.
             counted = read_attestation(answer).connection().received_bytes
@@ -195,10 +225,16 @@ class OpenConnection:
 
 
 class OpenPool:
-    """The open connections of one transport, by what they are for."""
+    """The open connections of one transport, by what they are for.
 
-    def __init__(self, notary: Notary) -> None:
+    ``spawn`` runs a flow beside the caller: attestations are asked for while the
+    caller has its response.  Whoever needs the connection first does the asking,
+    so that nothing depends on when the flow runs.
+    """
+
+    def __init__(self, notary: Notary, spawn: Callable[[Flow[None]], None]) -> None:
         self._notary = notary
+        self._spawn = spawn
         self._lock = threading.Lock()
         self._idle: dict[SessionSpec, list[OpenConnection]] = {}
         self._all: dict[OpenConnection, None] = {}
@@ -261,7 +297,15 @@ class OpenPool:
     def _claim(self, connection: OpenConnection, plan: FetchPlan) -> Flow[OpenClaim]:
         claim = yield from connection.claim(plan)
         yield from self._collect_down_to(connection, MAX_UNCOLLECTED)
+        self._spawn(self._ask(connection))
         return claim
+
+    def _ask(self, connection: OpenConnection) -> Flow[None]:
+        yield from acquire(connection.lock)
+        try:
+            yield from connection.ask()
+        finally:
+            connection.lock.release()
 
     def _collect_down_to(self, connection: OpenConnection, most: int) -> Flow[None]:
         while len(connection.uncollected) > most:

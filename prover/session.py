@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -12,6 +13,8 @@ from attestation.errors import ExpectationError, MalformedError, QuotaryError
 T = TypeVar("T")
 
 DEFAULT_LIFETIME_SECONDS = 10.0
+EARLY_SECONDS = 1.0
+"""A session made ahead is dropped so long before the notary would drop it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,10 @@ class GrantedSession:
                 lifetime / 1_000_000 if type(lifetime) is int else DEFAULT_LIFETIME_SECONDS
             ),
         )
+
+    def lapsed(self, *, since: float) -> bool:
+        """Whether a session asked for at ``since`` (monotonic seconds) is too old to begin."""
+        return time.monotonic() > since + self.lifetime_seconds - EARLY_SECONDS
 
     def check(self, spec: SessionSpec) -> None:
         """Raises ExpectationError unless the session is for what was asked."""

@@ -15,16 +15,19 @@ Errors are those of ``attestation.errors``; timeouts come as UnavailableError.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Generator, Sequence
 from typing import Any
 
 import httpx
 
-from attestation.errors import UsageError
+from attestation.errors import QuotaryError, UsageError
 from attestation.keys import DEFAULT_SIGNATURE
 from attestation.section import Exchange
+from prover.beside import Beside
 from prover.fetch import AttestedFetch, FetchPlan, fetch_sealed
-from prover.flow import Timeouts, run, run_async
+from prover.flow import Flow, Timeouts, run, run_async
 from prover.notary_client import Notary
 from prover.open_mode import OpenClaim, OpenPool
 from prover.plan import Purpose, TransportOptions, plan_request
@@ -109,7 +112,7 @@ class _Transport:
             hash_algorithm=hash_algorithm,
             signature_algorithm=signature_algorithm,
         )
-        self._pool = OpenPool(notary)
+        self._pool = OpenPool(notary, self._spawn)
         self._plans: dict[object, FetchPlan] = {}
 
     @property
@@ -125,6 +128,9 @@ class _Transport:
             raise UsageError("the transport was made without a venue and market", rule="venue")
         host, port, target, _ = place
         return f"https://{host}{'' if port == 443 else f':{port}'}{target}"
+
+    def _spawn(self, flow: Flow[None]) -> None:
+        raise NotImplementedError
 
     def _plan(self, request: httpx.Request, body: bytes) -> tuple[FetchPlan, Timeouts]:
         given = request.extensions.get("timeout")
@@ -148,6 +154,13 @@ class _Transport:
 class AttestedTransport(_Transport, httpx.BaseTransport):
     """For ``httpx.Client``; may be used from several threads."""
 
+    _beside: Beside | None = None
+
+    def _spawn(self, flow: Flow[None]) -> None:
+        if self._beside is None:
+            self._beside = Beside(self._notary.timeouts)
+        self._beside.run(flow)
+
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Fetches through the notary; raises errors of ``attestation.errors``."""
         body = request.read()
@@ -160,11 +173,28 @@ class AttestedTransport(_Transport, httpx.BaseTransport):
 
     def close(self) -> None:
         """Collects outstanding attestations; raises the first failure nobody was told of."""
+        beside, self._beside = self._beside, None
+        if beside is not None:
+            beside.close()
         run(self._pool.close(), self._notary.timeouts)
 
 
 class AsyncAttestedTransport(_Transport, httpx.AsyncBaseTransport):
     """For ``httpx.AsyncClient`` on asyncio."""
+
+    def __init__(self, notary: Notary, **options: Any) -> None:
+        super().__init__(notary, **options)
+        self._beside: set[asyncio.Task[None]] = set()
+
+    def _spawn(self, flow: Flow[None]) -> None:
+        async def drive() -> None:
+            # Whoever collects the attestation meets the same failure.
+            with contextlib.suppress(QuotaryError):
+                await run_async(flow, self._notary.timeouts)
+
+        task = asyncio.get_running_loop().create_task(drive())
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Fetches through the notary; raises errors of ``attestation.errors``."""
@@ -178,6 +208,8 @@ class AsyncAttestedTransport(_Transport, httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Collects outstanding attestations; raises the first failure nobody was told of."""
+        if self._beside:
+            await asyncio.wait(self._beside)
         await run_async(self._pool.close(), self._notary.timeouts)
 
 

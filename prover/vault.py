@@ -19,7 +19,7 @@ from attestation.document import Attestation
 from attestation.errors import InvalidProofError, MalformedError, UnavailableError, UsageError
 from attestation.hashing import parse_hash
 from attestation.http1 import read_request, read_response
-from attestation.secrets import Evidence, Secrets
+from attestation.secrets import EVIDENCE_LIMIT, Evidence, Secrets
 from attestation.section import Exchange, commit_section
 from attestation.transcript import Transcript
 from prover.fetch import AttestedFetch
@@ -27,7 +27,6 @@ from prover.fetch import AttestedFetch
 ATTESTATION_FILE = "attestation.json"
 SECRETS_FILE = "secrets.json"
 EVIDENCE_FILE = "evidence.json"
-FILE_LIMIT = 64 * 1024 * 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +58,8 @@ def save(folder: Path, fetch: AttestedFetch) -> None:
 
 def load(folder: Path) -> StoredFetch:
     """Reads a fetch back; raises InvalidProofError if its files are not of one fetch."""
-    attestation = Attestation.decode(_read(folder / ATTESTATION_FILE), limit=FILE_LIMIT)
-    secrets = Secrets.decode(_read(folder / SECRETS_FILE), limit=FILE_LIMIT)
+    attestation = Attestation.decode(_read(folder / ATTESTATION_FILE), limit=EVIDENCE_LIMIT)
+    secrets = Secrets.decode(_read(folder / SECRETS_FILE), limit=EVIDENCE_LIMIT)
     if secrets.header != attestation.header.id:
         raise InvalidProofError(
             "the secrets are of another attestation",
@@ -78,8 +77,8 @@ def load(folder: Path) -> StoredFetch:
 
 def load_evidence(folder: Path) -> Evidence:
     """Reads the evidence of a fetch for a dispute."""
-    evidence = Evidence.decode(_read(folder / EVIDENCE_FILE), limit=FILE_LIMIT)
-    attestation = Attestation.decode(_read(folder / ATTESTATION_FILE), limit=FILE_LIMIT)
+    evidence = Evidence.decode(_read(folder / EVIDENCE_FILE), limit=EVIDENCE_LIMIT)
+    attestation = Attestation.decode(_read(folder / ATTESTATION_FILE), limit=EVIDENCE_LIMIT)
     if evidence.attestation != attestation:
         raise InvalidProofError("the evidence is of another attestation", rule="evidence")
     return evidence
@@ -126,7 +125,7 @@ def write_private(path: Path, data: bytes) -> None:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(FILE_LIMIT + 1)
+            return file.read(EVIDENCE_LIMIT + 1)
     except FileNotFoundError:
         raise UsageError("no such file", rule="folder", found=str(path)) from None
     except OSError as error:

@@ -18,8 +18,9 @@ from attestation.document import Attestation, Field, SessionField, body_leaves
 from attestation.encoding import JsonObject
 from attestation.hashing import format_hash, hash_string
 from attestation.keys import SigningKey, VerifyingKey
-from attestation.request import AttestationRequest, ExtensionRequest
+from attestation.request import AttestationRequest, ExtensionRequest, KeyOpening
 from attestation.seal import Seal, SealTimes, SignedSeal
+from attestation.secrets import Evidence, Secrets
 from attestation.section import Exchange
 from attestation.tls13.certificates import ChainCache, RootStore
 from attestation.tls13.wire import RecordReader
@@ -30,7 +31,8 @@ from notary.gate import Stream
 from notary.issue import SessionFacts, accept, sign
 from notary.limits import Deadlines
 from notary.signer import Signer
-from prover.check import OwnSight
+from prover.check import Expected, OwnSight, check_attestation
+from prover.fetch import AttestedFetch
 from prover.libssl import ClientContext
 from prover.session import GrantedSession, SessionSpec
 from tests.prover.test_libssl import Server, connect, server_context
@@ -65,11 +67,35 @@ class Scene:
     signer: SigningKey
     raw_sent: bytes
     raw_received: bytes
+    private_key: bytes
 
     def keys(self, short: str, at_us: int) -> VerifyingKey:
         """Trusts the notary's one key."""
         assert short == self.signer.verifying_key.short
         return self.signer.verifying_key
+
+    def fetch(self) -> AttestedFetch:
+        """Returns what a prover keeps of this session."""
+        attestation, transcript = self.attestation, self.own.exchange.transcript
+        return AttestedFetch(
+            attestation=attestation,
+            secrets=Secrets(
+                header=attestation.header.id,
+                request=self.request,
+                sent=transcript.sent,
+                received=transcript.received,
+            ),
+            evidence=Evidence(
+                attestation=attestation,
+                request=self.request,
+                sent=self.raw_sent,
+                received=self.raw_received,
+                opening=KeyOpening(kind="ephemeral", private_key=self.private_key.hex()),
+                seal=self.seal,
+            ),
+            exchange=self.own.exchange,
+            quote=check_attestation(attestation, Expected.of(self.request, self.own), self.keys),
+        )
 
     def forge(
         self,
@@ -244,6 +270,7 @@ def make_scene() -> Scene:
         signer=signer,
         raw_sent=bytes(client.sent),
         raw_received=bytes(client.received),
+        private_key=key.private_key,
     )
 
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attestation.keys import SigningKey
+from attestation.tls13.certificates import RootStore
 from attestation.trust import Trust, TrustedKey
 from attestation.venues import shipped_venues
 from examples.venues.server import ThreadedVenueServer
 from notary.config import load_config
+from notary.logs import configure_logging
 from notary.server import load_roots, load_signer, serve
 from notary.signer import key_path, write_key
 
@@ -33,7 +35,7 @@ class RunningNotary:
     name: str
     trust: Trust
     roots_pem: bytes
-    log: list[str]
+    roots: RootStore
 
 
 @contextmanager
@@ -53,6 +55,8 @@ def running_notary(
     config = folder / "notary.toml"
     config.write_text(_toml(name, names, venues.port), encoding="utf-8")
     settings = load_config(config, development=True)
+    configure_logging("error")
+    roots = load_roots(settings)
     ready: list[str] = []
     announced = threading.Event()
     loop = asyncio.new_event_loop()
@@ -65,9 +69,7 @@ def running_notary(
     def run() -> None:
         asyncio.set_event_loop(loop)
         loop.run_until_complete(
-            serve(
-                settings, load_signer(settings), load_roots(settings), announce=announce, stop=stop
-            )
+            serve(settings, load_signer(settings), roots, announce=announce, stop=stop)
         )
 
     thread = threading.Thread(target=run, name=name)
@@ -93,7 +95,7 @@ def running_notary(
                 )
             ),
             roots_pem=venues.ca_pem,
-            log=ready,
+            roots=roots,
         )
     finally:
         loop.call_soon_threadsafe(stop.set)

@@ -1,0 +1,208 @@
+"""The prover command: files, output, exit codes."""
+
+from __future__ import annotations
+
+import json
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from attestation.keys import SigningKey
+from attestation.presentation import Presentation
+from attestation.secrets import EVIDENCE_LIMIT, Evidence
+from examples.venues.server import ThreadedVenueServer
+from prover.cli import app
+from tests.prover.stage import PROVER, RunningNotary, running_notary
+
+KRAKEN = ("--venue", "kraken", "--market", "BTC/USD")
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def prover(*arguments: str, stdin: bytes | None = None) -> Result:
+    result = CliRunner().invoke(app, list(arguments), input=stdin)
+    return Result(result.exit_code, result.stdout, result.stderr)
+
+
+@dataclass(frozen=True)
+class Home:
+    """A folder with a prover's files."""
+
+    folder: Path
+    key: str
+    trust: str
+    roots: str
+
+    def common(self, running: RunningNotary) -> tuple[str, ...]:
+        files = ("--key", self.key, "--trust", self.trust, "--roots", self.roots)
+        return ("--notary", running.url, *files)
+
+
+@pytest.fixture
+def home(tmp_path: Path, running: RunningNotary) -> Home:
+    (tmp_path / "prover.key").write_text(PROVER.encode() + "\n", encoding="ascii")
+    (tmp_path / "prover.key").chmod(0o600)
+    (tmp_path / "trust.toml").write_bytes(running.trust.dump())
+    (tmp_path / "roots.pem").write_bytes(running.roots_pem)
+    names = ("prover.key", "trust.toml", "roots.pem")
+    return Home(tmp_path, *(str(tmp_path / name) for name in names))
+
+
+def test_version_names_the_formats() -> None:
+    result = prover("--version")
+    assert result.code == 0
+    assert "quotary/attestation/v1" in result.out.splitlines()
+
+
+def test_keygen_writes_a_private_file_and_never_overwrites(tmp_path: Path) -> None:
+    path = tmp_path / "own.key"
+    result = prover("keygen", "--name", "prover.example", "--out", str(path), "--json")
+    assert result.code == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    key = SigningKey.parse(path.read_text(encoding="ascii").strip())
+    assert result.json() == {"type": "quotary/prover_key/v1", "vkey": key.verifying_key.vkey}
+    assert key.encode() not in result.out + result.err
+    again = prover("keygen", "--name", "prover.example", "--out", str(path))
+    assert again.code == 2
+    assert SigningKey.parse(path.read_text(encoding="ascii").strip()) == key
+
+
+def test_keygen_prints_what_a_notary_configures(tmp_path: Path) -> None:
+    result = prover("keygen", "--name", "p.example", "--out", str(tmp_path / "k"))
+    assert result.out.startswith('[[provers]]\nname = "p.example"\nvkey = "p.example+')
+
+
+def test_venues_are_listed_with_their_urls() -> None:
+    rows = prover("venues", "list", "--json").json()["venues"]
+    kraken = next(row for row in rows if row["name"] == "kraken")
+    assert kraken["markets"][0]["url"].startswith("https://api.kraken.com/")
+    assert "kraken" in prover("venues", "list").out
+
+
+def test_venue_files_are_checked(tmp_path: Path, running: RunningNotary) -> None:
+    assert prover("venues", "check", "--notary", running.url).code == 0
+    bad = tmp_path / "bad.toml"
+    bad.write_text('name = "x"\n', encoding="utf-8")
+    result = prover("venues", "check", str(bad), "--json")
+    assert result.code == 10
+    assert result.json()["error"] == "malformed"
+
+
+def test_doctor_checks_libssl_key_trust_and_notary(home: Home, running: RunningNotary) -> None:
+    options = ("--key", home.key, "--trust", home.trust, "--notary", running.url)
+    result = prover("doctor", *options, "--json")
+    assert result.code == 0, result.err
+    document = result.json()
+    assert document["passed"] is True
+    assert [row["check"] for row in document["checks"]][:4] == ["python", "libssl", "key", "trust"]
+
+
+def test_doctor_names_the_cure(home: Home) -> None:
+    result = prover("doctor", "--key", str(home.folder / "none.key"))
+    assert result.code == 2
+    assert "prover keygen" in result.err
+    (home.folder / "prover.key").chmod(0o644)
+    assert "chmod 600" in prover("doctor", "--key", home.key).err
+
+
+def test_fetch_present_dispute(home: Home, running: RunningNotary) -> None:
+    out = home.folder / "fetch"
+    result = prover("fetch", *KRAKEN, *home.common(running), "--out", str(out), "--json")
+    assert result.code == 0, result.err
+    (row,) = result.json()["fetches"]
+    assert row["quote"]["market"] == "BTC/USD"
+    assert row["folder"] == str(out)
+    assert "kraken BTC/USD" in result.err
+
+    whole = prover("present", str(out))
+    presentation = Presentation.decode(whole.out.encode())
+    assert presentation.header.id == row["attestation"]
+    assert len(presentation.openings) == 5
+
+    part = home.folder / "part.json"
+    options = ("--hide", "request.headers", "--quote", "--out", str(part))
+    assert prover("present", str(out), *options).code == 0
+    assert stat.S_IMODE(part.stat().st_mode) == 0o600
+    assert len(Presentation.decode(part.read_bytes()).openings) == 4
+    assert prover("present", str(out), "--whole", "--quote").code == 2
+    assert prover("present", str(out), "--show", "nothing").code == 2
+
+    evidence = home.folder / "evidence.json"
+    assert prover("dispute", str(out), "--out", str(evidence)).code == 0
+    decoded = Evidence.decode(evidence.read_bytes(), limit=EVIDENCE_LIMIT)
+    assert decoded.attestation.header.id == row["attestation"]
+
+
+def test_fetch_of_a_url_in_open_mode_for_a_trade(home: Home, running: RunningNotary) -> None:
+    url = "https://www.okx.com/api/v5/market/ticker?instId=BTC-USDT"
+    options = ("--mode", "open", "--trade", "t1", "--leg", "close", "--json")
+    out = ("--out", str(home.folder / "o"))
+    result = prover("fetch", url, *home.common(running), *options, *out)
+    assert result.code == 0, result.err
+    assert result.json()["fetches"][0]["purpose"] == "trade/t1/close"
+
+
+def test_fetch_through_two_notaries_keeps_both(
+    home: Home, running: RunningNotary, venues: ThreadedVenueServer, tmp_path: Path
+) -> None:
+    with running_notary(tmp_path / "beta", venues, "beta.notary.example") as beta:
+        (home.folder / "trust.toml").write_bytes(running.trust.dump() + b"\n" + beta.trust.dump())
+        options = (*home.common(running), "--notary", beta.url, "--out", str(home.folder / "two"))
+        result = prover("fetch", *KRAKEN, *options, "--json")
+    assert result.code == 0, result.err
+    folders = sorted(path.name for path in (home.folder / "two").iterdir())
+    assert folders == [running.name, "beta.notary.example"]
+    assert [row["notary"] for row in result.json()["fetches"]] == folders
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("https://api.venue.example/",), 18),
+        (("http://api.kraken.com/",), 2),
+        (("--venue", "nowhere", "--market", "BTC/USD"), 2),
+        (("--venue", "kraken"), 2),
+        ((*KRAKEN, "--mode", "live"), 2),
+        ((*KRAKEN, "--trade", "t"), 2),
+        ((*KRAKEN, "--section", "no such"), 2),
+        ((*KRAKEN, "--hash", "md5"), 18),
+    ],
+)
+def test_exit_code_tells_who_is_at_fault(
+    home: Home, running: RunningNotary, arguments: tuple[str, ...], code: int
+) -> None:
+    out = ("--out", str(home.folder / "x"))
+    result = prover("fetch", *arguments, *home.common(running), *out, "--json")
+    assert result.code == code, result.err
+    assert result.json()["type"] == "quotary/problem/v1"
+    assert not (home.folder / "x").exists()
+
+
+def test_notary_outside_the_trust_file_is_exit_code_12(home: Home, running: RunningNotary) -> None:
+    (home.folder / "trust.toml").write_bytes(b"")
+    result = prover("fetch", *KRAKEN, *home.common(running), "--out", str(home.folder / "x"))
+    assert result.code == 12
+
+
+def test_notary_that_is_down_is_exit_code_20(home: Home) -> None:
+    files = ("--key", home.key, "--trust", home.trust)
+    result = prover("fetch", *KRAKEN, "--notary", "http://127.0.0.1:1", *files)
+    assert result.code == 20
+    assert "connect failed" in result.err
+
+
+def test_missing_option_is_exit_code_2() -> None:
+    assert prover("fetch", *KRAKEN).code == 2
+    assert prover("present", "/nowhere/at/all").code == 2
