@@ -262,7 +262,7 @@ def session(
         value = {"id": "quote/v1", "value": claim.to_json(), "by": "prover"}
         fields.append(Field(name="extension", value=value))
     fields.append(Field(name="notary", value=notary.notary_field().to_json()))
-    fields = [_lie(field, lies or {}) for field in fields]
+    fields = [lie(field, lies or {}) for field in fields]
     return Forged(
         attestation=notary.sign(fields, label=label, issued_us=connection.opened_us + 5_000),
         secrets=Secrets(
@@ -304,7 +304,7 @@ def slot(
         )
         fields.append(Field(name="observation", value=observation.to_json()))
     fields.append(Field(name="notary", value=notary.notary_field().to_json()))
-    fields = [_lie(field, lies or {}) for field in fields]
+    fields = [lie(field, lies or {}) for field in fields]
     return notary.sign(fields, label="slot", issued_us=T0 + 1_100_000)
 
 
@@ -387,7 +387,7 @@ def _connection(host: str, port: int, at_us: int, mode: str, exchange: Exchange)
     )
 
 
-def _lie(field: Field, lies: Mapping[str, Any]) -> Field:
+def lie(field: Field, lies: Mapping[str, Any]) -> Field:
     """Replaces members of a field's value; extensions and sections go by their own name."""
     value = dict(field.value)
     if field.name == "extension":
