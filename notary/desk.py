@@ -189,7 +189,8 @@ def read_attest(body: bytes) -> tuple[KeyOpening | None, AttestationRequest | No
             opening = KeyOpening.from_json(envelope["opening"])
         except QuotaryError as error:
             # Without what was found: it may be the key.
-            raise MalformedError("not an opening", rule=f"opening.{error.rule}") from None
+            rule = "opening" if error.rule is None else f"opening.{error.rule}"
+            raise MalformedError("not an opening", rule=rule) from None
     if "request" in envelope:
         request = AttestationRequest.from_json(envelope["request"])
     return opening, request
