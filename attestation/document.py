@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar
 
 from attestation import merkle
 from attestation.commitment import SectionField
-from attestation.encoding import JsonObject, encode, hex_decode
+from attestation.encoding import JsonObject, encode_decoded, hex_decode
 from attestation.errors import InvalidProofError, MalformedError
 from attestation.hashing import digest, parse_hash
 from attestation.schema import (
