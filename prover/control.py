@@ -177,6 +177,11 @@ class ControlConnection:
         return (yield from self.collect(ticket))
 
     @property
+    def unanswered(self) -> tuple[Ticket, ...]:
+        """Calls whose answers were not read yet."""
+        return tuple(self._open)
+
+    @property
     def stale(self) -> bool:
         """Whether the connection can take no further request.
 

@@ -72,7 +72,13 @@ class Connect:
     async def asynchronous(self, timeouts: Timeouts) -> Channel:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(timeouts.connect):
-            found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            try:
+                # An address needs no resolver, and so no thread.
+                found = socket.getaddrinfo(
+                    self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+                )
+            except socket.gaierror:
+                found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
             failure: OSError | None = None
             for family, kind, protocol, _, address in found:
                 connection = socket.socket(family, kind, protocol)

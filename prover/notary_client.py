@@ -126,7 +126,7 @@ class Notary:
     def release(self, lane: Lane) -> None:
         """Returns a lane to the idle ones, or closes it if it cannot be used again."""
         with self._lock:
-            if not self._closed and not lane.control.stale:
+            if not self._closed and lane.tidy and not lane.control.stale:
                 self._idle.append(lane)
                 return
         lane.close()
@@ -191,6 +191,16 @@ class Lane:
     def has_ready(self, spec: SessionSpec | None) -> bool:
         """Whether a session for ``spec`` was asked for ahead."""
         return spec is not None and bool(self._ahead.get(spec))
+
+    @property
+    def tidy(self) -> bool:
+        """Whether nothing is unanswered but sessions made ahead.
+
+        Behind a call that was given up, such as one for a seal, the next one
+        would wait for nothing.
+        """
+        expected = [ahead.ticket for queue in self._ahead.values() for ahead in queue]
+        return all(ticket in expected for ticket in self.control.unanswered)
 
     def take_session(self, spec: SessionSpec) -> Flow[GrantedSession]:
         """Returns a session made ahead that is still good, or asks for one now."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,8 +20,10 @@ from attestation.errors import (
     UntrustedError,
     UsageError,
 )
+from examples.venues.authority import Authority
 from prover.control import Address, Call, ControlConnection, problem
 from prover.flow import Timeouts, run, run_async
+from prover.notary_client import read_info
 
 TIMEOUTS = Timeouts(connect=5.0, read=5.0, write=5.0)
 Scripted = Callable[[list[bytes]], ControlConnection]
@@ -149,6 +153,29 @@ def test_announced_close_makes_the_connection_stale(scripted: Scripted) -> None:
     run(control.call(Call("GET", "/", None, "call")), TIMEOUTS)
     assert control.stale
     control.close()
+
+
+def test_control_api_over_tls_checks_the_certificate() -> None:
+    authority = Authority.create()
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue(["localhost"]).load_into(server_side)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for _ in range(2):
+                peer, _address = listener.accept()
+                with contextlib.suppress(OSError), peer:
+                    with server_side.wrap_socket(peer, server_side=True) as tls:
+                        assert tls.recv(4096).startswith(b"GET /base/v1/info HTTP/1.1\r\n")
+                        tls.sendall(answer({"name": "n"}))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"https://localhost:{listener.getsockname()[1]}/base"
+        assert read_info(url, roots_pem=authority.certificate_pem).name == "n"
+        with pytest.raises(UntrustedError):
+            read_info(url, roots_pem=Authority.create().certificate_pem)
+        thread.join(10)
 
 
 def test_refused_connection_is_unavailable() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from attestation.keys import SigningKey
 from examples.venues.faults import Fault
 from examples.venues.server import ThreadedVenueServer, VenueServer
 from prover import (
-    AsyncAttestedTransport,
     AttestedFetch,
     AttestedTransport,
     Notary,
@@ -32,6 +30,8 @@ from prover import (
     Timeouts,
     build_presentation,
 )
+from prover.control import Call, ControlConnection, Ticket
+from prover.flow import Flow
 from tests.prover.stage import PROVER, RunningNotary, running_notary
 from verifier.recheck import recheck
 from verifier.verify import verify
@@ -205,144 +205,12 @@ def test_venue_at_fault_yields_no_attestation(
     assert attested(get(notary, KRAKEN)).quote is not None
 
 
-def test_open_response_is_in_hand_before_its_attestation(notary: Notary) -> None:
-    with httpx.Client(transport=AttestedTransport(notary, mode="open")) as client:
-        response = client.get(KRAKEN)
-        pending = response.extensions["attestation"]
-        assert response.json()["error"] == []
-        fetch = pending.result()
-        assert pending.done()
-        assert pending.result() is fetch
-    assert fetch.attestation.session().mode == "open"
-    assert fetch.evidence.seal is None
-
-
-def test_kept_alive_claims_are_sessions_of_one_connection(
-    notary: Notary, running: RunningNotary
-) -> None:
-    with httpx.Client(transport=AttestedTransport(notary, mode="open")) as client:
-        pending = [client.get(KRAKEN).extensions["attestation"] for _ in range(4)]
-        fetches = [item.result() for item in pending]
-    sessions = [fetch.attestation.session() for fetch in fetches]
-    assert [session.conn for session in sessions] == [None] + [sessions[0].id] * 3
-    assert len({session.id for session in sessions}) == 4
-    connections = [fetch.attestation.connection() for fetch in fetches]
-    assert len({connection.connected_us for connection in connections}) == 1
-    assert all(later.opened_us <= later.released_us for later in connections[1:])
-    for fetch in fetches:
-        recheck(fetch.evidence, roots=running.roots, trust=running.trust)
-
-
-def test_results_may_be_collected_in_any_order_and_late(notary: Notary) -> None:
-    with httpx.Client(transport=AttestedTransport(notary, mode="open")) as client:
-        pending = [client.get(url).extensions["attestation"] for url in (KRAKEN, OKX, KRAKEN, OKX)]
-        fetches = [item.result() for item in reversed(pending)]
-    hosts = [fetch.attestation.connection().host for fetch in fetches]
-    assert hosts == ["www.okx.com", "api.kraken.com"] * 2
-
-
-def test_uncollected_attestations_are_collected_by_close(notary: Notary) -> None:
-    client = httpx.Client(transport=AttestedTransport(notary, mode="open"))
-    pending = [client.get(KRAKEN).extensions["attestation"] for _ in range(2)]
-    client.close()
-    assert all(item.done() for item in pending)
-    assert pending[1].result().quote is not None
-
-
-def test_open_connection_that_closes_is_followed_by_a_new_one(notary: Notary) -> None:
-    with httpx.Client(transport=AttestedTransport(notary, mode="open")) as client:
-        first = client.get(KRAKEN, headers={"Connection": "close"})
-        second = client.get(KRAKEN)
-        one, two = (item.extensions["attestation"].result() for item in (first, second))
-    assert two.attestation.session().conn is None
-    assert one.attestation.session().id != two.attestation.session().id
-
-
-def test_open_venue_at_fault_raises_from_result(
-    notary: Notary, venues: ThreadedVenueServer
-) -> None:
-    with httpx.Client(transport=AttestedTransport(notary, mode="open")) as client:
-        with fault(venues, "kraken", "stale"):
-            response = client.get(KRAKEN)
-        with pytest.raises(RefusedError) as caught:
-            response.extensions["attestation"].result()
-        assert caught.value.rule == "W11"
-        assert client.get(KRAKEN).extensions["attestation"].result().quote is not None
-
-
-def test_failure_nobody_asked_about_is_raised_by_close(
-    notary: Notary, venues: ThreadedVenueServer
-) -> None:
-    client = httpx.Client(transport=AttestedTransport(notary, mode="open"))
-    with fault(venues, "kraken", "stale"):
-        client.get(KRAKEN)
-    with pytest.raises(RefusedError):
-        client.close()
-
-
-def test_open_error_status_is_attested_without_a_quote(
-    notary: Notary, venues: ThreadedVenueServer
-) -> None:
-    with httpx.Client(transport=AttestedTransport(notary, mode="open")) as client:
-        with fault(venues, "kraken", "status:503"):
-            response = client.get(KRAKEN)
-        fetch = response.extensions["attestation"].result()
-    assert response.status_code == 503
-    assert fetch.attestation.http().status == 503
-    assert fetch.quote is None
-
-
-def test_asyncio_fetches_sealed_and_open_at_once(notary: Notary) -> None:
-    async def main() -> list[AttestedFetch]:
-        sealed = AsyncAttestedTransport(notary)
-        opened = AsyncAttestedTransport(notary, mode="open")
-        async with (
-            httpx.AsyncClient(transport=sealed) as first,
-            httpx.AsyncClient(transport=opened) as second,
-        ):
-            responses = await asyncio.gather(
-                *(client.get(url) for client in (first, second) for url in (KRAKEN, OKX, BINANCE))
-            )
-            again = await second.get(KRAKEN)
-            pending = [item.extensions["attestation"] for item in (*responses[3:], again)]
-            fetches = [attested(item) for item in responses[:3]]
-            return fetches + [await item for item in pending] + [await pending[0]]
-
-    fetches = asyncio.run(main())
-    assert [fetch.attestation.session().mode for fetch in fetches] == ["sealed"] * 3 + ["open"] * 5
-    assert all(fetch.quote is not None for fetch in fetches)
-    assert fetches[6].attestation.session().conn == fetches[3].attestation.session().id
-
-
-def test_asyncio_close_collects(notary: Notary) -> None:
-    async def main() -> bool:
-        async with httpx.AsyncClient(
-            transport=AsyncAttestedTransport(notary, mode="open")
-        ) as client:
-            pending = (await client.get(KRAKEN)).extensions["attestation"]
-        return bool(pending.done())
-
-    assert asyncio.run(main())
-
-
 def test_threads_share_a_transport(notary: Notary) -> None:
     with httpx.Client(transport=AttestedTransport(notary)) as client:
         with ThreadPoolExecutor(6) as pool:
             responses = list(pool.map(client.get, [KRAKEN, OKX, BINANCE] * 4))
     ids = {attested(response).attestation.header.id for response in responses}
     assert len(ids) == 12
-
-
-def test_threads_share_kept_alive_connections(notary: Notary) -> None:
-    def fetch(url: str) -> AttestedFetch:
-        result = client.get(url).extensions["attestation"].result()
-        assert isinstance(result, AttestedFetch)
-        return result
-
-    with httpx.Client(transport=AttestedTransport(notary, mode="open")) as client:
-        with ThreadPoolExecutor(4) as pool:
-            fetches = list(pool.map(fetch, [KRAKEN, OKX] * 8))
-    assert len({fetch.attestation.session().id for fetch in fetches}) == 16
 
 
 def test_sessions_made_ahead_are_used_and_still_checked(running: RunningNotary) -> None:
@@ -357,11 +225,22 @@ def test_sessions_made_ahead_are_used_and_still_checked(running: RunningNotary) 
     assert len({fetch.attestation.session().id for fetch in fetches}) == 5
 
 
-def test_key_outside_the_trust_file_is_refused_before_opening(running: RunningNotary) -> None:
+def test_key_outside_the_trust_file_is_refused_before_opening(
+    running: RunningNotary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths: list[str] = []
+    submit_all = ControlConnection.submit_all
+
+    def spy(self: ControlConnection, calls: Sequence[Call]) -> Flow[list[Ticket]]:
+        paths.extend(call.path.rsplit("/", 1)[-1] for call in calls)
+        return submit_all(self, calls)
+
+    monkeypatch.setattr(ControlConnection, "submit_all", spy)
     other = SigningKey(name=running.name, algorithm="ed25519", seed=b"x" * 32).verifying_key
     with Notary(running.url, prover_key=PROVER, trust=other, roots_pem=running.roots_pem) as notary:
         with pytest.raises(UntrustedError):
             get(notary, KRAKEN)
+    assert paths == ["info", "sessions", "seal"]
 
 
 def test_venue_outside_the_provers_own_roots_is_refused(running: RunningNotary) -> None:
@@ -371,16 +250,20 @@ def test_venue_outside_the_provers_own_roots_is_refused(running: RunningNotary) 
     assert caught.value.rule == "W4"
 
 
-def test_slow_venue_runs_into_the_callers_timeout(
+def test_fetch_given_up_does_not_hold_up_the_next(
     notary: Notary, venues: ThreadedVenueServer
 ) -> None:
-    with httpx.Client(transport=AttestedTransport(notary, mode="open"), timeout=0.3) as client:
+    with httpx.Client(transport=AttestedTransport(notary), timeout=0.3) as client:
         with fault(venues, "kraken", "silence"):
             with pytest.raises(UnavailableError, match="timed out"):
                 client.get(KRAKEN)
+        # The notary still waits for the venue's answer to seal it.
+        assert attested(client.get(OKX, timeout=20)).quote is not None
 
 
-def test_notary_that_restarts_is_used_again(venues: ThreadedVenueServer, tmp_path: Path) -> None:
+def test_notary_that_stopped_is_unavailable_and_a_closed_client_unusable(
+    venues: ThreadedVenueServer, tmp_path: Path
+) -> None:
     with running_notary(tmp_path / "one", venues) as first:
         client = Notary(first.url, prover_key=PROVER, trust=first.trust, roots_pem=first.roots_pem)
         assert attested(get(client, KRAKEN)).quote is not None
