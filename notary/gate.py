@@ -255,6 +255,11 @@ class Gate:
             if reader.pending_bytes:
                 raise MalformedError(f"{name}: a record is cut short", rule="W1")
 
+    @property
+    def holds(self) -> bool:
+        """Whether records of the client wait."""
+        return bool(self._held)
+
     def _advance(self, event: Event, now_us: int) -> None:
         target = TABLE[self.path].get(self.state, {}).get(event)
         if target is None:

@@ -82,6 +82,16 @@ class Witness:
         """Whether the connection still stands."""
         return not self._dead
 
+    @property
+    def state(self) -> State:
+        """Where the gate stands."""
+        return self._gate.state
+
+    @property
+    def holds(self) -> bool:
+        """Whether bytes of the client wait at the gate."""
+        return self._gate.holds
+
     # What the sockets bring.
 
     def client_bytes(self, data: bytes) -> None:
