@@ -6,8 +6,8 @@ notary derives every key of the session; OpenSSL can, through the documented
 bytes in, bytes out, no socket, and both raw streams kept from byte 0, which is
 what a seal hashes.
 
-What is offered is what docs/witness.md W2 admits: TLS 1.3 only, key shares
-X25519, P-256, P-384, no resumption, no compressed certificates, ALPN http/1.1.
+What is offered is what docs/witness.md W2 admits, whatever the system's
+openssl.cnf says: TLS 1.3 only, three suites, X25519, P-256, P-384, no resumption, no compressed certificates, ALPN http/1.1.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from attestation.errors import MalformedError, UnavailableError, UntrustedError, UsageError
 from prover.openssl import OPENSSL_3_2, load_library, reason
 
+SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 GROUPS = b"X25519:P-256:P-384"
 ALPN = b"\x08http/1.1"
 
@@ -76,6 +77,7 @@ class ClientContext:
         settings = (
             lib.SSL_CTX_ctrl(ctx, _CTRL_SET_MIN_PROTO, _TLS1_3, None) == 1
             and lib.SSL_CTX_ctrl(ctx, _CTRL_SET_MAX_PROTO, _TLS1_3, None) == 1
+            and lib.SSL_CTX_set_ciphersuites(ctx, SUITES) == 1
             and lib.SSL_CTX_ctrl(ctx, _CTRL_SET_GROUPS_LIST, 0, GROUPS) == 1
             and lib.SSL_CTX_set_alpn_protos(ctx, ALPN, len(ALPN)) == 0
         )

@@ -31,6 +31,7 @@ PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {
     "SSL_CTX_free": (None, (c_void_p,)),
     "SSL_CTX_ctrl": (c_long, (c_void_p, c_int, c_long, c_void_p)),
     "SSL_CTX_set_options": (c_uint64, (c_void_p, c_uint64)),
+    "SSL_CTX_set_ciphersuites": (c_int, (c_void_p, c_char_p)),
     "SSL_CTX_set_verify": (None, (c_void_p, c_int, c_void_p)),
     "SSL_CTX_set_alpn_protos": (c_int, (c_void_p, c_char_p, c_uint)),
     "SSL_CTX_get_cert_store": (c_void_p, (c_void_p,)),

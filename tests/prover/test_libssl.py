@@ -109,6 +109,8 @@ def test_opened_key_is_of_the_share_in_the_last_client_hello(
     for record in records.feed(bytes(client.sent)):
         if record.content_type == 22:
             hellos.feed(record)
+    assert hellos.hellos[-1].suites[:3] == (0x1301, 0x1302, 0x1303)
+    assert hellos.hellos[-1].groups == (29, 23, 24)
     assert len(hellos.hellos) == (1 if curve is None else 2)
     assert hellos.hellos[-1].shares[code] == public_key(key)
 
