@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from attestation.errors import ExpectationError, InvalidProofError, StaleError
 from attestation.expect import Expect
@@ -78,18 +79,21 @@ def _among(found: str, wanted: tuple[str, ...], member: str, detail: str) -> Non
 
 def _check_address(address: str, expect: Expect) -> None:
     """A venue on a private address is a simulation, or a redirected name."""
-    if expect.insecure_allow_development:
-        return
-    try:
-        public = ipaddress.ip_address(address).is_global
-    except ValueError:
-        public = False
-    if not public:
+    if not expect.insecure_allow_development and not _is_public(address):
         raise ExpectationError(
             "the notary connected to an address that is not public",
             rule="expect.insecure_allow_development",
             found=address,
         )
+
+
+# A few exchanges have a few addresses, and a batch falls within a few seconds.
+@lru_cache(maxsize=1024)
+def _is_public(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_global
+    except ValueError:
+        return False
 
 
 def _check_date(authentic: AuthenticSession, expect: Expect) -> None:
@@ -109,6 +113,7 @@ def _check_date(authentic: AuthenticSession, expect: Expect) -> None:
         )
 
 
+@lru_cache(maxsize=1024)
 def _http_date_us(text: str) -> int:
     """Reads an IMF-fixdate (RFC 9110 section 5.6.7), the only form senders may generate."""
     match = _IMF_FIXDATE.fullmatch(text)

@@ -20,6 +20,7 @@ from attestation.expect import Expect
 from attestation.extension import QUOTE, read_extension
 from attestation.price import fraction
 from attestation.quote import QuoteClaim, derive_quote
+from attestation.schema import Document
 from attestation.strictjson import Scalar, scalar, scalars
 from attestation.venues import VenueFile, shipped_venues
 from verifier.authenticate import AuthenticSession, AuthenticSlot, OpenedSection
@@ -27,10 +28,15 @@ from verifier.authenticate import AuthenticSession, AuthenticSlot, OpenedSection
 BODY = "response.body"
 
 
-def check_structure(authentic: AuthenticSession, opened: Mapping[str, OpenedSection]) -> None:
-    """Raises InvalidProofError where opened bytes contradict the http field."""
-    for extension in authentic.extensions:
-        read_extension(extension)
+def check_structure(
+    authentic: AuthenticSession, opened: Mapping[str, OpenedSection]
+) -> dict[str, Document]:
+    """Returns the values of the extensions by id.
+
+    Raises MalformedError for an extension that is not registered, and
+    InvalidProofError where opened bytes contradict the http field.
+    """
+    extensions = {each.id: read_extension(each) for each in authentic.extensions}
     http = authentic.http
     line = opened.get("request.line")
     wanted = f"{http.method} {http.target} HTTP/1.1".encode()
@@ -40,11 +46,13 @@ def check_structure(authentic: AuthenticSession, opened: Mapping[str, OpenedSect
     wanted = f"HTTP/1.1 {http.status} ".encode()
     if status is not None and status.data is not None and not status.data.startswith(wanted):
         raise InvalidProofError("response.status is not the attested status", rule="http.status")
+    return extensions
 
 
 def rederive_quote(
     authentic: AuthenticSession,
     opened: Mapping[str, OpenedSection],
+    extensions: Mapping[str, Document],
     expect: Expect,
     venue_files: Mapping[str, VenueFile] | None,
 ) -> QuoteClaim:
@@ -54,11 +62,9 @@ def rederive_quote(
     (a venue file this verifier does not know), IncompleteError (a needed part
     is not opened) or InvalidProofError (the bytes say something else).
     """
-    claims = [extension for extension in authentic.extensions if extension.id == QUOTE]
-    if not claims:
+    claim = extensions.get(QUOTE)
+    if not isinstance(claim, QuoteClaim):
         raise IncompleteError("no quote is attested", rule="extension.quote")
-    claim = read_extension(claims[0])
-    assert isinstance(claim, QuoteClaim)
     venue = _expected_venue(claim.venue, claim.market, claim.instrument, expect, venue_files)
     if claim.venue_file != venue.hash:
         raise UntrustedError(

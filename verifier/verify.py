@@ -20,6 +20,7 @@ from attestation.errors import ExpectationError, IncompleteError
 from attestation.expect import Expect
 from attestation.presentation import Presentation
 from attestation.price import mid
+from attestation.quote import QuoteClaim
 from attestation.trust import Trust, TrustedKey
 from attestation.venues import VenueFile
 from verifier.authenticate import (
@@ -132,9 +133,10 @@ def verify_one(
         return _verify_slot(authentic, expect, now_us, venue_files)
     check_session(authentic, expect, now_us)
     opened = open_sections(presentation, authentic.sections)
-    check_structure(authentic, opened)
+    extensions = check_structure(authentic, opened)
     if expect.hosts is None:
-        return _verified_quote(authentic, opened, expect, venue_files)
+        claim = rederive_quote(authentic, opened, extensions, expect, venue_files)
+        return _verified_quote(authentic, claim)
     return VerifiedTranscript(
         method=authentic.http.method,
         target=authentic.http.target,
@@ -144,13 +146,7 @@ def verify_one(
     )
 
 
-def _verified_quote(
-    authentic: AuthenticSession,
-    opened: Mapping[str, OpenedSection],
-    expect: Expect,
-    venue_files: Mapping[str, VenueFile] | None,
-) -> VerifiedQuote:
-    claim = rederive_quote(authentic, opened, expect, venue_files)
+def _verified_quote(authentic: AuthenticSession, claim: QuoteClaim) -> VerifiedQuote:
     return VerifiedQuote(
         venue=claim.venue,
         market=claim.market,
