@@ -204,6 +204,8 @@ class Witness:
         """Ends the connection and every session on it that has no verified claim."""
         if self._dead:
             return
+        if self._gate.path == "sealed" and self._turn.verified and error is None:
+            return  # Verified: it is attested, by default if need be, and then released.
         self._retire(flush=flush)
         refused = RefusedError(
             f"the session ended: {reason}", rule="session", found=reason, http_status=409
