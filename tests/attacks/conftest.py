@@ -1,0 +1,146 @@
+"""One notary process under attack, honest and hostile venues, and a bystander.
+
+Every test that uses ``scene`` ends with the same question: did the attack leave
+anything?  No session of the attacker's may have an attestation unless the test
+took it as legitimate, a bystander's kept-alive connection must go on, and an
+honest sealed fetch must succeed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from examples.venues.server import ThreadedVenueServer, VenueServer
+from prover import AttestedTransport, Notary
+from tests.adversaries.prover import BINANCE, HOST, Attempt, MaliciousProver, Refusal
+from tests.adversaries.stage import ATTACKER, PROVER, NotaryProcess
+from tests.adversaries.venue import HostileVenue
+from tests.tls13.tlsclient import Client
+
+KRAKEN = "https://api.kraken.com/0/public/Ticker?pair=XXBTZUSD"
+COINBASE = "api.exchange.coinbase.com"
+HONEST_HOSTS = ("api.kraken.com", "www.okx.com", "www.bitstamp.net")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class World:
+    """Everything that lives as long as the test session."""
+
+    notary: NotaryProcess
+    venues: ThreadedVenueServer
+    hostile: HostileVenue
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bystander:
+    """An honest prover's kept-alive connection; ``first`` is the session it began with."""
+
+    client: httpx.Client
+    first: str
+
+    def check(self) -> None:
+        """Demands that the next fetch is attested, and on the same connection."""
+        fetch = self.client.get(KRAKEN).extensions["attestation"].result()
+        assert fetch.attestation.session().conn == self.first
+
+
+@dataclasses.dataclass(kw_only=True)
+class Scene:
+    """What one test plays with; see ``refused``."""
+
+    world: World
+    prover: MaliciousProver
+    attempts: list[Attempt] = dataclasses.field(default_factory=list)
+
+    @property
+    def notary(self) -> NotaryProcess:
+        return self.world.notary
+
+    @property
+    def hostile(self) -> HostileVenue:
+        return self.world.hostile
+
+    def attempt(self, client: Client | None = None, **changes: Any) -> Attempt:
+        """A session with the hostile venue."""
+        return self._keep(self.prover.attempt(client, **changes))
+
+    def quote(self, client: Client | None = None, **changes: Any) -> Attempt:
+        """A session for a quote that the hostile venue answers."""
+        return self._keep(self.prover.quote(client, **changes))
+
+    @contextmanager
+    def refused(self, *rules: str, reason: str | None = "invalid") -> Iterator[None]:
+        """Demands a refusal by one of ``rules`` and nothing attested by it.
+
+        The last attempt's session must have ended for ``reason``; None where the
+        session may go on, or there is none.
+        """
+        before = self.notary.attestations()
+        with pytest.raises(Refusal) as caught:
+            yield
+        assert caught.value.rule in rules, caught.value
+        if len(rules) > 1:
+            open("/tmp/q/rules", "a").write(f"{rules} {caught.value}\n")
+        assert caught.value.document["detail"]
+        if reason is not None:
+            assert self.notary.ending(self.attempts[-1].id) == ("aborted", reason)
+        assert self.notary.attestations() == before
+
+    def _keep(self, attempt: Attempt) -> Attempt:
+        self.attempts.append(attempt)
+        return attempt
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("attacked")
+    with VenueServer().in_thread() as venues, HostileVenue(HOST, BINANCE, COINBASE) as hostile:
+        routes = dict.fromkeys(HONEST_HOSTS, venues.port)
+        routes |= dict.fromkeys((HOST, BINANCE, COINBASE), hostile.port)
+        roots = (venues.ca_pem, hostile.issuer.root_pem)
+        with NotaryProcess(folder, routes=routes, roots=roots, hosts=[f"{HOST}:443"]) as notary:
+            yield World(notary=notary, venues=venues, hostile=hostile)
+
+
+@pytest.fixture(scope="session")
+def honest(world: World) -> Iterator[Notary]:
+    """An honest prover's view of the notary."""
+    notary = world.notary
+    with Notary(
+        notary.url, prover_key=PROVER, trust=notary.trust, roots_pem=notary.roots_pem
+    ) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def bystander(honest: Notary) -> Iterator[Bystander]:
+    with httpx.Client(transport=AttestedTransport(honest, mode="open")) as client:
+        first = client.get(KRAKEN).extensions["attestation"].result()
+        yield Bystander(client=client, first=first.attestation.session().id)
+
+
+@pytest.fixture
+def scene(world: World, honest: Notary, bystander: Bystander) -> Iterator[Scene]:
+    world.hostile.behave()
+    with MaliciousProver(world.notary.url, world.notary.name, ATTACKER) as prover:
+        made = Scene(world=world, prover=prover)
+        yield made
+        for attempt in made.attempts:
+            attempt.tunnel.close()
+        prover.end_sessions()
+    errors = world.hostile.errors
+    world.hostile.behave()
+    assert errors == []
+    for session in prover.sessions:
+        wanted = [item for item in made.attempts if item.id == session and item.attestation]
+        state = world.notary.ending(session)
+        assert state is None or state[0] == ("attested" if wanted else "aborted"), state
+    bystander.check()
+    with httpx.Client(transport=AttestedTransport(honest)) as client:
+        assert client.get(KRAKEN).extensions["attestation"].quote is not None
