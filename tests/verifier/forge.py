@@ -7,7 +7,6 @@ is signed is the fields a session with these bytes would have.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,21 +17,17 @@ from attestation.document import (
     ConnectionField,
     Field,
     GapField,
-    Header,
     HttpField,
     MessageRef,
-    NotaryField,
     ObservationField,
     ServerField,
     SessionField,
     SlotField,
-    body_leaves,
     field_salt,
 )
 from attestation.expect import Expect
-from attestation.hashing import format_hash, hash_string
+from attestation.hashing import hash_string
 from attestation.http1 import read_request, read_response
-from attestation.keys import SigningKey
 from attestation.presentation import Presentation, Show, ShownField, present
 from attestation.quote import claim_quote, quote_pointers
 from attestation.request import AttestationRequest
@@ -40,13 +35,11 @@ from attestation.secrets import Secrets
 from attestation.section import Exchange, commit_section
 from attestation.strictjson import scalars
 from attestation.transcript import Transcript
-from attestation.trust import Trust, TrustedKey
+from attestation.trust import Trust
 from attestation.venues import shipped_venues
+from tests.verifier.lying import T0, YEAR, LyingNotary, hash_of
 
-T0 = 1_768_478_400_000_000
-"""2026-01-15T12:00:00Z, when the forged sessions connect."""
 NOW = T0 + 2_000_000
-YEAR = 365 * 86_400 * 1_000_000
 MARKET = "BTC/USD"
 ADDRESS = "151.101.1.1"
 DATE = "Thu, 15 Jan 2026 12:00:00 GMT"
@@ -75,65 +68,6 @@ BODIES = {
     ),
 }
 BID, ASK, LAST = "96500.12", "96500.98", "96500.5"
-
-
-def hash_of(label: str, size: int = 32) -> bytes:
-    """Bytes that look random and are always the same."""
-    return hashlib.sha256(b"forge/" + label.encode()).digest()[:size]
-
-
-@dataclasses.dataclass(frozen=True)
-class LyingNotary:
-    """A notary with a key, who signs any fields."""
-
-    name: str = "notary.one"
-    operator: str = "One Ltd"
-    algorithm: str = "ed25519"
-    hash: str = "sha256"
-
-    @property
-    def key(self) -> SigningKey:
-        return SigningKey(
-            name=self.name, algorithm=self.algorithm, seed=hash_of(f"{self.name}/{self.algorithm}")
-        )
-
-    def trusted(self, **changes: Any) -> TrustedKey:
-        """The notary as an entry of a trust file, valid for a year around ``T0``."""
-        entry = TrustedKey(
-            name=self.name,
-            operator=self.operator,
-            key=self.key.verifying_key,
-            role="attest",
-            valid_from_us=T0 - YEAR // 2,
-            valid_until_us=T0 + 9 * YEAR,
-        )
-        return dataclasses.replace(entry, **changes)
-
-    def notary_field(self) -> NotaryField:
-        return NotaryField(
-            name=self.name, vkey=self.key.verifying_key.vkey, software="quotary 0.1.0"
-        )
-
-    def sign(
-        self, fields: Sequence[Field], *, label: str, issued_us: int, **changes: Any
-    ) -> Attestation:
-        """Signs a body; ``changes`` replace header members before signing."""
-        seed = hash_of(f"seed/{label}").hex()
-        root = merkle.root(body_leaves(fields, seed=seed, algorithm=self.hash), self.hash)
-        header = Header(
-            id=hash_of(f"header/{label}", 16).hex(),
-            key=self.key.verifying_key.short,
-            root=format_hash(root, self.hash),
-            size=len(fields),
-            issued_us=issued_us,
-        )
-        header = dataclasses.replace(header, **changes)
-        return Attestation(
-            header=header,
-            signature=self.key.sign(header.encode()).hex(),
-            fields=tuple(fields),
-            seed=seed,
-        )
 
 
 @dataclasses.dataclass(frozen=True)
