@@ -88,12 +88,11 @@ def _prototype(section: Section, json_body: bool) -> SectionRequest:
 
 
 DEFAULT_SECTIONS = (
-    Section(name="request.line"),
     Section(name="request.headers"),
-    Section(name="response.status"),
     Section(name="response.headers"),
     Section(name=BODY),
 )
+"""What the http field does not tell already: method, target and status stand there."""
 
 
 def attestation_request(

@@ -129,7 +129,7 @@ def test_fetch_present_dispute(home: Home, running: RunningNotary) -> None:
     whole = prover("present", str(out))
     presentation = Presentation.decode(whole.out.encode())
     assert presentation.header.id == row["attestation"]
-    assert len(presentation.openings) == 5
+    assert len(presentation.openings) == 3
 
     part = home.folder / "part.json"
     options = ("--hide", "request.headers", "--quote", "--out", str(part))
