@@ -146,7 +146,7 @@ def _tampered() -> dict[str, bytes]:
         ),
     }
     for index in range(len(FIELDS)):
-        other = cheaper.to_json()["fields"][index]  # type: ignore[index, call-overload]
+        other = cheaper.to_json()["fields"][index]  # type: ignore[index]
         files[f"{FIELDS[index]}_of_another.11.json"] = edit(
             lambda value, i=index, o=other: value["fields"].__setitem__(i, o)  # type: ignore[misc]
         )

@@ -16,6 +16,7 @@ from attestation.document import (
     ServerField,
     SessionField,
 )
+from attestation.encoding import JsonObject
 from attestation.hashing import digest, hash_string
 from attestation.http1 import read_request, read_response
 from attestation.quote import claim_quote
@@ -148,7 +149,7 @@ def evidence(
             observed_us=connection.response_last_us,
             section="response.body",
         )
-        value = {"id": "quote/v1", "value": claim.to_json(), "by": "prover"}
+        value: JsonObject = {"id": "quote/v1", "value": claim.to_json(), "by": "prover"}
         fields.append(Field(name="extension", value=value))
     fields.append(Field(name="notary", value=notary.notary_field().to_json()))
     fields = [forge.lie(field, lies or {}) for field in fields]

@@ -25,6 +25,7 @@ from attestation.document import (
     SlotField,
     field_salt,
 )
+from attestation.encoding import JsonObject
 from attestation.expect import Expect
 from attestation.hashing import hash_string
 from attestation.http1 import read_request, read_response
@@ -37,7 +38,10 @@ from attestation.strictjson import scalars
 from attestation.transcript import Transcript
 from attestation.trust import Trust
 from attestation.venues import shipped_venues
-from tests.verifier.lying import T0, YEAR, LyingNotary, hash_of
+from tests.verifier.lying import T0 as T0
+from tests.verifier.lying import YEAR as YEAR
+from tests.verifier.lying import LyingNotary as LyingNotary
+from tests.verifier.lying import hash_of as hash_of
 
 NOW = T0 + 2_000_000
 MARKET = "BTC/USD"
@@ -193,7 +197,7 @@ def session(
             observed_us=connection.response_last_us,
             section="response.body",
         )
-        value = {"id": "quote/v1", "value": claim.to_json(), "by": "prover"}
+        value: JsonObject = {"id": "quote/v1", "value": claim.to_json(), "by": "prover"}
         fields.append(Field(name="extension", value=value))
     fields.append(Field(name="notary", value=notary.notary_field().to_json()))
     fields = [lie(field, lies or {}) for field in fields]
@@ -325,7 +329,7 @@ def lie(field: Field, lies: Mapping[str, Any]) -> Field:
     """Replaces members of a field's value; extensions and sections go by their own name."""
     value = dict(field.value)
     if field.name == "extension":
-        inner = dict(value["value"])  # type: ignore[arg-type, call-overload]
+        inner = dict(value["value"])  # type: ignore[arg-type]
         _edit(inner, str(value["id"]).partition("/")[0], lies)
         value["value"] = inner
     own = {"section": "name", "extension": "id", "observation": "venue", "gap": "venue"}

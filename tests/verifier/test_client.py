@@ -25,6 +25,7 @@ from attestation.errors import (
     UsageError,
 )
 from attestation.expect import Expect, NotaryQuorum
+from attestation.presentation import Presentation
 from attestation.verdict import Accepted, Rejected
 from tests.verifier import forge
 from verifier.client import AsyncVerifyClient, VerifyClient
@@ -101,7 +102,7 @@ def test_rejection_raises_the_error_it_reports(
 
 
 def test_several_notaries_and_batches(client: VerifyClient) -> None:
-    voices = [GOOD, forge.session(notary=TWO).present().encode()]
+    voices: list[Presentation | bytes] = [GOOD, forge.session(notary=TWO).present().encode()]
     expect = forge.expect(notaries=NotaryQuorum(count=2))
     assert len(client.verify(voices, expect=expect).notaries) == 2
     verdicts = client.verify_batch([(GOOD, EXPECT), (voices, expect), (voices[1], expect)] * 20)

@@ -49,6 +49,11 @@ def rejected(found: Evidence, rule: str, kind: type[QuotaryError] = InvalidProof
     return caught.value.detail
 
 
+def with_bytes(honest: Evidence, direction: str, raw: bytes) -> Evidence:
+    changes: dict[str, Any] = {direction: raw}
+    return dataclasses.replace(honest, **changes)
+
+
 def test_honest_evidence_is_the_same() -> None:
     report = check(evidence().encode())
     assert (report.sealed, report.notary, report.operator) == (True, "notary.one", "One Ltd")
@@ -140,7 +145,7 @@ def test_prover_cannot_frame_a_notary_with_other_bytes(direction: str) -> None:
     honest = evidence()
     raw = bytearray(getattr(honest, direction))
     raw[-1] ^= 1
-    framed = dataclasses.replace(honest, **{direction: bytes(raw)})
+    framed = with_bytes(honest, direction, bytes(raw))
     assert SIGNED not in rejected(framed, f"seal.{direction}")
 
 
@@ -237,7 +242,7 @@ def test_any_changed_byte_is_not_what_was_sealed(data: st.DataObject) -> None:
     direction = data.draw(st.sampled_from(["sent", "received"]))
     raw = bytearray(getattr(honest, direction))
     raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
-    rejected(dataclasses.replace(honest, **{direction: bytes(raw)}), f"seal.{direction}")
+    rejected(with_bytes(honest, direction, bytes(raw)), f"seal.{direction}")
 
 
 @settings(max_examples=60)
@@ -250,7 +255,7 @@ def test_changed_byte_without_a_seal_is_an_error_or_changes_nothing(data: st.Dat
     position = data.draw(st.integers(0, len(raw) - 1))
     raw[position] ^= data.draw(st.integers(1, 255))
     try:
-        report = check(dataclasses.replace(honest, **{direction: bytes(raw)}))
+        report = check(with_bytes(honest, direction, bytes(raw)))
     except QuotaryError:
         return
     assert (direction, position) == ("sent", 2)
@@ -265,7 +270,7 @@ def test_any_truncation_is_an_error_of_our_own(data: st.DataObject) -> None:
     raw = getattr(honest, direction)
     cut = raw[: data.draw(st.integers(0, len(raw) - 1))]
     with pytest.raises((InvalidProofError, IncompleteError, MalformedError)):
-        check(dataclasses.replace(honest, **{direction: cut}))
+        check(with_bytes(honest, direction, cut))
 
 
 class TestCommand:

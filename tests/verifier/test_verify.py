@@ -69,7 +69,7 @@ def test_bytes_and_document_give_the_same() -> None:
 def test_each_scheme_of_body_is_verified(venue: str, scheme: str) -> None:
     forged = forge.session(venue, body_scheme=scheme)
     shown = None if scheme == "tree" else {"response.body": "whole"}
-    assert check(forged.present(shown), forge.expect(venue)).bid == forge.BID  # type: ignore[arg-type]
+    assert check(forged.present(shown), forge.expect(venue)).bid == forge.BID
 
 
 def test_a_transcript_is_verified_by_host_and_returns_opened_sections() -> None:
