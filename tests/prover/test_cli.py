@@ -135,7 +135,7 @@ def test_fetch_present_dispute(home: Home, running: RunningNotary) -> None:
     options = ("--hide", "request.headers", "--quote", "--out", str(part))
     assert prover("present", str(out), *options).code == 0
     assert stat.S_IMODE(part.stat().st_mode) == 0o600
-    assert len(Presentation.decode(part.read_bytes()).openings) == 4
+    assert len(Presentation.decode(part.read_bytes()).openings) == 2
     assert prover("present", str(out), "--whole", "--quote").code == 2
     assert prover("present", str(out), "--show", "nothing").code == 2
 
