@@ -85,8 +85,6 @@ class Scene:
         with pytest.raises(Refusal) as caught:
             yield
         assert caught.value.rule in rules, caught.value
-        if len(rules) > 1:
-            open("/tmp/q/rules", "a").write(f"{rules} {caught.value}\n")
         assert caught.value.document["detail"]
         if reason is not None:
             assert self.notary.ending(self.attempts[-1].id) == ("aborted", reason)
