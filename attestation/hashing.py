@@ -31,7 +31,10 @@ def hasher(algorithm: str) -> Callable[..., Any]:
         return HASHES[algorithm]
     except KeyError:
         raise UntrustedError(
-            f"unsupported hash algorithm {algorithm!r}", found=algorithm, wanted=sorted(HASHES)
+            f"unsupported hash algorithm {algorithm!r}",
+            rule="hash",
+            found=algorithm,
+            wanted=sorted(HASHES),
         ) from None
 
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 
 from pymerkle import InmemoryTree
 
+from attestation.commitment import SectionField, SectionRequest
 from attestation.document import (
     Attestation,
     ConnectionField,
@@ -32,7 +33,7 @@ from attestation.hashing import format_hash, hasher
 from attestation.keys import VerifyingKey
 from attestation.request import AttestationRequest
 from attestation.schema import Document
-from attestation.section import commit_section
+from attestation.section import Exchange, commit_section
 from attestation.venues import VenueFile
 from notary.claims import Claim
 from notary.extensions import Witnessed, validate
@@ -117,8 +118,7 @@ def accept(
         ("http", _http(claim)),
     ]
     parts += [
-        ("section", commit_section(wanted, claim.exchange, request.hash))
-        for wanted in request.sections
+        ("section", _commit(wanted, claim.exchange, request.hash)) for wanted in request.sections
     ]
     parts += [
         ("extension", validate(wanted, witnessed, allowed=extensions))
@@ -242,6 +242,17 @@ def _http(claim: Claim) -> HttpField:
     )
     # The reader takes longer targets than a field may hold.
     return HttpField.from_json(field.to_json())
+
+
+def _commit(wanted: SectionRequest, exchange: Exchange, algorithm: str) -> SectionField:
+    """Commits to a section; what is wrong names it."""
+    try:
+        return commit_section(wanted, exchange, algorithm)
+    except QuotaryError as error:
+        rule = error.rule or f"section.{wanted.name}"
+        raise RefusedError(
+            error.detail, rule=rule, found=error.found, wanted=error.wanted
+        ) from error
 
 
 def _root(fields: Sequence[Field], seed: str, algorithm: str) -> str:

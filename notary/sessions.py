@@ -95,11 +95,7 @@ class Session:
         )
 
     def check_alive(self) -> None:
-        """Raises RefusedError if the session ended without an attestation.
-
-        It names the rule that ended it, however late the prover asks; 409 where
-        no rule did.
-        """
+        """Raises RefusedError, with the rule that ended the session without an attestation."""
         if self.ended is None or self.attestation is not None:
             return
         if self.failure is not None:
@@ -352,7 +348,21 @@ def read_envelope(body: bytes) -> tuple[SessionRequest, bytes]:
     envelope = read_json(body)
     if envelope.keys() != {"request", "signature"} or type(envelope["signature"]) is not str:
         raise MalformedError("not a signed session request", rule="body")
-    return SessionRequest.from_json(envelope["request"]), hex_decode(envelope["signature"])
+    try:
+        request = SessionRequest.from_json(envelope["request"])
+    except MalformedError as error:
+        raise named(error, "request") from None
+    try:
+        return request, hex_decode(envelope["signature"])
+    except MalformedError as error:
+        raise named(error, "signature") from None
+
+
+def named(error: MalformedError, rule: str) -> MalformedError:
+    """Gives an error that names no rule the document it is about."""
+    return MalformedError(
+        error.detail, rule=error.rule or rule, found=error.found, wanted=error.wanted
+    )
 
 
 def read_json(body: bytes) -> dict[str, Any]:
