@@ -7,12 +7,71 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from attestation.errors import QuotaryError, RefusedError
+from attestation.errors import MalformedError, QuotaryError, RefusedError
 from notary import problems
 from notary.desk import Desk
 from notary.routes.service import service_routes
-from notary.routes.sessions import session_routes
+from notary.routes.sessions import (
+    Action,
+    attest_session,
+    create_session,
+    seal_session,
+    session_routes,
+)
+from notary.sessions import MAX_BODY
+
+
+class HotPath:
+    """Answers a session's three POSTs itself and leaves everything else to ``app``.
+
+    A request costs half as much this way (docs/performance.md); what the routes
+    declare and do is the same, and ``app`` alone answers alike.
+    """
+
+    def __init__(self, app: ASGIApp, desk: Desk) -> None:
+        self._app = app
+        self._desk = desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        action: Action | None = None
+        session = ""
+        if scope["type"] == "http" and scope["method"] == "POST":
+            match scope["path"].split("/"):
+                case ["", "v1", "sessions"]:
+                    action = create_session
+                case ["", "v1", "sessions", session, "seal"]:
+                    action = seal_session
+                case ["", "v1", "sessions", session, "attestations"]:
+                    action = attest_session
+        if action is None:
+            await self._app(scope, receive, send)
+            return
+        kind = b"application/json"
+        try:
+            status, content = await action(self._desk, session, await _read(receive))
+        except QuotaryError as error:
+            self._desk.context.metrics.refused.labels(kind=error.slug).inc()
+            status, content = error.http_status, problems.encode(error)
+            kind = problems.CONTENT_TYPE.encode()
+        headers = [(b"content-type", kind), (b"content-length", b"%d" % len(content))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+
+async def _read(receive: Receive) -> bytes:
+    data = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise MalformedError("the request was cut short", rule="body")
+        chunk: bytes = message.get("body", b"")
+        data += chunk
+        if len(data) > MAX_BODY:
+            raise MalformedError("the body is too large", rule="body", wanted=MAX_BODY)
+        if not message.get("more_body", False):
+            return data
 
 
 def make_app(desk: Desk, info: Mapping[str, Any]) -> FastAPI:

@@ -29,6 +29,8 @@ class Desk:
         self.registry = registry
         self.proxy = proxy
         self._stopping = False
+        self._limits = context.limits.to_json()
+        self._deadlines = context.deadlines.to_json()
 
     def create_session(self, body: bytes) -> JsonObject:
         """Admits a signed session request and tells how to use the session."""
@@ -51,8 +53,8 @@ class Desk:
             "host": session.host,
             "port": session.port,
             "proxy": self.proxy,
-            "limits": context.limits.to_json(),
-            "deadlines": context.deadlines.to_json(),
+            "limits": self._limits,
+            "deadlines": self._deadlines,
         }
         if session.target is not None:
             answer["target"] = session.target
@@ -195,5 +197,5 @@ def read_attest(body: bytes) -> tuple[KeyOpening | None, AttestationRequest | No
         try:
             request = AttestationRequest.from_json(envelope["request"])
         except MalformedError as error:
-            raise named(error, "request") from None
+            raise named(error, "request")
     return opening, request

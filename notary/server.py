@@ -30,7 +30,7 @@ from attestation.errors import UnavailableError, UsageError
 from attestation.hashing import HASHES
 from attestation.tls13.certificates import RootStore
 from attestation.venues import VenueFile, shipped_venues
-from notary.app import make_app
+from notary.app import HotPath, make_app
 from notary.clock import RE_ANCHOR_SECONDS, Clock
 from notary.config import Config, join_address, split_address
 from notary.context import Context
@@ -170,7 +170,8 @@ async def serve(
         proxy = config.proxy or relay_address
         desk = Desk(context, make_registry(config, context), proxy=proxy)
         relay = Relay(desk, most=config.limits.connections)
-        control = _ControlServer(make_app(desk, describe(config, context, proxy)))
+        app = make_app(desk, describe(config, context, proxy))
+        control = _ControlServer(HotPath(app, desk))
         await relay.listen(relay_socket)
         serving = asyncio.create_task(control.serve(sockets=[control_socket]))
         ticking = asyncio.create_task(_tick(desk))
@@ -183,6 +184,9 @@ async def serve(
                 "vkey": signer.default.verifying_key.vkey,
             }
             _spare_collector()
+            # What start-up made stays for ever: the collector need not walk it again.
+            gc.collect()
+            gc.freeze()
             log.info("started", recovered=ended, **ready)
             announce(json.dumps(ready))
             stopping = asyncio.create_task(stop.wait())
@@ -216,6 +220,7 @@ class _ControlServer(uvicorn.Server):
                 log_config=None,
                 server_header=False,
                 date_header=False,
+                proxy_headers=False,
                 timeout_keep_alive=120,
                 timeout_graceful_shutdown=3,
                 backlog=BACKLOG,

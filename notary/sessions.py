@@ -307,7 +307,11 @@ class SessionRegistry:
                 )
             return
         try:
-            prover_key(request.prover).verify(signature, request.encode())
+            key = prover_key(request.prover)
+        except QuotaryError as error:
+            raise named(error, "prover")
+        try:
+            key.verify(signature, request.encode())
         except InvalidProofError as error:
             raise InvalidProofError(error.detail, rule="signature") from None
 
@@ -351,18 +355,17 @@ def read_envelope(body: bytes) -> tuple[SessionRequest, bytes]:
     try:
         request = SessionRequest.from_json(envelope["request"])
     except MalformedError as error:
-        raise named(error, "request") from None
+        raise named(error, "request")
     try:
         return request, hex_decode(envelope["signature"])
     except MalformedError as error:
-        raise named(error, "signature") from None
+        raise named(error, "signature")
 
 
-def named(error: MalformedError, rule: str) -> MalformedError:
-    """Gives an error that names no rule the document it is about."""
-    return MalformedError(
-        error.detail, rule=error.rule or rule, found=error.found, wanted=error.wanted
-    )
+def named(error: QuotaryError, rule: str) -> QuotaryError:
+    """Names the document an error is about, if it names no rule."""
+    error.rule = error.rule or rule
+    return error
 
 
 def read_json(body: bytes) -> dict[str, Any]:

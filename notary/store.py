@@ -50,7 +50,6 @@ CREATE TABLE sessions (
     CHECK ((state = 'aborted') = (reason IS NOT NULL)),
     CHECK ((reason IS NULL) = (fault IS NULL))
 ) WITHOUT ROWID;
-CREATE INDEX sessions_open ON sessions (id) WHERE state = 'open';
 CREATE TABLE attestations (
     id TEXT PRIMARY KEY,
     session TEXT NOT NULL UNIQUE REFERENCES sessions (id),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
 from fastapi import APIRouter, Request, Response
 
 from attestation.encoding import encode
 from notary.desk import Desk
-from notary.routes.declare import (
-    LeanRoute,
-    answer,
-    body,
-    json_response,
-    problem_responses,
-    read_body,
-)
+from notary.routes.declare import LeanRoute, answer, body, problem_responses, read_body
+
+Action: TypeAlias = Callable[[Desk, str, bytes], Awaitable[tuple[int, bytes]]]
+"""(desk, session's id, body) -> (status, JSON)."""
 
 _HEX16 = "0f" * 16
 _SESSION_REQUEST = {
@@ -96,9 +96,32 @@ _ATTESTATION = {
 }
 
 
+async def create_session(desk: Desk, session: str, content: bytes) -> tuple[int, bytes]:
+    """``POST /v1/sessions``."""
+    return 201, json.dumps(desk.create_session(content), separators=(",", ":")).encode()
+
+
+async def seal_session(desk: Desk, session: str, content: bytes) -> tuple[int, bytes]:
+    """``POST /v1/sessions/{session}/seal``."""
+    return 200, (await desk.seal(session)).encode()
+
+
+async def attest_session(desk: Desk, session: str, content: bytes) -> tuple[int, bytes]:
+    """``POST /v1/sessions/{session}/attestations``."""
+    attestation = await desk.attest(session, content)
+    if attestation is None:
+        return 202, b'{"state":"opened"}'
+    return 200, b'{"attestation":' + attestation.encode() + b"}"
+
+
 def session_routes(desk: Desk) -> APIRouter:
     """Returns the routes under ``/v1/sessions`` and ``/v1/attestations``."""
     router = APIRouter(route_class=LeanRoute)
+
+    async def respond(request: Request, action: Action) -> Response:
+        session = request.path_params.get("session", "")
+        status, content = await action(desk, session, await read_body(request))
+        return Response(content, status, media_type="application/json")
 
     @router.post(
         "/v1/sessions",
@@ -110,8 +133,8 @@ def session_routes(desk: Desk) -> APIRouter:
         },
         openapi_extra=body({"request": _SESSION_REQUEST, "signature": "00" * 64}),
     )
-    async def create_session(request: Request) -> Response:
-        return json_response(desk.create_session(await read_body(request)), 201)
+    async def post_session(request: Request) -> Response:
+        return await respond(request, create_session)
 
     @router.post(
         "/v1/sessions/{session}/seal",
@@ -122,10 +145,8 @@ def session_routes(desk: Desk) -> APIRouter:
         },
         openapi_extra=body({}),
     )
-    async def seal(request: Request) -> Response:
-        await read_body(request)
-        signed = await desk.seal(request.path_params["session"])
-        return json_response(signed.to_json())
+    async def post_seal(request: Request) -> Response:
+        return await respond(request, seal_session)
 
     @router.post(
         "/v1/sessions/{session}/attestations",
@@ -141,12 +162,8 @@ def session_routes(desk: Desk) -> APIRouter:
         },
         openapi_extra=body(_OPENING),
     )
-    async def attest(request: Request) -> Response:
-        attestation = await desk.attest(request.path_params["session"], await read_body(request))
-        if attestation is None:
-            return json_response({"state": "opened"}, 202)
-        content = b'{"attestation":' + attestation.encode() + b"}"
-        return Response(content, media_type="application/json")
+    async def post_attestation(request: Request) -> Response:
+        return await respond(request, attest_session)
 
     @router.delete(
         "/v1/sessions/{session}",

@@ -13,7 +13,7 @@ import pytest
 
 from attestation.document import Attestation
 from attestation.errors import UsageError
-from notary.app import make_app
+from notary.app import HotPath, make_app
 from notary.config import load_config
 from notary.routes.declare import LeanRoute
 from tests.notary.rig import Rig, attestation_request, http_response, running
@@ -22,16 +22,17 @@ Scene = Callable[[Rig, httpx.AsyncClient], Awaitable[None]]
 
 
 def over_http(tmp_path: Path, scene: Scene) -> None:
-    """Runs a scene with a client of the application."""
+    """Runs a scene with a client of the application, with and without its hot path."""
 
-    async def run() -> None:
-        async with running(tmp_path) as rig:
+    async def run(folder: Path, *, hot: bool) -> None:
+        async with running(folder) as rig:
             app = make_app(rig.desk, {"name": "notary.test.example"})
-            transport = httpx.ASGITransport(app=app)
+            transport = httpx.ASGITransport(app=HotPath(app, rig.desk) if hot else app)
             async with httpx.AsyncClient(transport=transport, base_url="http://n") as client:
                 await scene(rig, client)
 
-    asyncio.run(run())
+    for hot in (False, True):
+        asyncio.run(run(tmp_path / str(hot), hot=hot))
 
 
 def check_problem(answer: httpx.Response, status: int, rule: str) -> dict[str, Any]:
