@@ -13,7 +13,7 @@ from attestation.seal import SignedSeal
 from notary.connect import ConnectRequest
 from notary.context import Context
 from notary.issue import restore, sign
-from notary.sessions import Session, SessionRegistry, named, read_json
+from notary.sessions import Session, SessionRegistry, naming, read_json
 from notary.turns import Turn
 from notary.witness import Witness
 
@@ -194,8 +194,6 @@ def read_attest(body: bytes) -> tuple[KeyOpening | None, AttestationRequest | No
             rule = "opening" if error.rule is None else f"opening.{error.rule}"
             raise MalformedError("not an opening", rule=rule) from None
     if "request" in envelope:
-        try:
+        with naming("request"):
             request = AttestationRequest.from_json(envelope["request"])
-        except MalformedError as error:
-            raise named(error, "request")
     return opening, request

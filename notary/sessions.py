@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hmac
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -306,10 +307,8 @@ class SessionRegistry:
                     "an anonymous prover's purpose is adhoc", rule="request.trade", http_status=403
                 )
             return
-        try:
+        with naming("prover"):
             key = prover_key(request.prover)
-        except QuotaryError as error:
-            raise named(error, "prover")
         try:
             key.verify(signature, request.encode())
         except InvalidProofError as error:
@@ -352,20 +351,20 @@ def read_envelope(body: bytes) -> tuple[SessionRequest, bytes]:
     envelope = read_json(body)
     if envelope.keys() != {"request", "signature"} or type(envelope["signature"]) is not str:
         raise MalformedError("not a signed session request", rule="body")
-    try:
+    with naming("request"):
         request = SessionRequest.from_json(envelope["request"])
-    except MalformedError as error:
-        raise named(error, "request")
-    try:
+    with naming("signature"):
         return request, hex_decode(envelope["signature"])
-    except MalformedError as error:
-        raise named(error, "signature")
 
 
-def named(error: QuotaryError, rule: str) -> QuotaryError:
-    """Names the document an error is about, if it names no rule."""
-    error.rule = error.rule or rule
-    return error
+@contextlib.contextmanager
+def naming(rule: str) -> Iterator[None]:
+    """Gives an error that names no rule the document it is about."""
+    try:
+        yield
+    except QuotaryError as error:
+        error.rule = error.rule or rule
+        raise
 
 
 def read_json(body: bytes) -> dict[str, Any]:
