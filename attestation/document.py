@@ -35,6 +35,7 @@ from attestation.schema import (
 )
 
 MAX_FIELDS = 1_024
+_FIELD_TYPE = "quotary/field/v1"
 
 Mode = Annotated[str, OneOf(("sealed", "open", "live"))]
 Binding = Annotated[str, OneOf(("full", "template"))]
@@ -61,7 +62,7 @@ class Header(Document):
 class Field(Document):
     """One leaf of the body.  ``salt`` is absent where a seed stands beside it."""
 
-    TYPE: ClassVar[str | None] = "quotary/field/v1"
+    TYPE: ClassVar[str | None] = _FIELD_TYPE
 
     name: str
     value: JsonObject
@@ -72,7 +73,7 @@ class Field(Document):
         salt = self.salt if self.salt is not None else salt
         if salt is None:
             raise MalformedError("field has no salt")
-        return encode_decoded({**self.to_json(), "salt": salt})
+        return field_entry(self.name, self.value, salt)
 
     def leaf(self, algorithm: str, salt: str | None = None) -> bytes:
         """Returns the hash of ``entry``."""
@@ -291,6 +292,11 @@ class Attestation(Document):
 def field_salt(seed: bytes, index: int) -> bytes:
     """Derives the 16-byte salt of field ``index`` from the attestation's seed."""
     return digest(b"quotary/salt/v1" + seed + index.to_bytes(4, "big"))[:16]
+
+
+def field_entry(name: str, value: JsonObject, salt: str) -> bytes:
+    """Returns the canonical entry of a field whose value was decoded."""
+    return encode_decoded({"type": _FIELD_TYPE, "name": name, "salt": salt, "value": value})
 
 
 def body_leaves(fields: Sequence[Field], *, seed: str, algorithm: str) -> list[bytes]:

@@ -13,8 +13,8 @@ from typing import ClassVar, Literal, TypeAlias
 
 from attestation import merkle
 from attestation.commitment import Part, SectionField, section_parts
-from attestation.document import Attestation, Field, Header, field_salt
-from attestation.encoding import hex_decode
+from attestation.document import Attestation, Field, Header, field_entry, field_salt
+from attestation.encoding import JsonObject, hex_decode
 from attestation.errors import MalformedError, UsageError
 from attestation.hashing import parse_hash
 from attestation.request import AttestationRequest
@@ -25,18 +25,43 @@ from attestation.section import Exchange, section_bytes
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ShownField(Document):
-    """A field and its index in the body."""
+    """A field's members and its index in the body.
+
+    Where it stands tells its type, which the leaf's entry names.
+    """
 
     index: Count
-    field: Field
+    name: str
+    value: JsonObject
+    salt: Hex16 | None = None
+
+    @classmethod
+    def of(cls, index: int, field: Field) -> ShownField:
+        """Shows a field."""
+        return cls(index=index, name=field.name, value=field.value, salt=field.salt)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ShownPart(Document):
-    """A part of a ``tree`` section and its index among the parts."""
+    """The members of a part of a ``tree`` section and its index among the parts.
+
+    Where it stands tells its type, which the leaf's entry names.
+    """
 
     part: Count
-    entry: Part
+    salt: Hex16
+    at: str
+    data: bytes
+
+    @classmethod
+    def of(cls, index: int, part: Part) -> ShownPart:
+        """Shows a part."""
+        return cls(part=index, salt=part.salt, at=part.at, data=part.data)
+
+    @property
+    def entry(self) -> Part:
+        """The part as it stands in the section's tree."""
+        return Part(salt=self.salt, at=self.at, data=self.data)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,22 +108,22 @@ class Presentation(Document):
         _strictly_increasing([shown.index for shown in self.fields], "fields")
         _strictly_increasing([opening.index for opening in self.openings], "openings")
         if self.seed is None:
-            if any(shown.field.salt is None for shown in self.fields):
+            if any(shown.salt is None for shown in self.fields):
                 raise MalformedError("a shown field lacks its salt")
-        elif any(shown.field.salt is not None for shown in self.fields):
+        elif any(shown.salt is not None for shown in self.fields):
             raise MalformedError("seed and salt exclude each other")
         elif len(self.fields) != self.header.size:
             raise MalformedError("with a seed all fields are shown")
 
     def leaves(self, algorithm: str) -> dict[int, bytes]:
         """Returns the leaf hash of each shown field by index."""
-        if self.seed is None:
-            return {shown.index: shown.field.leaf(algorithm) for shown in self.fields}
-        seed = hex_decode(self.seed, 32)
-        return {
-            shown.index: shown.field.leaf(algorithm, field_salt(seed, shown.index).hex())
-            for shown in self.fields
-        }
+        seed = None if self.seed is None else hex_decode(self.seed, 32)
+        leaves = {}
+        for shown in self.fields:
+            salt = shown.salt if seed is None else field_salt(seed, shown.index).hex()
+            entry = field_entry(shown.name, shown.value, salt or "")
+            leaves[shown.index] = merkle.leaf_hash(entry, algorithm)
+        return leaves
 
 
 Show: TypeAlias = "Literal['whole'] | Sequence[str]"
@@ -135,12 +160,9 @@ def present(
     algorithm, _ = parse_hash(attestation.header.root)
     seed = hex_decode(attestation.seed, 32)
     fields = tuple(
-        ShownField(
-            index=index,
-            field=dataclasses.replace(
-                attestation.fields[index],
-                salt=field_salt(seed, index).hex() if hidden else None,
-            ),
+        dataclasses.replace(
+            ShownField.of(index, attestation.fields[index]),
+            salt=field_salt(seed, index).hex() if hidden else None,
         )
         for index in shown
     )
@@ -177,7 +199,7 @@ def _open(
     leaves = [merkle.leaf_hash(part.encode(), algorithm) for part in parts]
     return SectionOpening(
         index=index,
-        parts=tuple(ShownPart(part=position, entry=parts[position]) for position in chosen),
+        parts=tuple(ShownPart.of(position, parts[position]) for position in chosen),
         proof=tuple(node.hex() for node in merkle.multiproof(leaves, chosen, algorithm)),
     )
 

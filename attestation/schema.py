@@ -23,6 +23,7 @@ from typing import (
     Annotated,
     Any,
     ClassVar,
+    Protocol,
     Self,
     TypeAlias,
     Union,
@@ -43,20 +44,28 @@ from attestation.encoding import (
 from attestation.errors import MalformedError
 
 
+class Rule(Protocol):
+    """What a member must be besides its type."""
+
+    def predicate(self) -> Callable[[Any], object]:
+        """Returns what is true of every value accepted."""
+
+    def refusal(self, value: Any) -> MalformedError:
+        """Returns the error for a value that is not."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pattern:
     """A string member must match the regular expression as a whole."""
 
     regex: str
     name: str
-    _compiled: re.Pattern[str] = dataclasses.field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_compiled", re.compile(self.regex, re.ASCII))
+    def predicate(self) -> Callable[[Any], object]:
+        return re.compile(self.regex, re.ASCII).fullmatch
 
-    def check(self, value: str) -> None:
-        if self._compiled.fullmatch(value) is None:
-            raise MalformedError(f"is not {self.name}", found=value[:80])
+    def refusal(self, value: str) -> MalformedError:
+        return MalformedError(f"is not {self.name}", found=value[:80])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,9 +74,11 @@ class AtLeast:
 
     minimum: int
 
-    def check(self, value: int) -> None:
-        if value < self.minimum:
-            raise MalformedError(f"is smaller than {self.minimum}", found=value)
+    def predicate(self) -> Callable[[Any], object]:
+        return self.minimum.__le__
+
+    def refusal(self, value: int) -> MalformedError:
+        return MalformedError(f"is smaller than {self.minimum}", found=value)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,11 +88,12 @@ class Between:
     minimum: int
     maximum: int
 
-    def check(self, value: int) -> None:
-        if not self.minimum <= value <= self.maximum:
-            raise MalformedError(
-                "is out of range", found=value, wanted=[self.minimum, self.maximum]
-            )
+    def predicate(self) -> Callable[[Any], object]:
+        return lambda value: self.minimum <= value <= self.maximum
+
+    def refusal(self, value: int) -> MalformedError:
+        wanted = [self.minimum, self.maximum]
+        return MalformedError("is out of range", found=value, wanted=wanted)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,9 +102,11 @@ class OneOf:
 
     choices: tuple[str, ...]
 
-    def check(self, value: str) -> None:
-        if value not in self.choices:
-            raise MalformedError("is not a known choice", found=value[:80], wanted=self.choices)
+    def predicate(self) -> Callable[[Any], object]:
+        return frozenset(self.choices).__contains__
+
+    def refusal(self, value: str) -> MalformedError:
+        return MalformedError("is not a known choice", found=value[:80], wanted=self.choices)
 
 
 Hex16 = Annotated[str, Pattern("[0-9a-f]{32}", "16 bytes of lower-case hex")]
@@ -190,12 +204,15 @@ def _exactly(kind: type) -> _Load:
     return load
 
 
-def _checked(kind: type, check: Callable[[Any], None]) -> _Load:
+def _checked(kind: type, rule: Rule) -> _Load:
+    accepts = rule.predicate()
+
     def load(value: Any) -> Any:
+        if type(value) is kind and accepts(value):
+            return value
         if type(value) is not kind:
             raise MalformedError(f"is not of type {kind.__name__}")
-        check(value)
-        return value
+        raise rule.refusal(value)
 
     return load
 
@@ -220,7 +237,7 @@ def _codec(hint: Any) -> tuple[_Load, _Dump]:
     origin = get_origin(hint)
     if origin is Annotated:
         kind, rule = get_args(hint)
-        return _checked(kind, rule.check), None
+        return _checked(kind, rule), None
     if origin is tuple:
         load, dump = _codec(get_args(hint)[0])
         if dump is None:

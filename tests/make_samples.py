@@ -106,15 +106,16 @@ def _tampered() -> dict[str, bytes]:
         return _edited(valid, change)
 
     def field(value: dict[str, Any], name: str) -> dict[str, Any]:
-        return next(item["field"] for item in value["fields"] if item["field"]["name"] == name)
+        return next(item for item in value["fields"] if item["name"] == name)
 
     def swap(value: dict[str, Any]) -> None:
-        names = [item["field"]["name"] for item in value["fields"]]
+        names = [item["name"] for item in value["fields"]]
         one, other = (value["fields"][names.index(name)] for name in ("section", "extension"))
-        one["field"], other["field"] = other["field"], one["field"]
+        for member in ("name", "value", "salt"):
+            one[member], other[member] = other[member], one[member]
 
     def part(value: dict[str, Any]) -> dict[str, Any]:
-        entry: dict[str, Any] = value["openings"][0]["parts"][1]["entry"]
+        entry: dict[str, Any] = value["openings"][0]["parts"][1]
         return entry
 
     cheaper = forge.session(bid="96400.12").present()

@@ -14,7 +14,6 @@ from attestation.commitment import SectionField
 from attestation.document import (
     ConnectionField,
     ExtensionField,
-    Field,
     Header,
     HttpField,
     NotaryField,
@@ -27,7 +26,7 @@ from attestation.document import (
 from attestation.encoding import hex_decode
 from attestation.errors import IncompleteError, InvalidProofError, MalformedError, StaleError
 from attestation.hashing import digest, parse_hash
-from attestation.presentation import Presentation, SectionOpening
+from attestation.presentation import Presentation, SectionOpening, ShownField
 from attestation.request import check_purpose
 from attestation.transcript import PartialTranscript
 from attestation.trust import Trust, TrustedKey
@@ -57,7 +56,7 @@ class AuthenticSlot:
     header: Header
     notary: TrustedKey
     slot: SlotField
-    venues: Mapping[str, Field]
+    venues: Mapping[str, ShownField]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ def authenticate(
         )
     notary.key.verify(hex_decode(presentation.signature), header.encode_decoded())
     _check_inclusion(presentation)
-    fields = {shown.index: shown.field for shown in presentation.fields}
+    fields = {shown.index: shown for shown in presentation.fields}
     if 0 not in fields or header.size - 1 not in fields:
         raise IncompleteError("field 0 or the notary field is not shown", rule="fields")
     kind = check_shape({index: field.name for index, field in fields.items()}, header.size)
@@ -137,7 +136,7 @@ def _check_inclusion(presentation: Presentation) -> None:
         raise InvalidProofError("shown fields are not under the signed root", rule="header.root")
 
 
-def _check_notary(field: Field, notary: TrustedKey) -> None:
+def _check_notary(field: ShownField, notary: TrustedKey) -> None:
     """The notary field describes the key that signed; it is never its own proof."""
     value = NotaryField.from_json(field.value)
     if value.name != notary.name or value.vkey != notary.key.vkey:
@@ -146,7 +145,7 @@ def _check_notary(field: Field, notary: TrustedKey) -> None:
         )
 
 
-def _session(header: Header, notary: TrustedKey, fields: dict[int, Field]) -> AuthenticSession:
+def _session(header: Header, notary: TrustedKey, fields: dict[int, ShownField]) -> AuthenticSession:
     missing = [
         name
         for index, name in ((1, "connection"), (2, "server"), (3, "http"))
@@ -181,7 +180,7 @@ def _session(header: Header, notary: TrustedKey, fields: dict[int, Field]) -> Au
     )
 
 
-def _slot(header: Header, notary: TrustedKey, fields: dict[int, Field]) -> AuthenticSlot:
+def _slot(header: Header, notary: TrustedKey, fields: dict[int, ShownField]) -> AuthenticSlot:
     slot = SlotField.from_json(fields[0].value)
     if list(slot.venues) != sorted(set(slot.venues)) or header.size != len(slot.venues) + 2:
         raise MalformedError(
@@ -223,7 +222,7 @@ def _open_tree(section: SectionField, opening: SectionOpening) -> OpenedSection:
         raise InvalidProofError(
             f"{section.name}: parts do not match the commitment", rule="openings"
         )
-    parts = {item.entry.at: item.entry.data for item in shown}
+    parts = {item.at: item.data for item in shown}
     if len(parts) != len(shown):
         raise InvalidProofError(f"{section.name}: two parts stand at one place", rule="openings")
     return OpenedSection(field=section, data=None, parts=parts)

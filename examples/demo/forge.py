@@ -15,15 +15,12 @@ def change_digit(data: bytes) -> bytes:
     opening = genuine.openings[0]
     parts = list(opening.parts or ())
     place = next(
-        index for index, shown in enumerate(parts) if shown.entry.data.strip(b'"')[-1:].isdigit()
+        index for index, shown in enumerate(parts) if shown.data.strip(b'"')[-1:].isdigit()
     )
-    entry = parts[place].entry
-    raw = bytearray(entry.data)
+    raw = bytearray(parts[place].data)
     last = max(index for index, byte in enumerate(raw) if chr(byte).isdigit())
     raw[last] = ord("0") + (raw[last] - ord("0") + 1) % 10
-    parts[place] = dataclasses.replace(
-        parts[place], entry=dataclasses.replace(entry, data=bytes(raw))
-    )
+    parts[place] = dataclasses.replace(parts[place], data=bytes(raw))
     forged = dataclasses.replace(opening, parts=tuple(parts))
     return dataclasses.replace(genuine, openings=(forged, *genuine.openings[1:])).encode()
 

@@ -132,9 +132,7 @@ def test_hidden_sections_and_members_are_nowhere_in_the_presentation(
     assert len(whole.openings) == 5
     part = build_presentation(fetch, hide=["request.headers"], pointers=["/result/XXBTZUSD/b/0"])
     assert part.seed is None
-    names = [
-        shown.field.value.get("name") for shown in part.fields if shown.field.name == "section"
-    ]
+    names = [shown.value.get("name") for shown in part.fields if shown.name == "section"]
     assert "request.headers" not in names
     shown = [opening.parts for opening in part.openings if opening.parts is not None]
-    assert [entry.entry.at for parts in shown for entry in parts] == ["/result/XXBTZUSD/b/0"]
+    assert [entry.at for parts in shown for entry in parts] == ["/result/XXBTZUSD/b/0"]

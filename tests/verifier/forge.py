@@ -254,11 +254,8 @@ def show_fields(attestation: Attestation, indices: Sequence[int]) -> Presentatio
         header=attestation.header,
         signature=attestation.signature,
         fields=tuple(
-            ShownField(
-                index=index,
-                field=dataclasses.replace(
-                    attestation.fields[index], salt=field_salt(seed, index).hex()
-                ),
+            dataclasses.replace(
+                ShownField.of(index, attestation.fields[index]), salt=field_salt(seed, index).hex()
             )
             for index in indices
         ),
