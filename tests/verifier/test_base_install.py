@@ -17,7 +17,7 @@ from tests.verifier.shell import ROOT, Shell
 def base_install() -> set[str]:
     """The distributions that the base install brings, as their metadata says."""
     found: set[str] = set()
-    wanted = ["cryptography", "pynacl", "typer"]
+    wanted = ["quotary"]
     while wanted:
         name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
         if name in found:
@@ -56,7 +56,7 @@ main()
 
 
 class TestBaseInstall:
-    """cryptography, PyNaCl and typer are enough, and no network is touched."""
+    """What the package itself requires is enough, and no network is touched."""
 
     def run(self, shell: Shell, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         shell.write("base.py", BASE_ONLY.encode())
