@@ -65,11 +65,11 @@ def measure(rounds: int) -> list[Figure]:
 
 
 def _one_quote(notary: Notary) -> bytes:
-    """Returns a presentation with all but the members of the quote hidden."""
-    transport = AttestedTransport(notary, venue=VENUE, market=MARKET)
+    """Returns what a settlement asks for: the body's commitment, the quote's members shown."""
+    transport = AttestedTransport(notary, venue=VENUE, market=MARKET, sections=["response.body"])
     with httpx.Client(transport=transport) as client:
         fetch = client.get(transport.quote_url).extensions["attestation"]
-    return build_presentation(fetch, show=["response.body"], quote_only=True).encode()
+    return build_presentation(fetch, quote_only=True).encode()
 
 
 def _fresh(notary: Notary, port: int, roots: bytes, control: str, rounds: int) -> list[Figure]:

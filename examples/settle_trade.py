@@ -28,10 +28,11 @@ def attested_mid(
     notary: Notary, api: VerifyClient, trade: str, leg: str, venue: str
 ) -> tuple[Fraction, str]:
     """One venue's mid, fetched through the notary and believed only if the verify API accepts."""
-    transport = AttestedTransport(notary, venue=venue, market="BTC/USD", trade=trade, leg=leg)
+    place = {"venue": venue, "market": "BTC/USD", "trade": trade, "leg": leg}
+    transport = AttestedTransport(notary, sections=["response.body"], **place)
     with httpx.Client(transport=transport) as client:
         fetch = client.get(transport.quote_url).extensions["attestation"]
-    presentation = build_presentation(fetch, show=["response.body"], quote_only=True)
+    presentation = build_presentation(fetch, quote_only=True)
     expect = {**EXPECT, "venues": [venue], "purpose": f"trade/{trade}/{leg}"}
     verdict = api.verify(presentation, expect=expect)  # raises unless accepted
     return Fraction(verdict.quotes[0].mid), verdict.attestation
