@@ -123,8 +123,9 @@ def bystander(honest: Notary) -> Iterator[Bystander]:
         yield Bystander(client=client, first=first.attestation.session().id)
 
 
-@pytest.fixture
-def scene(world: World, honest: Notary, bystander: Bystander) -> Iterator[Scene]:
+@contextmanager
+def play(world: World, honest: Notary) -> Iterator[Scene]:
+    """One test's scene; at its end nothing of the attack may be left."""
     world.hostile.behave()
     with MaliciousProver(world.notary.url, world.notary.name, ATTACKER) as prover:
         made = Scene(world=world, prover=prover)
@@ -135,10 +136,16 @@ def scene(world: World, honest: Notary, bystander: Bystander) -> Iterator[Scene]
     errors = world.hostile.errors
     world.hostile.behave()
     assert errors == []
+    attested = {attempt.id for attempt in made.attempts if attempt.attestation}
     for session in prover.sessions:
-        wanted = [item for item in made.attempts if item.id == session and item.attestation]
         state = world.notary.ending(session)
-        assert state is None or state[0] == ("attested" if wanted else "aborted"), state
-    bystander.check()
+        assert state is None or state[0] == ("attested" if session in attested else "aborted")
     with httpx.Client(transport=AttestedTransport(honest)) as client:
         assert client.get(KRAKEN).extensions["attestation"].quote is not None
+
+
+@pytest.fixture
+def scene(world: World, honest: Notary, bystander: Bystander) -> Iterator[Scene]:
+    with play(world, honest) as made:
+        yield made
+    bystander.check()
