@@ -204,6 +204,6 @@ def _open(
     )
 
 
-def _strictly_increasing(numbers: Sequence[int], what: str) -> None:
-    if any(after <= before for before, after in zip(numbers, numbers[1:], strict=False)):
+def _strictly_increasing(numbers: list[int], what: str) -> None:
+    if numbers != sorted(set(numbers)):
         raise MalformedError(f"{what} are not strictly increasing")
