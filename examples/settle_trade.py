@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from attestation.keys import SigningKey
+from attestation.price import format_exact
 from attestation.trust import Trust
 from prover import AttestedTransport, Notary, build_presentation
 from verifier.client import VerifyClient
@@ -67,10 +68,13 @@ def main() -> None:
             legs[leg] = [answer.result() for answer in asked]
             time.sleep(pause)
     verdict, change = outcome(*([mid for mid, _ in legs[leg]] for leg in ("open", "close")))
-    record: dict[str, object] = {"trade": trade, "outcome": verdict, "change": str(change)}
+    record: dict[str, object] = {"trade": trade, "market": EXPECT["market"]}
+    record |= {"outcome": verdict, "change": str(change)}
     for leg, found in legs.items():
         rows = zip(VENUES, found, strict=True)
-        record[leg] = [{"venue": v, "mid": str(mid), "attestation": a} for v, (mid, a) in rows]
+        record[leg] = [
+            {"venue": v, "mid": format_exact(mid), "attestation": a} for v, (mid, a) in rows
+        ]
     Path(options.out).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
