@@ -100,6 +100,7 @@ def test_a_table_of_members_is_the_document(dotted: str) -> None:
         [f"`{name}`" + ("" if required else "?"), described(name, hint)]
         for name, hint, required in member_types(kind)
     ]
+    assert f"\n**{kind.__name__}**" in TEXT.split(f"\n\n<!-- members of {dotted} -->")[0][-80:]
     rows = table(TEXT, f"members of {dotted}")
     assert [row[:2] for row in rows] == wanted
     for member, _, unit, _ in rows:
