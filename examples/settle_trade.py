@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 
 from attestation.keys import SigningKey
-from attestation.price import format_exact
 from attestation.trust import Trust
+from attestation.verdict import VerdictQuote
 from prover import AttestedTransport, Notary, build_presentation
 from verifier.client import VerifyClient
 from verifier.quorum import median
@@ -25,23 +25,23 @@ EXPECT: dict[str, object] = {"market": "BTC/USD", "modes": ["sealed"]}
 
 
 # --- core ---
-def attested_mid(
+def attested_quote(
     notary: Notary, api: VerifyClient, trade: str, leg: str, venue: str
-) -> tuple[Fraction, str]:
-    """One venue's mid, fetched through the notary and believed only if the verify API accepts."""
+) -> VerdictQuote:
+    """One venue's quote: fetched through the notary, believed only if the verify API accepts."""
     place = {"venue": venue, "market": "BTC/USD", "trade": trade, "leg": leg}
     transport = AttestedTransport(notary, sections=["response.body"], **place)
     with httpx.Client(transport=transport) as client:
         fetch = client.get(transport.quote_url).extensions["attestation"]
     presentation = build_presentation(fetch, quote_only=True)
     expect = {**EXPECT, "venues": [venue], "purpose": f"trade/{trade}/{leg}"}
-    verdict = api.verify(presentation, expect=expect)  # raises unless accepted
-    return Fraction(verdict.quotes[0].mid), verdict.attestation
+    return api.verify(presentation, expect=expect).quotes[0]  # raises unless accepted
 
 
-def outcome(opening: list[Fraction], closing: list[Fraction]) -> tuple[str, Fraction]:
+def outcome(opening: list[VerdictQuote], closing: list[VerdictQuote]) -> tuple[str, Fraction]:
     """UP, DOWN or TIE by the median of the venues' returns, in exact fractions."""
-    change = median([last / first for first, last in zip(opening, closing, strict=True)])
+    pairs = zip(opening, closing, strict=True)
+    change = median([Fraction(last.mid) / Fraction(first.mid) for first, last in pairs])
     return ("UP" if change > 1 else "DOWN" if change < 1 else "TIE"), change
 
 
@@ -64,17 +64,14 @@ def main() -> None:
         ThreadPoolExecutor(len(VENUES)) as pool,
     ):
         for leg, pause in (("open", 3.0), ("close", 0.0)):
-            asked = [pool.submit(attested_mid, notary, api, trade, leg, v) for v in VENUES]
+            asked = [pool.submit(attested_quote, notary, api, trade, leg, v) for v in VENUES]
             legs[leg] = [answer.result() for answer in asked]
             time.sleep(pause)
-    verdict, change = outcome(*([mid for mid, _ in legs[leg]] for leg in ("open", "close")))
+    verdict, change = outcome(legs["open"], legs["close"])
     record: dict[str, object] = {"trade": trade, "market": EXPECT["market"]}
     record |= {"outcome": verdict, "change": str(change)}
-    for leg, found in legs.items():
-        rows = zip(VENUES, found, strict=True)
-        record[leg] = [
-            {"venue": v, "mid": format_exact(mid), "attestation": a} for v, (mid, a) in rows
-        ]
+    for leg, quotes in legs.items():
+        record[leg] = [{m: getattr(q, m) for m in ("venue", "mid", "attestation")} for q in quotes]
     Path(options.out).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
