@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from attestation.errors import MalformedError, QuotaryError, RefusedError
 from notary import problems
 from notary.desk import Desk
+from notary.envelope import MAX_BODY
 from notary.routes.service import service_routes
 from notary.routes.sessions import (
     Action,
@@ -20,7 +21,6 @@ from notary.routes.sessions import (
     seal_session,
     session_routes,
 )
-from notary.sessions import MAX_BODY
 
 
 class HotPath:

@@ -12,8 +12,9 @@ from attestation.request import AttestationRequest, KeyOpening
 from attestation.seal import SignedSeal
 from notary.connect import ConnectRequest
 from notary.context import Context
+from notary.envelope import naming, read_json
 from notary.issue import restore, sign
-from notary.sessions import Session, SessionRegistry, naming, read_json
+from notary.sessions import Session, SessionRegistry
 from notary.turns import Turn
 from notary.witness import Witness
 

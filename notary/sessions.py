@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import hmac
-import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from attestation.document import Attestation, SessionField
-from attestation.encoding import hex_decode
 from attestation.errors import (
     InvalidProofError,
-    MalformedError,
     QuotaryError,
     RefusedError,
     StaleError,
 )
-from attestation.keys import VerifyingKey
 from attestation.request import SessionRequest
 from attestation.venues import VenueFile
 from notary.clock import Clock
+from notary.envelope import naming, prover_key, read_envelope
 from notary.limits import ProverAccount, ProverLimits
 
 if TYPE_CHECKING:
@@ -35,7 +30,6 @@ REPLAY_WINDOW_US = 30_000_000
 REMEMBER_US = 60_000_000
 """How long an ended session is known; its attestation is in the store for ever."""
 MAX_SESSIONS = 10_000
-MAX_BODY = 64 * 1024
 
 
 @dataclasses.dataclass(slots=True, eq=False, kw_only=True)
@@ -346,55 +340,8 @@ class SessionRegistry:
         return account
 
 
-def read_envelope(body: bytes) -> tuple[SessionRequest, bytes]:
-    """Reads ``{"request", "signature"}``; raises MalformedError."""
-    envelope = read_json(body)
-    if envelope.keys() != {"request", "signature"} or type(envelope["signature"]) is not str:
-        raise MalformedError("not a signed session request", rule="body")
-    with naming("request"):
-        request = SessionRequest.from_json(envelope["request"])
-    with naming("signature"):
-        return request, hex_decode(envelope["signature"])
-
-
-@contextlib.contextmanager
-def naming(rule: str) -> Iterator[None]:
-    """Gives an error that names no rule the document it is about."""
-    try:
-        yield
-    except QuotaryError as error:
-        error.rule = error.rule or rule
-        raise
-
-
-def read_json(body: bytes) -> dict[str, Any]:
-    """Reads a JSON object from a request body; raises MalformedError."""
-    if len(body) > MAX_BODY:
-        raise MalformedError("the body is too large", rule="body", wanted=MAX_BODY)
-    try:
-        value = json.loads(body, object_pairs_hook=_distinct)
-    except (ValueError, RecursionError) as error:
-        raise MalformedError("the body is not JSON", rule="body") from error
-    if type(value) is not dict:
-        raise MalformedError("the body is not a JSON object", rule="body")
-    return value
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return result
-
-
 def _again(error: QuotaryError, detail: str) -> RefusedError:
     status = error.http_status if isinstance(error, RefusedError) else RefusedError.http_status
     return RefusedError(
         detail, rule=error.rule, found=error.found, wanted=error.wanted, http_status=status
     )
-
-
-@lru_cache(maxsize=1_024)
-def prover_key(vkey: str) -> VerifyingKey:
-    """Parses a prover's vkey; raises MalformedError or UntrustedError."""
-    return VerifyingKey.parse(vkey)

@@ -127,7 +127,10 @@ class Store:
 
     def open_session(self, row: OpenedRow) -> asyncio.Future[None]:
         """Makes a session's ``opened`` row durable."""
-        values = dataclasses.astuple(row)
+        values = (
+            *(row.id, row.conn, row.prover, row.purpose, row.venue, row.host, row.mode),
+            *(row.opened_us, row.deadline_us),
+        )
 
         def run(database: sqlite3.Connection) -> None:
             database.execute(
@@ -248,21 +251,23 @@ class Store:
         if self._failure is not None:
             return [_unavailable(self._failure)] * len(operations)
         database = self._database
+        # A lone operation needs no savepoint: it is the transaction.
+        several = len(operations) > 1
         outcomes: list[Any] = []
         try:
             database.execute("BEGIN IMMEDIATE")
             for operation in operations:
-                database.execute("SAVEPOINT operation")
+                if several:
+                    database.execute("SAVEPOINT operation")
                 try:
                     outcomes.append(operation(database))
                 except (RefusedError, sqlite3.IntegrityError) as error:
-                    database.execute("ROLLBACK TO operation")
-                    if isinstance(error, sqlite3.IntegrityError):
-                        error = RefusedError(
-                            "the store holds this already", rule="store", http_status=409
-                        )
-                    outcomes.append(error)
-                database.execute("RELEASE operation")
+                    database.execute("ROLLBACK TO operation" if several else "ROLLBACK")
+                    outcomes.append(_refused(error))
+                    if not several:
+                        return outcomes
+                if several:
+                    database.execute("RELEASE operation")
             database.execute("COMMIT")
         except sqlite3.Error as error:
             self._failure = f"a write failed: {error}"
@@ -338,3 +343,9 @@ def _lock(path: Path) -> int:
 
 def _unavailable(detail: str) -> UnavailableError:
     return UnavailableError(detail, rule="store")
+
+
+def _refused(error: RefusedError | sqlite3.IntegrityError) -> RefusedError:
+    if isinstance(error, RefusedError):
+        return error
+    return RefusedError("the store holds this already", rule="store", http_status=409)

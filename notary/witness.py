@@ -9,22 +9,19 @@ a session with one survives its connection until it is attested.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter
-from typing import Protocol
 
 from attestation.document import Attestation
-from attestation.encoding import hex_decode
 from attestation.errors import QuotaryError, RefusedError, UnavailableError
 from attestation.request import AttestationRequest, KeyOpening
 from attestation.seal import SignedSeal
 from attestation.tls13.wire import Direction
-from notary.claims import ClaimReader
 from notary.context import Context
 from notary.gate import Event, Gate, Passing, State
 from notary.issuing import issue
+from notary.legs import Alarms, Legs
+from notary.opened import OpenedConnection
 from notary.problems import refusal
 from notary.sealing import sign_seal
 from notary.sessions import Session
@@ -32,25 +29,6 @@ from notary.turns import Turn
 
 _SEALED = (State.SEALED, State.OPENED, State.VERIFIED, State.ISSUED)
 _BETWEEN = (State.VERIFIED, State.ISSUED)
-
-
-class Legs(Protocol):
-    """The two sockets, as far as a Witness needs them."""
-
-    def to_venue(self, data: bytes) -> None:
-        """Writes to the venue."""
-
-    def to_client(self, data: bytes) -> None:
-        """Writes to the client."""
-
-    def finish_venue(self) -> None:
-        """Ends the direction to the venue after what was written."""
-
-    def finish(self) -> None:
-        """Closes both legs once everything written is out."""
-
-    def abort(self) -> None:
-        """Closes both legs at once."""
 
 
 class Witness:
@@ -61,21 +39,18 @@ class Witness:
         self._context = context
         self._legs = legs
         self._address = address
-        self._host, self._port = session.host, session.port
         self._account = session.account
         self._gate = Gate(session.request.mode, session.host, context.limits)
-        self._reader: ClaimReader | None = None
-        self._key_hash = b""
+        self._opened: OpenedConnection | None = None
         self._turns: dict[str, Turn] = {}
         self._queue: deque[Session] = deque()
         self._venue_gone = False
         self._dead = False
-        self._alarm: asyncio.TimerHandle | None = None
-        self._quiet: asyncio.TimerHandle | None = None
+        self._alarms = Alarms(self._loop)
         self._started = self._loop.time()
         self._turn = self._begin(session)
         self._gate.move(Event.CONNECTED, context.clock.now_us())
-        self._set_alarm(context.deadlines.hello_us, lambda: self.end("timeout"))
+        self._alarms.set(context.deadlines.hello_us, lambda: self.end("timeout"))
 
     @property
     def alive(self) -> bool:
@@ -83,19 +58,14 @@ class Witness:
         return not self._dead
 
     @property
-    def state(self) -> State:
-        """Where the gate stands."""
-        return self._gate.state
-
-    @property
-    def holds(self) -> bool:
-        """Whether bytes of the client wait at the gate."""
-        return self._gate.holds
+    def gate(self) -> Gate:
+        """The gate, to look at."""
+        return self._gate
 
     # What the sockets bring.
 
     def client_bytes(self, data: bytes) -> None:
-        """Takes bytes of the client."""
+        """Takes the client's bytes."""
         self._guard(lambda: self._receive("sent", data), "sent")
 
     def venue_bytes(self, data: bytes) -> None:
@@ -234,14 +204,16 @@ class Witness:
         if gate.state is not before:
             if before is State.HELLO:
                 self._submit_opened()
-                self._set_alarm(self._context.deadlines.flight_us, self._flight_over)
+                self._alarms.set(self._context.deadlines.flight_us, self._flight_over)
             elif gate.state is State.HELD:
-                self._set_alarm(self._context.deadlines.flight_us, lambda: self.end("overload"))
+                self._alarms.set(self._context.deadlines.flight_us, lambda: self.end("overload"))
         if released is None and gate.times.released_us is not None:
             self._released()
         if direction == "received" and gate.path == "sealed" and gate.state is State.RELEASED:
-            self._restart_quiet()
-        if self._reader is not None:
+            self._alarms.set_quiet(
+                self._context.deadlines.quiet_us, lambda: self._guard(self._seal)
+            )
+        if self._opened is not None:
             self._advance()
 
     def _write(self, passing: Passing) -> None:
@@ -262,7 +234,7 @@ class Witness:
     def _fail(self, error: QuotaryError, direction: Direction | None) -> None:
         if self._venue_gone and self._gate.path != "sealed" and error.rule in ("W5", "W8"):
             reason = "venue_closed"
-        elif self._reader is not None or self._gate.times.sealed_us is not None:
+        elif self._opened is not None or self._gate.times.sealed_us is not None:
             reason = "invalid"
         else:
             reason = "violation" if direction == "sent" else "venue_tls"
@@ -309,17 +281,11 @@ class Witness:
         self._turn.released_us = self._gate.times.released_us
         deadlines, path = self._context.deadlines, self._gate.path
         if path == "sealed":
-            self._set_alarm(deadlines.exchange_us, lambda: self._guard(self._seal))
+            self._alarms.set(deadlines.exchange_us, lambda: self._guard(self._seal))
         elif path == "open":
-            self._set_alarm(deadlines.exchange_us + deadlines.opening_us, self._opening_over)
+            self._alarms.set(deadlines.exchange_us + deadlines.opening_us, self._opening_over)
         else:
-            self._set_alarm(deadlines.exchange_us, lambda: self.end("venue_silent"))
-
-    def _restart_quiet(self) -> None:
-        if self._quiet is not None:
-            self._quiet.cancel()
-        seconds = self._context.deadlines.quiet_us / 1_000_000
-        self._quiet = self._loop.call_later(seconds, lambda: self._guard(self._seal))
+            self._alarms.set(deadlines.exchange_us, lambda: self.end("venue_silent"))
 
     def _seal(self) -> None:
         gate, context = self._gate, self._context
@@ -327,74 +293,51 @@ class Witness:
             self.end("venue_closed" if self._venue_gone else "venue_silent")
             return
         gate.check_whole()
-        self._stop_alarms()
+        self._alarms.stop()
         gate.move(Event.SEAL, context.clock.now_us())
         self._turn.seal.set_result(sign_seal(self._turn.session.id, gate, context.signer.default))
-        self._set_alarm(context.deadlines.opening_us, self._opening_over)
+        self._alarms.set(context.deadlines.opening_us, self._opening_over)
 
     def _flight_over(self) -> None:
         self.end("timeout" if self._gate.received.records else "venue_silent")
 
     def _opening_over(self) -> None:
-        self.end("not_opened" if self._reader is None else "venue_silent")
+        self.end("not_opened" if self._opened is None else "venue_silent")
 
     # Opening, claims, attestation.
 
     def _open(self, turn: Turn, opening: KeyOpening | None) -> None:
-        if self._reader is not None or turn.verified:
-            if opening is not None and _hash(opening) != self._key_hash:
-                raise RefusedError("another key was opened", rule="opening", http_status=409)
+        if self._opened is not None:
+            self._opened.check_same(opening)
             return
         if opening is None:
             raise RefusedError("the opening is missing", rule="opening", http_status=409)
-        context, gate = self._context, self._gate
-        gate.move(Event.OPEN, context.clock.now_us())
-        self._key_hash = _hash(opening)
-        self._reader = ClaimReader(
-            host=self._host,
-            port=self._port,
-            private_key=hex_decode(opening.private_key),
-            roots=context.roots,
-            chains=context.chains,
-            now_us=context.clock.now_us(),
-            sent=gate.sent,
-            received=gate.received,
-        )
+        gate, now = self._gate, self._context.clock.now_us()
+        gate.move(Event.OPEN, now)
+        self._opened = OpenedConnection(gate, opening, self._context, turn.session, now_us=now)
         self._guard(self._advance)
 
     def _advance(self) -> None:
         """Verifies what was recorded since, and completes the claim of the turn if it can."""
-        turn, gate, reader = self._turn, self._gate, self._reader
-        if reader is None:
+        turn, opened = self._turn, self._opened
+        if opened is None:
             return
-        started = perf_counter()
-        reader.follow()
-        if turn.verified or turn.released_us is None:
-            reader.check_idle()
+        if (claim := opened.advance(turn, venue_gone=self._venue_gone)) is None:
             return
-        released, deadlines = turn.released_us, self._context.deadlines
-        if gate.path == "sealed":
-            claim = reader.whole(released_us=released, deadlines=deadlines)
-        else:
-            found = reader.next(ended=self._venue_gone, released_us=released, deadlines=deadlines)
-            if found is None:
-                return
-            claim = found
-        gate.move(Event.VERIFY, self._context.clock.now_us())
-        self._context.metrics.verify.observe(perf_counter() - started)
-        self._stop_alarms()
-        turn.complete(claim, gate.times, self._address)
+        self._gate.move(Event.VERIFY, self._context.clock.now_us())
+        self._alarms.stop()
+        turn.complete(claim, self._gate.times, self._address)
         turn.session.timer = self._loop.call_later(
-            deadlines.opening_us / 1_000_000, self._issue_default, turn
+            self._context.deadlines.opening_us / 1_000_000, self._issue_default, turn
         )
-        if gate.path != "sealed":
+        if self._gate.path != "sealed":
             self._after_claim(continues=claim.continues)
 
     def _after_claim(self, *, continues: bool) -> None:
         if self._venue_gone or not continues:
             self.end("venue_closed", flush=True)
         else:
-            self._set_alarm(self._context.deadlines.session_us, lambda: self.end("timeout"))
+            self._alarms.set(self._context.deadlines.session_us, lambda: self.end("timeout"))
             self._start_next()
 
     def _start_next(self) -> None:
@@ -404,7 +347,7 @@ class Witness:
         self._gate.move(Event.NEXT, context.clock.now_us())
         self._turn = self._begin(self._queue.popleft())
         self._submit_opened()
-        self._set_alarm(context.deadlines.session_us, lambda: self.end("timeout"))
+        self._alarms.set(context.deadlines.session_us, lambda: self.end("timeout"))
 
     def _issue_default(self, turn: Turn) -> None:
         session = turn.session
@@ -433,33 +376,19 @@ class Witness:
 
     def _retire(self, *, flush: bool) -> None:
         self._dead = True
-        self._stop_alarms()
-        context, relayed = self._context, self._gate.sent.size + self._gate.received.size
-        seconds = self._loop.time() - self._started
+        self._alarms.stop()
+        context, gate = self._context, self._gate
+        relayed, seconds = gate.sent.size + gate.received.size, self._loop.time() - self._started
         self._account.charge(relayed=relayed, seconds=seconds, now_us=context.clock.now_us())
         context.metrics.relayed.inc(relayed)
-        self._reader = None  # The opened secrets go with it.
+        if self._opened is not None:
+            self._opened.forget()
         if flush:
             self._legs.finish()
-        else:
-            if self._gate.state is not State.CLOSED:
-                self._gate.move(Event.CLOSE, context.clock.now_us())
-            self._legs.abort()
-
-    def _set_alarm(self, microseconds: int, action: Callable[[], None]) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = self._loop.call_later(microseconds / 1_000_000, action)
-
-    def _stop_alarms(self) -> None:
-        for handle in (self._alarm, self._quiet):
-            if handle is not None:
-                handle.cancel()
-        self._alarm = self._quiet = None
-
-
-def _hash(opening: KeyOpening) -> bytes:
-    return hashlib.sha256(opening.private_key.encode()).digest()
+            return
+        if gate.state is not State.CLOSED:
+            gate.move(Event.CLOSE, context.clock.now_us())
+        self._legs.abort()
 
 
 def _retrieve(task: asyncio.Task[Attestation]) -> None:

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 
 from attestation.errors import MalformedError
 from notary import problems
-from notary.sessions import MAX_BODY
+from notary.envelope import MAX_BODY
 
 Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ class FailingDatabase:
         return getattr(self._database, name)
 
 
-@pytest.mark.parametrize("verb", ["BEGIN", "INSERT", "UPDATE", "SAVEPOINT", "COMMIT"])
+@pytest.mark.parametrize("verb", ["BEGIN", "INSERT", "UPDATE", "COMMIT"])
 def test_failing_write_is_an_error_and_no_later_write_is_tried(tmp_path: Path, verb: str) -> None:
     async def scene() -> None:
         databases: list[FailingDatabase] = []
@@ -163,6 +164,33 @@ def test_failing_write_is_an_error_and_no_later_write_is_tried(tmp_path: Path, v
         again = Store(tmp_path / "n.db")
         assert await again.attestation("a") is None
         assert await again.recover(12) == 1
+        again.close()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("verb", ["SAVEPOINT", "RELEASE", "ROLLBACK TO", "COMMIT"])
+def test_failing_batch_fails_as_a_whole(tmp_path: Path, verb: str) -> None:
+    async def scene() -> None:
+        databases: list[FailingDatabase] = []
+
+        def connect(path: Path) -> Any:
+            databases.append(FailingDatabase(path))
+            return databases[0]
+
+        store = Store(tmp_path / "n.db", connect=connect)
+        await store.open_session(row("a"))
+        databases[0].verb = verb
+        # While the writer is held, what waits behind it becomes one batch.
+        queued = threading.Event()
+        held = store._submit(lambda database: queued.wait(5))
+        batch = [store.open_session(row(name)) for name in ("b", "a", "c")]
+        queued.set()
+        results = await asyncio.gather(held, *batch, return_exceptions=True)
+        assert all(isinstance(result, UnavailableError) for result in results[1:])
+        store.close()
+        again = Store(tmp_path / "n.db")
+        assert await again.session("c") is None
         again.close()
 
     asyncio.run(scene())

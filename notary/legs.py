@@ -1,0 +1,56 @@
+"""What a Witness needs of its two sockets, and the timers it runs by."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Legs(Protocol):
+    """The two sockets, as far as a Witness needs them."""
+
+    def to_venue(self, data: bytes) -> None:
+        """Writes to the venue."""
+
+    def to_client(self, data: bytes) -> None:
+        """Writes to the client."""
+
+    def finish_venue(self) -> None:
+        """Ends the direction to the venue after what was written."""
+
+    def finish(self) -> None:
+        """Closes both legs once everything written is out."""
+
+    def abort(self) -> None:
+        """Closes both legs at once."""
+
+
+class Alarms:
+    """One deadline at a time, and one quiet time beside it, in microseconds."""
+
+    __slots__ = ("_deadline", "_loop", "_quiet")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._deadline: asyncio.TimerHandle | None = None
+        self._quiet: asyncio.TimerHandle | None = None
+
+    def set(self, after_us: int, action: Callable[[], None]) -> None:
+        """Replaces the deadline."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._loop.call_later(after_us / 1_000_000, action)
+
+    def set_quiet(self, after_us: int, action: Callable[[], None]) -> None:
+        """Starts the quiet time anew."""
+        if self._quiet is not None:
+            self._quiet.cancel()
+        self._quiet = self._loop.call_later(after_us / 1_000_000, action)
+
+    def stop(self) -> None:
+        """Stops both."""
+        for handle in (self._deadline, self._quiet):
+            if handle is not None:
+                handle.cancel()
+        self._deadline = self._quiet = None

@@ -1,0 +1,120 @@
+"""Accept, then sign: only what was accepted, or restored intact, can be signed."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from attestation.document import Attestation, Field
+from attestation.errors import InvalidProofError, RefusedError, UntrustedError, UsageError
+from attestation.keys import SigningKey
+from notary.issue import AcceptedRequest, restore, sign
+from notary.signer import Signer
+from tests.notary.rig import NOTARY, running
+
+SECOND = SigningKey(name=NOTARY.name, algorithm="ecdsa-secp256k1", seed=b"\x03" * 32)
+
+
+def issued(tmp_path: Path) -> tuple[Attestation, bytes]:
+    """Returns an issued attestation and what the store keeps of it."""
+
+    async def scene() -> tuple[Attestation, bytes]:
+        async with running(tmp_path) as rig:
+            session = rig.session()
+            client = rig.client(session)
+            await client.fetch()
+            await rig.desk.seal(session["id"])
+            attestation = await rig.attest(session, client)
+            body = await rig.context.store.attestation(attestation.header.id)
+            assert body is not None
+            return attestation, body
+
+    return asyncio.run(scene())
+
+
+def test_accepted_request_cannot_be_built_elsewhere(tmp_path: Path) -> None:
+    attestation, body = issued(tmp_path)
+    accepted = restore(body)
+    with pytest.raises(TypeError):
+        AcceptedRequest(
+            header=attestation.header,
+            fields=attestation.fields,
+            seed=attestation.seed,
+            _token=object(),
+        )
+    with pytest.raises(TypeError):
+        dataclasses.replace(accepted, seed="00" * 32, _token=None)
+
+
+def test_store_keeps_the_body_without_its_signature(tmp_path: Path) -> None:
+    attestation, body = issued(tmp_path)
+    assert attestation.signature.encode() not in body
+    assert sign(restore(body), Signer(NOTARY.name, [NOTARY])) == attestation
+
+
+def test_damaged_body_is_never_signed(tmp_path: Path) -> None:
+    attestation, body = issued(tmp_path)
+    index = next(i for i, field in enumerate(attestation.fields) if field.name == "extension")
+    claim = attestation.fields[index]
+    forged = Field(name="extension", value={**claim.value, "by": "notary"})
+    fields = (*attestation.fields[:index], forged, *attestation.fields[index + 1 :])
+    changed = dataclasses.replace(attestation, fields=fields, signature="").encode()
+    for damaged in (changed, body[:-1], b"", body.replace(b'"size":', b'"size":1')):
+        with pytest.raises(InvalidProofError) as refused:
+            restore(damaged)
+        assert refused.value.rule == "store"
+
+
+def test_body_of_a_retired_key_is_gone(tmp_path: Path) -> None:
+    _, body = issued(tmp_path)
+    other = SigningKey(name=NOTARY.name, algorithm="ed25519", seed=b"\x08" * 32)
+    with pytest.raises(RefusedError) as refused:
+        sign(restore(body), Signer(NOTARY.name, [other]))
+    assert (refused.value.rule, refused.value.http_status) == ("keys", 410)
+
+
+def test_second_signature_algorithm_signs_what_asks_for_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with running(tmp_path) as rig:
+            rig.context.signer = Signer(NOTARY.name, [NOTARY, SECOND])
+            session = rig.session()
+            client = rig.client(session)
+            await client.fetch()
+            await rig.desk.seal(session["id"])
+            attestation = await rig.attest(session, client, signature="ecdsa-secp256k1")
+            assert attestation.header.key == SECOND.verifying_key.short
+            assert attestation.notary().vkey == SECOND.verifying_key.vkey
+            SECOND.verifying_key.verify(
+                bytes.fromhex(attestation.signature), attestation.header.encode()
+            )
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("changes", [{"signature": "ecdsa-secp256k1"}, {"hash": "md5"}])
+def test_algorithm_that_is_not_there_ends_the_session(
+    tmp_path: Path, changes: dict[str, str]
+) -> None:
+    async def scene() -> None:
+        async with running(tmp_path) as rig:
+            session = rig.session()
+            client = rig.client(session)
+            await client.fetch()
+            await rig.desk.seal(session["id"])
+            with pytest.raises(RefusedError):
+                await rig.attest(session, client, **changes)
+            assert (await rig.row(session["id"]))["reason"] == "invalid"
+
+    asyncio.run(scene())
+
+
+def test_signer_takes_one_key_of_each_algorithm_and_its_own_name() -> None:
+    stranger = SigningKey(name="other.example", algorithm="ed25519", seed=b"\x08" * 32)
+    for keys in ([], [SECOND], [NOTARY, NOTARY], [NOTARY, stranger]):
+        with pytest.raises(UsageError):
+            Signer(NOTARY.name, keys)
+    with pytest.raises(UntrustedError):
+        Signer(NOTARY.name, [NOTARY]).key("rsa")
