@@ -113,7 +113,7 @@ def test_base_install_asks_for_no_web_framework_and_no_gpl(wheel: zipfile.ZipFil
     assert metadata["License-Expression"] == "Apache-2.0"
     required = metadata.get_all("Requires-Dist", [])
     base = {re.split(r"[^\w-]", line)[0].lower() for line in required if "extra ==" not in line}
-    assert base == {"cryptography", "pynacl", "typer"}
+    assert base == {"cryptography", "orjson", "pynacl", "typer"}
     gpl = [line for line in required if line.startswith("pymerkle")]
     assert len(gpl) == 1
     assert "extra == 'notary'" in gpl[0]
