@@ -190,7 +190,7 @@ def _replay(evidence: Evidence, roots: RootStore, blame: str | None) -> Transcri
             host=connection.host,
             opening=EphemeralOpening(hex_decode(evidence.opening.private_key)),
             roots=roots,
-            now_us=connection.hello_us,
+            now_us=connection.opened_us,
         )
     except QuotaryError as error:
         if blame is None or error.rule is None or error.rule in _EVIDENCE_RULES:
