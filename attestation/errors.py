@@ -7,6 +7,8 @@ never used here: it is left to bugs.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -121,3 +123,13 @@ class UnavailableError(QuotaryError):
     """Network, disk or venue is down: nothing is wrong with the bytes."""
 
     exit_code, http_status, slug = 20, 503, "unavailable"
+
+
+@contextlib.contextmanager
+def naming(rule: str) -> Iterator[None]:
+    """Gives an error that names no rule the document or member it is about."""
+    try:
+        yield
+    except QuotaryError as error:
+        error.rule = error.rule or rule
+        raise

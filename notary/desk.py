@@ -7,12 +7,12 @@ from typing import Any
 
 from attestation.document import Attestation
 from attestation.encoding import JsonObject
-from attestation.errors import MalformedError, QuotaryError, RefusedError
+from attestation.errors import MalformedError, QuotaryError, RefusedError, naming
 from attestation.request import AttestationRequest, KeyOpening
 from attestation.seal import SignedSeal
 from notary.connect import ConnectRequest
 from notary.context import Context
-from notary.envelope import naming, read_json
+from notary.envelope import read_json
 from notary.issue import restore, sign
 from notary.sessions import Session, SessionRegistry
 from notary.turns import Turn

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 from attestation.encoding import hex_decode
-from attestation.errors import MalformedError, QuotaryError
+from attestation.errors import MalformedError, naming
 from attestation.keys import VerifyingKey
 from attestation.request import SessionRequest
 
@@ -25,16 +23,6 @@ def read_envelope(body: bytes) -> tuple[SessionRequest, bytes]:
         request = SessionRequest.from_json(envelope["request"])
     with naming("signature"):
         return request, hex_decode(envelope["signature"])
-
-
-@contextlib.contextmanager
-def naming(rule: str) -> Iterator[None]:
-    """Gives an error that names no rule the document it is about."""
-    try:
-        yield
-    except QuotaryError as error:
-        error.rule = error.rule or rule
-        raise
 
 
 def read_json(body: bytes) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from attestation.errors import (
     QuotaryError,
     RefusedError,
     StaleError,
+    naming,
 )
 from attestation.request import SessionRequest
 from attestation.venues import VenueFile
 from notary.clock import Clock
-from notary.envelope import naming, prover_key, read_envelope
+from notary.envelope import prover_key, read_envelope
 from notary.limits import ProverAccount, ProverLimits
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from attestation.document import (
     check_times,
 )
 from attestation.encoding import hex_decode
-from attestation.errors import ExpectationError, InvalidProofError, MalformedError
+from attestation.errors import ExpectationError, InvalidProofError, MalformedError, naming
 from attestation.extension import QUOTE, read_extension
 from attestation.hashing import hash_string, parse_hash
 from attestation.keys import VerifyingKey
@@ -73,7 +73,8 @@ def check_seal(signed: SignedSeal, *, session: str, sent: bytes, keys: KeyResolv
     """Checks a seal before the key is opened: once opened, only the seal binds the notary."""
     seal = signed.seal
     key = keys(seal.key, seal.times.sealed_us)
-    key.verify(hex_decode(signed.signature), seal.encode())
+    with naming("seal.signature"):
+        key.verify(hex_decode(signed.signature), seal.encode())
     _equal("seal.session", seal.session, session, ExpectationError)
     _equal("seal.sent_size", seal.sent_size, len(sent))
     _hash_equal("seal.sent", seal.sent, sent)
@@ -127,11 +128,13 @@ def check_attestation(
     key = keys(header.key, header.issued_us)
     _equal("header.key", key.name, own.notary, ExpectationError)
     _equal("request.signature", key.algorithm, request.signature, ExpectationError)
-    key.verify(hex_decode(attestation.signature), header.encode())
+    with naming("signature"):
+        key.verify(hex_decode(attestation.signature), header.encode())
     _equal("header.root", parse_hash(header.root)[0], request.hash, ExpectationError)
     attestation.check_root()
     names = {index: field.name for index, field in enumerate(attestation.fields)}
-    _equal("session", check_shape(names, header.size), "session")
+    with naming("fields"):
+        _equal("session", check_shape(names, header.size), "session")
     _check_session(attestation, own)
     connection = attestation.connection()
     check_times(connection, attestation.session(), header.issued_us)

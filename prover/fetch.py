@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from attestation.document import Attestation
 from attestation.encoding import Json
+from attestation.errors import naming
 from attestation.http1 import Request, Response, read_response
 from attestation.keys import DEFAULT_SIGNATURE
 from attestation.quote import QuoteClaim
@@ -127,7 +128,8 @@ def is_json(response: Response) -> bool:
 
 def read_attestation(answer: dict[str, Json]) -> Attestation:
     """Reads the answer to an opening; raises MalformedError."""
-    return Attestation.from_json(read_member(answer, "attestation", dict, "attestation"))
+    with naming("attestation"):
+        return Attestation.from_json(read_member(answer, "attestation", dict, "attestation"))
 
 
 def own_sight(
