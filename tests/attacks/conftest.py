@@ -18,6 +18,7 @@ import pytest
 
 from examples.venues.server import ThreadedVenueServer, VenueServer
 from prover import AttestedTransport, Notary
+from tests.adversaries.notary import LyingNotary
 from tests.adversaries.prover import BINANCE, HOST, Attempt, MaliciousProver, Refusal
 from tests.adversaries.stage import ATTACKER, PROVER, NotaryProcess
 from tests.adversaries.venue import HostileVenue
@@ -149,3 +150,34 @@ def scene(world: World, honest: Notary, bystander: Bystander) -> Iterator[Scene]
     with play(world, honest) as made:
         yield made
     bystander.check()
+
+
+def fetch_through(lying: LyingNotary, mode: str = "sealed") -> httpx.Response:
+    """An honest prover's fetch through a notary that may lie."""
+    notary = Notary(
+        lying.url,
+        prover_key=PROVER,
+        trust=lying.honest.trust,
+        roots_pem=lying.honest.roots_pem,
+    )
+    transport = AttestedTransport(notary, mode=mode)
+    with notary, httpx.Client(transport=transport, timeout=2.0) as client:
+        response = client.get(KRAKEN)
+        if mode == "open":
+            response.extensions["attestation"].result()
+        return response
+
+
+@pytest.fixture(scope="session")
+def running(world: World) -> Iterator[LyingNotary]:
+    with LyingNotary(world.notary) as notary:
+        yield notary
+
+
+@pytest.fixture
+def lying(running: LyingNotary) -> Iterator[LyingNotary]:
+    """A notary that lies as the test tells it; afterwards it is honest, and believed."""
+    running.honestly()
+    yield running
+    running.honestly()
+    assert fetch_through(running).extensions["attestation"].quote is not None

@@ -78,11 +78,14 @@ def test_hello_that_does_not_come_ends_the_session(scene: Scene) -> None:
 
 def test_hello_byte_by_byte_ends_the_session(scene: Scene) -> None:
     attempt = scene.attempt()
-    hello = attempt.client.take()
-    with pytest.raises(OSError):
+
+    def drip(hello: bytes) -> None:
         for byte in hello:
             attempt.send_raw(bytes((byte,)))
             wait(20)
+
+    with pytest.raises(OSError):
+        drip(attempt.client.take())
     assert scene.hostile.heard() == b""
 
 

