@@ -5,9 +5,9 @@ which every conforming reader takes the same way.  Where RFC 9112 lets a
 recipient be lenient, it refuses: rules W8, W9 and W10 of docs/witness.md.
 
 ``read_request`` and ``read_response`` want exactly one complete message that
-fills the bytes.  ``request_length`` and ``response_length`` find the end of the
-first message in bytes still arriving: None while more is needed, and an error
-as soon as no continuation could be accepted.
+fills the bytes.  ``first_request`` and ``first_response`` find the first message
+in bytes still arriving: None while more is needed, and an error as soon as no
+continuation could be accepted.
 
 All offsets are byte offsets into the argument.  Every error is MalformedError.
 """
@@ -94,12 +94,23 @@ class Response(_Message):
 
 def read_request(data: Buffer) -> Request:
     """Reads the one request that fills ``data``; raises MalformedError (W8, W9, W10)."""
+    found = first_request(data)
+    if found is None:
+        raise _cut_short("request", data)
+    request, end = found
+    _exact_end("request", data, end)
+    return request
+
+
+def first_request(data: Buffer) -> tuple[Request, int] | None:
+    """Returns the first request in ``data`` and its size, or None if it is not complete."""
     head = _request_head(data)
     if head is None:
-        raise _cut_short("request", data)
+        return None
     end = head.end + _request_body_size(head)
-    _exact_end("request", data, end)
-    return Request(
+    if end > len(data):
+        return None
+    request = Request(
         method=head.start_line[1].decode("ascii"),
         target=head.start_line[2].decode("ascii"),
         line=head.line,
@@ -107,15 +118,13 @@ def read_request(data: Buffer) -> Request:
         headers_span=head.headers_span,
         body=Span(head.end, end),
     )
+    return request, end
 
 
 def request_length(data: Buffer) -> int | None:
     """Returns the size of the first request in ``data``, or None if it is not complete."""
-    head = _request_head(data)
-    if head is None:
-        return None
-    end = head.end + _request_body_size(head)
-    return end if end <= len(data) else None
+    found = first_request(data)
+    return None if found is None else found[1]
 
 
 def read_response(data: Buffer, *, method: str, closed: bool = False) -> Response:
@@ -125,30 +134,50 @@ def read_response(data: Buffer, *, method: str, closed: bool = False) -> Respons
     that the server closed its side by a TLS close_notify: only then may the end
     of the bytes end a body without a length (RFC 9112 section 9.8).
     """
+    found = first_response(data, method=method, closed=closed)
+    if found is None:
+        head = _response_head(data)
+        if head is not None and not closed and _response_body_size(head, method) == "close":
+            raise MalformedError("response has no length and was not closed", rule="W9")
+        raise _cut_short("response", data)
+    response, end = found
+    _exact_end("response", data, end)
+    return response
+
+
+def first_response(
+    data: Buffer, *, method: str, closed: bool = False
+) -> tuple[Response, int] | None:
+    """Returns the first response in ``data`` and its size, or None if it is not complete.
+
+    Unless ``closed``, a body that only the close of the connection ends is never
+    complete.
+    """
     head = _response_head(data)
     if head is None:
-        raise _cut_short("response", data)
+        return None
     framing: Framing = "plain"
     size = _response_body_size(head, method)
     if size == "chunked":
         framing = "chunked"
         chunks = chunk_spans(data, head.end, max_body=MAX_BODY)
         if chunks is None:
-            raise _cut_short("response", data)
+            return None
         end, spans = chunks
         body = b"".join([data[start:stop] for start, stop in spans])
     else:
         if size == "close":
-            if not closed:
-                raise MalformedError("response has no length and was not closed", rule="W9")
             end = len(data)
             _check_body_size(end - head.end)
+            if not closed:
+                return None
         else:
             end = head.end + size
+        if end > len(data):
+            return None
         body = bytes(data[head.end : end])
-    _exact_end("response", data, end)
-    return Response(
-        status=int(head.start_line.group(1)),
+    response = Response(
+        status=int(head.start_line[1]),
         status_line=head.line,
         headers=head.headers,
         headers_span=head.headers_span,
@@ -157,6 +186,7 @@ def read_response(data: Buffer, *, method: str, closed: bool = False) -> Respons
         body=body,
         keep_alive=size != "close" and b"close" not in _list(head.headers, "connection"),
     )
+    return response, end
 
 
 def response_length(data: Buffer, *, method: str) -> int | None:
@@ -164,18 +194,8 @@ def response_length(data: Buffer, *, method: str) -> int | None:
 
     A body that only the close of the connection ends is never complete here.
     """
-    head = _response_head(data)
-    if head is None:
-        return None
-    size = _response_body_size(head, method)
-    if size == "chunked":
-        chunks = chunk_spans(data, head.end, max_body=MAX_BODY)
-        return None if chunks is None else chunks[0]
-    if size == "close":
-        _check_body_size(len(data) - head.end)
-        return None
-    end = head.end + size
-    return end if end <= len(data) else None
+    found = first_response(data, method=method)
+    return None if found is None else found[1]
 
 
 def check_host(request: Request, *, host: str, port: int) -> None:
@@ -359,8 +379,6 @@ def _list(headers: tuple[HeaderLine, ...], name: str) -> list[bytes]:
 
 
 def _exact_end(what: str, data: Buffer, end: int) -> None:
-    if end > len(data):
-        raise _cut_short(what, data)
     if end < len(data):
         raise MalformedError(f"bytes after the {what}", rule="W8", found=len(data), wanted=end)
 

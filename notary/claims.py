@@ -13,10 +13,10 @@ from attestation.http1 import (
     Request,
     Response,
     check_host,
+    first_request,
+    first_response,
     read_request,
     read_response,
-    request_length,
-    response_length,
 )
 from attestation.section import Exchange
 from attestation.tls13.certificates import ChainCache, RootStore
@@ -135,15 +135,18 @@ class ClaimReader:
             if ended:
                 self._verifier.finish()
             return None
-        request = self._partial_request()
-        if request is None and not ended:
+        if not ended and first_request(self._part(self._sent)) is None:
             return None
-        request = request or self._request()
+        request = self._request()
         data = self._part(self._received)
         closed = self._verifier.closed("received")
-        if not (closed or ended) and response_length(data, method=request.method) is None:
+        found = first_response(data, method=request.method, closed=closed)
+        if found is None and not (closed or ended):
             return None
-        response = read_response(data, method=request.method, closed=closed)
+        if found is not None and found[1] == len(data):
+            response = found[0]
+        else:
+            response = read_response(data, method=request.method, closed=closed)
         plaintext = self._verifier.plaintext
         received = plaintext("received").spans[-1][0] + 1
         if closed:
@@ -151,10 +154,6 @@ class ClaimReader:
         claim = self._claim(request, response, plaintext("sent").spans[-1][0] + 1, received)
         check_times(claim, released_us=released_us, deadlines=deadlines)
         return claim
-
-    def _partial_request(self) -> Request | None:
-        data = self._part(self._sent)
-        return None if request_length(data) is None else self._request()
 
     def _request(self) -> Request:
         data = self._part(self._sent)

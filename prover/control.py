@@ -8,11 +8,12 @@ costs no round trip of its own.  Responses are read by the strict reader.
 from __future__ import annotations
 
 import dataclasses
-import json
 import urllib.parse
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
+
+import orjson
 
 from attestation.errors import (
     ExpectationError,
@@ -27,7 +28,7 @@ from attestation.errors import (
     UntrustedError,
     UsageError,
 )
-from attestation.http1 import read_response, response_length
+from attestation.http1 import first_response
 from prover.flow import Channel, Flow, connect, receive, send
 from prover.libssl import ClientContext, TlsClient
 
@@ -211,7 +212,8 @@ class ControlConnection:
 
     def _read_one(self) -> Flow[None]:
         ticket = self._open[0]
-        while (size := response_length(self._buffer, method=ticket.call.method)) is None:
+        method = ticket.call.method
+        while not self._buffer or (found := first_response(self._buffer, method=method)) is None:
             if len(self._buffer) > MAX_RESPONSE:
                 raise MalformedError(f"{ticket.call.what}: the answer is too long", rule="control")
             data = yield from receive(self._channel)
@@ -224,7 +226,7 @@ class ControlConnection:
                 self._tls.feed(data)
                 data = self._tls.read()
             self._buffer += data
-        response = read_response(bytes(self._buffer[:size]), method=ticket.call.method)
+        response, size = found
         del self._buffer[:size]
         self._open.popleft()
         ticket.answer = (response.status, response.body)
@@ -235,8 +237,8 @@ def _json(ticket: Ticket) -> Any:
     assert ticket.answer is not None
     status, body = ticket.answer
     try:
-        value = json.loads(body) if body else {}
-    except (ValueError, RecursionError):
+        value = orjson.loads(body) if body else {}
+    except ValueError:
         value = None
     if not isinstance(value, dict):
         if status >= 500:

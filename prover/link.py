@@ -6,7 +6,7 @@ import base64
 import json
 
 from attestation.errors import MalformedError, UnavailableError
-from attestation.http1 import Response, read_response, response_length
+from attestation.http1 import Response, first_response, read_response, response_length
 from prover.control import problem
 from prover.flow import Channel, Flow, connect, receive, send
 from prover.libssl import TlsClient
@@ -71,15 +71,15 @@ class Link:
         while not data:
             yield from self._receive_raw()
             data = self.tls.read()
-        try:
-            # Most responses come whole in one piece.
-            return data, read_response(data, method=method, closed=self.tls.close_notify)
-        except MalformedError:
-            pass
-        while not self.tls.close_notify and response_length(data, method=method) is None:
+        while True:
+            found = first_response(data, method=method, closed=self.tls.close_notify)
+            if found is not None and found[1] == len(data):
+                return data, found[0]
+            if found is not None or self.tls.close_notify:
+                # Never complete, or more than one: the error says what it is.
+                return data, read_response(data, method=method, closed=self.tls.close_notify)
             yield from self._receive_raw()
             data += self.tls.read()
-        return data, read_response(data, method=method, closed=self.tls.close_notify)
 
     def receive_size(self, size: int) -> Flow[bytes]:
         """Receives until ``size`` raw bytes arrived from byte 0; returns their new plaintext."""
