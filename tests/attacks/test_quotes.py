@@ -137,6 +137,20 @@ def test_value_that_the_notary_does_not_derive_is_refused(
         again.open(request=request)
 
 
+def test_wrong_guess_does_not_tell_the_price(scene: Scene) -> None:
+    """Seeing is never free: a sealed answer is released with its attestation alone."""
+    attempt, request = quote(scene, response(BODY.encode()))
+    request["extensions"] = [{"id": "quote/v1", "value": {"bid": "1"}}]
+    refusal = scene.prover.http.post(
+        f"/v1/sessions/{attempt.id}/attestations",
+        json={"opening": attempt.opening(), "request": request},
+    )
+    assert refusal.json()["rule"] == "extension.value"
+    assert "64000" not in refusal.text
+    attempt.client.receive(attempt.ended())
+    assert attempt.client.application == b""
+
+
 def test_quote_without_its_body_is_refused(scene: Scene) -> None:
     attempt, request = quote(scene, response(BODY.encode()))
     request["sections"] = []
