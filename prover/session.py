@@ -67,7 +67,7 @@ class GrantedSession:
     @classmethod
     def read(cls, answer: Mapping[str, Any]) -> GrantedSession:
         """Reads the answer to ``POST /v1/sessions``; raises MalformedError."""
-        host, port = _split_proxy(read_member(answer, "proxy", str, "session"))
+        host, port = split_proxy(read_member(answer, "proxy", str, "session"))
         deadlines = read_member(answer, "deadlines", dict, "session")
         lifetime = deadlines.get("session_us")
         target = answer.get("target")
@@ -132,7 +132,8 @@ def _token(answer: Mapping[str, Any]) -> str:
     return token
 
 
-def _split_proxy(text: str) -> tuple[str, int]:
+def split_proxy(text: str) -> tuple[str, int]:
+    """Reads a relay's ``host:port`` or ``[v6]:port``; raises MalformedError."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65_536 or not port.isascii():
         raise MalformedError("session: proxy is not host:port", rule="proxy", found=text[:120])

@@ -27,11 +27,12 @@ _INFO = {
     "proxy": "127.0.0.1:7048",
     "development": False,
     "software": "quotary 0.1.0",
+    "now_us": 1_768_478_400_000_000,
 }
 
 
 def service_routes(desk: Desk, info: Mapping[str, Any]) -> APIRouter:
-    """Returns the routes that need no session; ``info`` is what ``/v1/info`` answers."""
+    """Returns the routes that need no session; ``/v1/info`` answers ``info`` and the time."""
     router = APIRouter(route_class=LeanRoute)
 
     @router.get(
@@ -40,7 +41,7 @@ def service_routes(desk: Desk, info: Mapping[str, Any]) -> APIRouter:
         responses={200: answer(_INFO, "Nothing of it is proof: trust files decide.")},
     )
     async def read_info(request: Request) -> Response:
-        return json_response(dict(info))
+        return json_response({**info, "now_us": desk.context.clock.now_us()})
 
     @router.get(
         "/healthz",

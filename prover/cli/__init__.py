@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from typing import Annotated
 import typer
 
 from attestation.encoding import JsonObject
-from attestation.errors import UsageError
+from attestation.errors import MalformedError, UsageError
 from attestation.keys import DEFAULT_SIGNATURE, SEED_SIZE, SigningKey
 from prover.cli import doctor, fetching, stored, venues
 from prover.cli.boundary import DEFAULT_KEY, JsonOption, Options, answer, boundary, say
@@ -80,7 +81,10 @@ def keygen(
 ) -> None:
     """Make the key that signs session requests; what notaries need of it is printed."""
     with boundary(as_json=as_json):
-        key = SigningKey(name=name, algorithm=DEFAULT_SIGNATURE, seed=os.urandom(SEED_SIZE))
+        try:
+            key = SigningKey(name=name, algorithm=DEFAULT_SIGNATURE, seed=os.urandom(SEED_SIZE))
+        except MalformedError as error:
+            raise UsageError(error.detail, rule="name", found=name) from None
         try:
             descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
@@ -94,7 +98,10 @@ def keygen(
             answer(document)
         else:
             say("for a notary's configuration:")
-            typer.echo(f'[[provers]]\nname = "{name}"\nvkey = "{vkey}"')
+            rows = {"name": name, "vkey": vkey}
+            # A JSON string is a TOML string too.
+            block = [f"{member} = {json.dumps(value)}" for member, value in rows.items()]
+            typer.echo("\n".join(["[[provers]]", *block]))
 
 
 def main() -> None:

@@ -58,15 +58,22 @@ def safe(text: object, limit: int = 200) -> str:
 
 
 @contextlib.contextmanager
+def naming_files() -> Iterator[None]:
+    """Turns the system's errors about files into UsageError, others into UnavailableError."""
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(f"{error.strerror}: {error.filename}") from error
+    except OSError as error:
+        raise UnavailableError(str(error)) from error
+
+
+@contextlib.contextmanager
 def boundary(*, as_json: bool = False) -> Iterator[None]:
     """Turns what a command raises into its message and exit code; 1 is left to bugs."""
     try:
-        try:
+        with naming_files():
             yield
-        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-            raise UsageError(f"{error.strerror}: {error.filename}") from error
-        except OSError as error:
-            raise UnavailableError(str(error)) from error
     except QuotaryError as error:
         if Options.debug:
             traceback.print_exc()
@@ -104,9 +111,9 @@ def explain(error: QuotaryError) -> str:
         parts.append(f" [{safe(error.rule)}]")
     parts.append(f": {safe(error.detail, 600)}")
     if error.found is not None:
-        parts.append(f"; found {safe(error.found)}")
+        parts.append(f"; found {_shown(error.found)}")
     if error.wanted is not None:
-        parts.append(f"; wanted {safe(error.wanted)}")
+        parts.append(f"; wanted {_shown(error.wanted)}")
     return "".join(parts)
 
 
@@ -120,8 +127,14 @@ def problem_document(error: QuotaryError) -> JsonObject:
     for member in ("rule", "found", "wanted"):
         value = getattr(error, member)
         if value is not None:
-            document[member] = safe(value)
+            document[member] = _shown(value)
     return document
+
+
+def _shown(value: object) -> str:
+    """Lists as a person writes them."""
+    many = isinstance(value, (list, tuple))
+    return safe(", ".join(map(str, value)) if many else value, 400)  # type: ignore[call-overload]
 
 
 def read(name: str, *, limit: int = FILE_LIMIT) -> bytes:

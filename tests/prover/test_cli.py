@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import stat
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from attestation.keys import SigningKey
 from attestation.presentation import Presentation
 from attestation.secrets import EVIDENCE_LIMIT, Evidence
 from examples.venues.server import ThreadedVenueServer
-from prover.cli import app
+from prover.cli import app, doctor
 from tests.prover.stage import PROVER, RunningNotary, running_notary
 
 KRAKEN = ("--venue", "kraken", "--market", "BTC/USD")
@@ -58,6 +60,14 @@ def home(tmp_path: Path, running: RunningNotary) -> Home:
     (tmp_path / "roots.pem").write_bytes(running.roots_pem)
     names = ("prover.key", "trust.toml", "roots.pem")
     return Home(tmp_path, *(str(tmp_path / name) for name in names))
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on: it was ours a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
 
 
 def test_version_names_the_formats() -> None:
@@ -107,6 +117,63 @@ def test_doctor_checks_libssl_key_trust_and_notary(home: Home, running: RunningN
     document = result.json()
     assert document["passed"] is True
     assert [row["check"] for row in document["checks"]][:4] == ["python", "libssl", "key", "trust"]
+
+
+def test_keygen_prints_toml_for_any_name_a_key_may_have(tmp_path: Path) -> None:
+    result = prover("keygen", "--name", 'a"b\\c', "--out", str(tmp_path / "k"))
+    (block,) = tomllib.loads(result.out)["provers"]
+    assert block["name"] == 'a"b\\c'
+    refused = prover("keygen", "--name", "a b", "--out", str(tmp_path / "l"))
+    assert refused.code == 2
+    assert not (tmp_path / "l").exists()
+
+
+def test_doctor_asks_the_clock_the_relay_and_the_verify_api(
+    home: Home, running: RunningNotary, free_port: int
+) -> None:
+    options = ("--key", home.key, "--notary", running.url)
+    result = prover("doctor", *options, "--verifier", running.url, "--json")
+    assert result.code == 0, result.err
+    rows = {row["check"]: row["detail"] for row in result.json()["checks"]}
+    assert rows[f"clock of {running.url}"].endswith("ms of ours")
+    assert rows[f"relay of {running.url}"] == f"{running.relay} takes connections"
+    assert rows[f"verifier {running.url}"] == "answers"
+    nobody = f"http://127.0.0.1:{free_port}"
+    result = prover("doctor", *options, "--verifier", nobody, "--json")
+    assert result.code == 20
+    assert [row["passed"] for row in result.json()["checks"]].count(False) == 1
+    assert prover("doctor", *options, "--verifier", f"{running.url}/nothing").code == 20
+    assert prover("doctor", *options, "--verifier", "nothing").code == 2
+
+
+@pytest.mark.parametrize(
+    ("ours_later_us", "said"), [(3_600_000_000, "ahead of"), (-5_000_000, "5.0 s behind")]
+)
+def test_doctor_refuses_a_clock_that_is_not_the_notarys(
+    home: Home,
+    running: RunningNotary,
+    monkeypatch: pytest.MonkeyPatch,
+    ours_later_us: int,
+    said: str,
+) -> None:
+    now_us = doctor._now_us
+    monkeypatch.setattr(doctor, "_now_us", lambda: now_us() + ours_later_us)
+    result = prover("doctor", "--key", home.key, "--notary", running.url, "--json")
+    assert result.code == 13
+    (failed,) = [row for row in result.json()["checks"] if not row["passed"]]
+    assert said in failed["detail"]
+
+
+def test_doctor_goes_on_after_a_check_that_fails(home: Home, free_port: int) -> None:
+    nobody = f"http://127.0.0.1:{free_port}"
+    files = ("--key", home.key, "--trust", str(home.folder / "none.toml"))
+    result = prover("doctor", *files, "--notary", nobody, "--json")
+    assert result.code == 2
+    assert [(row["check"], row["passed"]) for row in result.json()["checks"]][2:] == [
+        ("key", True),
+        ("trust", False),
+        (f"notary {nobody}", False),
+    ]
 
 
 def test_doctor_names_the_cure(home: Home) -> None:
