@@ -176,10 +176,12 @@ class NotaryProcess:
                 return found
             time.sleep(0.005)
 
-    def logged(self, session: str) -> list[dict[str, Any]]:
-        """Returns the log's events of a session."""
-        events = [json.loads(line) for line in self.log.read_text().splitlines() if line]
-        return [event for event in events if event.get("session") == session]
+    def await_opened(self, session: str) -> None:
+        """Waits until a session's ``opened`` row is on disk."""
+        until = time.monotonic() + SECONDS
+        while not self.query("SELECT 1 FROM sessions WHERE id = ?", session):
+            assert time.monotonic() < until
+            time.sleep(0.005)
 
 
 def _table(values: Mapping[str, float] | None) -> str:
