@@ -112,7 +112,9 @@ class Presentation(Document):
                 raise MalformedError("a shown field lacks its salt")
         elif any(shown.salt is not None for shown in self.fields):
             raise MalformedError("seed and salt exclude each other")
-        elif len(self.fields) != self.header.size:
+        elif len(self.fields) != self.header.size or [shown.index for shown in self.fields] != list(
+            range(len(self.fields))
+        ):
             raise MalformedError("with a seed all fields are shown")
 
     def leaves(self, algorithm: str) -> dict[int, bytes]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.encoding import encode
-from attestation.errors import QuotaryError, UsageError
+from attestation.errors import MalformedError, QuotaryError, UsageError
 from attestation.presentation import Presentation
 from tests.verifier import forge
 from verifier import verify
@@ -51,6 +51,14 @@ def test_every_single_bit_flip_is_refused() -> None:
 
 def test_a_bit_flip_in_every_byte_of_a_whole_presentation_is_refused() -> None:
     assert flips(WHOLE.encode(), lambda position: [position % 8]) == []
+
+
+@pytest.mark.parametrize("index", [2**32 - 1, 2**32, 2**53 - 1])
+def test_a_seeds_fields_stand_at_their_own_indices(index: int) -> None:
+    document = json.loads(WHOLE.encode())
+    document["fields"][-1]["index"] = index
+    with pytest.raises(MalformedError, match="all fields are shown"):
+        check(encode(document))
 
 
 def test_every_truncation_is_refused() -> None:
