@@ -217,7 +217,7 @@ def _verify_path(chain: Sequence[bytes], host: str, roots: RootStore, now_us: in
             .time(_EPOCH + timedelta(microseconds=now_us))
             .build_server_verifier(x509.DNSName(host))
         )
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, x509.InvalidVersion) as error:
         raise MalformedError(f"certificate chain does not parse: {error}", rule="W4") from None
     try:
         path = verifier.verify(leaf, intermediates)
@@ -264,7 +264,7 @@ def _load_root(der: bytes) -> x509.Certificate | None:
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         try:
             return x509.load_der_x509_certificate(der)
-        except ValueError:
+        except (ValueError, x509.InvalidVersion):
             return None
 
 

@@ -182,6 +182,18 @@ def test_certificate_that_does_not_parse_is_malformed(der: bytes) -> None:
         verify_chain([der], host=HOST, roots=roots(), now_us=NOW_US)
 
 
+@pytest.mark.parametrize("version", [1, 3, 255])
+def test_certificate_of_an_unknown_version_is_malformed(version: int) -> None:
+    leaf, *above = server().chain_der
+    other = leaf.replace(bytes.fromhex("a003020102"), b"\xa0\x03\x02\x01" + bytes([version]), 1)
+    assert other != leaf
+    with pytest.raises(MalformedError) as caught:
+        verify_chain((other, *above), host=HOST, roots=roots(), now_us=NOW_US)
+    assert caught.value.rule == "W4"
+    with pytest.raises(UsageError, match="no certificate that loads"):
+        RootStore([other])
+
+
 def test_damaged_certificate_never_leaves_another_error() -> None:
     der = bytearray(server().chain_der[0])
     for position in range(0, len(der), 3):
