@@ -11,7 +11,7 @@ import tomllib
 from typing import Annotated, Self
 
 from attestation.document import Binding, Host, Mode
-from attestation.encoding import JsonObject
+from attestation.encoding import JsonObject, encode
 from attestation.errors import MalformedError, UsageError
 from attestation.schema import AtLeast, Document, HashString, Micros, Name, Text
 
@@ -69,19 +69,27 @@ class Expect(Document):
     insecure_allow_development: bool | None = None
 
     def __post_init__(self) -> None:
-        quote = bool(self.venues) and self.market is not None
-        transcript = bool(self.hosts)
-        if quote == transcript or (self.venues is None) != (self.market is None):
+        quote = self.venues is not None
+        if (
+            quote == (self.hosts is not None)
+            or quote != (self.market is not None)
+            or not (self.venues or self.hosts)
+        ):
             raise MalformedError("expect names either venues and market, or hosts")
+        if self.instruments is not None and not quote:
+            # A demand that nothing would check must not look like one that was met.
+            raise MalformedError("a transcript has no instrument", rule="instruments")
 
     @classmethod
     def parse(cls, toml: bytes) -> Self:
         """Reads an expect file; raises UsageError."""
         try:
             value: JsonObject = tomllib.loads(toml.decode("utf-8"))
-            return cls.from_json(value)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"expect file is not TOML: {error}") from None
+        encode(value)  # TOML has values that the verify API's JSON does not: they are refused
+        try:
+            return cls.from_json(value)
         except MalformedError as error:
             raise UsageError(
                 f"expect file: {error}", rule=error.rule, found=error.found, wanted=error.wanted
