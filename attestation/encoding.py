@@ -136,7 +136,8 @@ def _check(value: object, depth: int) -> None:
     if kind is dict:
         items: Iterable[object] = value.values()  # type: ignore[attr-defined]
         for key in value:  # type: ignore[attr-defined]
-            if not _is_key(key):
+            # The cache must not keep what a hostile document is full of: long keys.
+            if not (len(key) <= 64 and _is_key(key)) and not _KEY.fullmatch(key):
                 raise MalformedError("object key outside [a-z][a-z0-9_]*")
     elif kind is list:
         items = value  # type: ignore[assignment]

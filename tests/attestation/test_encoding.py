@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attestation import encoding
 from attestation.encoding import (
     MAX_DEPTH,
     MAX_INTEGER,
@@ -323,3 +324,13 @@ def test_hex_of_another_size_is_malformed(size: int) -> None:
 def test_base64url_with_another_spelling_is_malformed(text: str) -> None:
     with pytest.raises(MalformedError):
         base64url_decode(text)
+
+
+def test_long_names_of_members_are_not_kept() -> None:
+    before = encoding._is_key.cache_info().currsize
+    for number in range(50):
+        name = f"a{number}" + "a" * 1_000
+        assert decode(b'{"%s":1}' % name.encode()) == {name: 1}
+        with pytest.raises(MalformedError):
+            decode(b'{"%s-":1}' % name.encode())
+    assert encoding._is_key.cache_info().currsize == before
