@@ -278,8 +278,8 @@ def _head(data: Buffer, start_line: re.Pattern[bytes], what: str) -> _Head | Non
         name, value = match[1].decode("ascii").lower(), match[2].strip(b" \t")
         headers.append(HeaderLine(name=name, value=value, span=Span(position, match.end() - 2)))
         position = match.end()
-    if len(headers) > MAX_HEADERS:
-        raise MalformedError(f"more than {MAX_HEADERS} headers", rule="W9", found=len(headers))
+        if len(headers) > MAX_HEADERS:
+            raise MalformedError(f"more than {MAX_HEADERS} headers", rule="W9", found=len(headers))
     if position + 2 > MAX_HEAD:
         raise MalformedError(f"head is larger than {MAX_HEAD} bytes", rule="W9", found=position)
     begin = first.end()

@@ -187,3 +187,13 @@ def test_too_many_headers_are_refused() -> None:
     fits = response(*[b"X: y"] * (MAX_HEADERS - 1), b"Content-Length: 0")
     assert len(read_response(fits, method="GET").headers) == MAX_HEADERS
     refused_response(response(*[b"X: y"] * MAX_HEADERS, b"Content-Length: 0"), "W9")
+
+
+def test_endless_headers_are_refused_before_they_are_read() -> None:
+    lines = b"X: y\r\n" * 20_000
+    started = b"HTTP/1.1 200 OK\r\n" + lines
+    with pytest.raises(MalformedError, match="more than 128 headers") as caught:
+        read_response(started, method="GET")
+    assert caught.value.found == MAX_HEADERS + 1
+    with pytest.raises(MalformedError, match="more than 128 headers"):
+        request_length(b"GET / HTTP/1.1\r\n" + lines)
