@@ -109,16 +109,16 @@ def split_parts(data: bytes, split: str) -> list[tuple[str, bytes]]:
 
     ``json`` gives all scalars and empty containers in document order, keyed by
     absolute RFC 6901 pointer; ``fixed:<n>`` gives pieces of n bytes keyed by
-    decimal offset.  Raises MalformedError.
+    decimal offset.  Raises MalformedError, before it cuts, for more than
+    ``MAX_PARTS``; JSON has no more values than that.
     """
     if split == "json":
-        parts = [(pointer, scalar.raw) for pointer, scalar in scalars(data).items()]
-    else:
-        size = int(split.removeprefix("fixed:"))
-        parts = [(str(at), data[at : at + size]) for at in range(0, len(data), size)]
-    if len(parts) > MAX_PARTS:
-        raise MalformedError(f"section has more than {MAX_PARTS} parts", found=len(parts))
-    return parts
+        return [(pointer, scalar.raw) for pointer, scalar in scalars(data).items()]
+    size = int(split.removeprefix("fixed:"))
+    offsets = range(0, len(data), size)
+    if len(offsets) > MAX_PARTS:
+        raise MalformedError(f"section has more than {MAX_PARTS} parts", found=len(offsets))
+    return [(str(at), data[at : at + size]) for at in offsets]
 
 
 def section_parts(request: SectionRequest, data: bytes) -> list[Part]:
