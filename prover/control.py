@@ -68,7 +68,7 @@ class Address:
             port = parts.port
         except ValueError:
             raise UsageError("not a URL of a notary", found=url[:200]) from None
-        plain = parts.username is None and not parts.query and not parts.fragment
+        plain = url.isascii() and parts.username is None and not parts.query and not parts.fragment
         if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
             raise UsageError("not a URL of a notary", found=url[:200])
         secure = parts.scheme == "https"

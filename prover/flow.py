@@ -206,7 +206,7 @@ def run(flow: Flow[T], timeouts: Timeouts) -> T:
         while True:
             try:
                 value = operation.blocking(timeouts)
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
                 operation = flow.throw(_unavailable(operation, error))
             else:
                 operation = flow.send(value)
@@ -224,7 +224,7 @@ async def run_async(flow: Flow[T], timeouts: Timeouts) -> T:
         while True:
             try:
                 value = await operation.asynchronous(timeouts)
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
                 operation = flow.throw(_unavailable(operation, error))
             else:
                 operation = flow.send(value)
@@ -235,10 +235,13 @@ async def run_async(flow: Flow[T], timeouts: Timeouts) -> T:
         flow.close()
 
 
-def _unavailable(operation: Operation, error: OSError) -> UnavailableError:
+def _unavailable(operation: Operation, error: OSError | UnicodeError) -> UnavailableError:
     # TimeoutError is an OSError, asyncio's as well.
     if isinstance(error, TimeoutError):
         text = "timed out"
+    elif isinstance(error, UnicodeError):
+        # The resolver's, for a name that cannot be one (RFC 5890 section 2.3.1).
+        text = "not a host name"
     else:
         text = error.strerror or str(error) or type(error).__name__
     action = type(operation).__name__.lower()

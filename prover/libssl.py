@@ -7,7 +7,8 @@ bytes in, bytes out, no socket, and both raw streams kept from byte 0, which is
 what a seal hashes.
 
 What is offered is what docs/witness.md W2 admits, whatever the system's
-openssl.cnf says: TLS 1.3 only, three suites, X25519, P-256, P-384, no resumption, no compressed certificates, ALPN http/1.1.
+openssl.cnf says: TLS 1.3 only, three suites, X25519, P-256, P-384, no
+resumption, no compressed certificates, ALPN http/1.1.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import ctypes
 import dataclasses
 from ctypes import c_size_t, c_uint, c_void_p
 from pathlib import Path
+from typing import NoReturn, cast
 
 from attestation.errors import MalformedError, UnavailableError, UntrustedError, UsageError
 from prover.openssl import OPENSSL_3_2, load_library, reason
@@ -310,12 +312,21 @@ class TlsClient:
         """Frees the connection with its keys; more than once is harmless."""
         ssl, self._ssl = self._ssl, None
         if ssl:
+            # What was freed must never be called with: that would end the process.
+            lib, self._lib = self._lib, cast(ctypes.CDLL, _Closed())
             ctypes.memset(self._buffer, 0, _CHUNK)
-            self._lib.SSL_free(ssl)
+            lib.SSL_free(ssl)
 
     def __del__(self) -> None:
         if getattr(self, "_ssl", None):
             self.close()
+
+
+class _Closed:
+    """Stands for the library of a closed connection: every call raises UsageError."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise UsageError("the TLS connection is closed")
 
 
 def _export(lib: ctypes.CDLL, handle: c_void_p) -> EphemeralKey:

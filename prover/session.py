@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from attestation.errors import ExpectationError, MalformedError, QuotaryError
 T = TypeVar("T")
 
 DEFAULT_LIFETIME_SECONDS = 10.0
+MAX_LIFETIME_US = 86_400_000_000
 EARLY_SECONDS = 1.0
 """A session made ahead is dropped so long before the notary would drop it."""
 
@@ -82,7 +84,10 @@ class GrantedSession:
             proxy_host=host,
             proxy_port=port,
             lifetime_seconds=(
-                lifetime / 1_000_000 if type(lifetime) is int else DEFAULT_LIFETIME_SECONDS
+                # Of any size in the answer; a float holds not every integer.
+                max(0, min(lifetime, MAX_LIFETIME_US)) / 1_000_000
+                if type(lifetime) is int
+                else DEFAULT_LIFETIME_SECONDS
             ),
         )
 
@@ -135,6 +140,6 @@ def _token(answer: Mapping[str, Any]) -> str:
 def split_proxy(text: str) -> tuple[str, int]:
     """Reads a relay's ``host:port`` or ``[v6]:port``; raises MalformedError."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65_536 or not port.isascii():
+    if not host or re.fullmatch("[0-9]{1,5}", port) is None or not 0 < int(port) < 65_536:
         raise MalformedError("session: proxy is not host:port", rule="proxy", found=text[:120])
     return host.removeprefix("[").removesuffix("]"), int(port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -22,7 +23,7 @@ from attestation.errors import (
 )
 from examples.venues.authority import Authority
 from prover.control import Address, Call, ControlConnection, problem
-from prover.flow import Timeouts, run, run_async
+from prover.flow import Timeouts, connect, run, run_async
 from prover.notary_client import read_info
 
 TIMEOUTS = Timeouts(connect=5.0, read=5.0, write=5.0)
@@ -185,8 +186,16 @@ def test_refused_connection_is_unavailable() -> None:
         run(ControlConnection.open(Address.parse(f"http://127.0.0.1:{port}"), None), TIMEOUTS)
 
 
+@pytest.mark.parametrize("host", ["a" * 70, "a..b", "\u00e9" * 80])
+def test_name_that_no_resolver_takes_is_unavailable(host: str) -> None:
+    # As a lying notary may name its relay.
+    for drive in (run, lambda flow, timeouts: asyncio.run(run_async(flow, timeouts))):
+        with pytest.raises(UnavailableError, match="not a host name"):
+            drive(connect(host, 80, "relay"), TIMEOUTS)
+
+
 @pytest.mark.parametrize(
-    "url", ["ftp://x", "http://", "notary:7047", "http://x:99999", "http://u@x"]
+    "url", ["ftp://x", "http://", "notary:7047", "http://x:99999", "http://u@x", "http://x/\u00e9"]
 )
 def test_url_of_no_notary_is_the_callers_mistake(url: str) -> None:
     with pytest.raises(UsageError):

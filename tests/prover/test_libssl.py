@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,31 @@ def test_connection_outlives_its_closed_context(authority: Authority) -> None:
     connect(client, Server(server_context(authority)))
     with pytest.raises(UsageError):
         own.connect(HOST)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda client: client.feed(b"x"),
+        lambda client: client.outgoing(),
+        lambda client: client.handshake(),
+        lambda client: client.write(b"x"),
+        lambda client: client.read(),
+        lambda client: client.ephemeral_key(),
+        lambda client: client.suite,
+        lambda client: client.alpn,
+        lambda client: client.chain_der(),
+    ],
+)
+def test_closed_connection_refuses_every_use(
+    authority: Authority, context: ClientContext, use: Callable[[TlsClient], object]
+) -> None:
+    client = context.connect(HOST)
+    connect(client, Server(server_context(authority)))
+    client.close()
+    client.close()
+    with pytest.raises(UsageError):
+        use(client)
 
 
 def test_roots_without_a_certificate_are_the_callers_mistake() -> None:

@@ -75,12 +75,20 @@ def test_grant_for_something_else_is_refused(member: str, value: Any) -> None:
         ("proxy", "nowhere"),
         ("proxy", "host:0"),
         ("proxy", "host:99999"),
+        ("proxy", "host:\u00b2"),
+        ("proxy", "host:" + "1" * 5_000),
         ("deadlines", []),
     ],
 )
 def test_malformed_grant_is_refused(member: str, value: Any) -> None:
     with pytest.raises(MalformedError):
         GrantedSession.read(answer(**{member: value}))
+
+
+@pytest.mark.parametrize("lifetime", [10**400, -(10**400)])
+def test_lifetime_of_any_size_is_read(lifetime: int) -> None:
+    granted = GrantedSession.read(answer(deadlines={"session_us": lifetime}))
+    assert granted.lapsed(since=time.monotonic()) == (lifetime < 0)
 
 
 def test_session_lapses_before_the_notary_drops_it() -> None:
