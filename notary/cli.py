@@ -13,14 +13,17 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from attestation.errors import QuotaryError
-from attestation.keys import ALGORITHMS, DEFAULT_SIGNATURE, SigningKey, check_name
+from attestation.errors import MalformedError, QuotaryError, UsageError
+from attestation.keys import ALGORITHMS, DEFAULT_SIGNATURE, SEED_SIZE, SigningKey, check_name
+from attestation.trust import MAX_TEXT
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Witnesses TLS sessions and attests what was fetched through them.",
+    rich_markup_mode=None,
+    help="Witness TLS sessions and attest what was fetched through them.",
+    epilog="Exit codes: 0 done, 2 usage, 20 network or disk, 1 a bug.",
 )
 
 
@@ -50,12 +53,13 @@ def keygen(
     from notary.signer import key_path, write_key
 
     try:
-        check_name(name)
-        key = SigningKey(name=name, algorithm=algorithm, seed=os.urandom(32))
+        key = _new_key(name, operator, algorithm)
         path = key_path(folder, algorithm)
         write_key(path, key)
     except QuotaryError as error:
         _fail(error)
+    except OSError as error:
+        _fail(UsageError(f"{error.strerror}: {error.filename}", rule="dir"))
     public = key.verifying_key
     fingerprint = "sha256:" + hashlib.sha256(public.public).hexdigest()
     now = datetime.datetime.now(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -84,7 +88,8 @@ def keygen(
 def serve(
     config: Annotated[Path, typer.Option(help="The configuration, notary.toml.")],
     development: Annotated[
-        bool, typer.Option("--development", help="Accept a [development] section.")
+        bool,
+        typer.Option("--development", help="Accept a [development] section, for simulated venues."),
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Check configuration and keys, then exit.")
@@ -122,6 +127,19 @@ def serve(
 def main() -> None:
     """Entry point of the console command."""
     app()
+
+
+def _new_key(name: str, operator: str, algorithm: str) -> SigningKey:
+    """Raises UsageError unless what is printed can stand in a trust file."""
+    if algorithm not in ALGORITHMS:
+        raise UsageError("no such algorithm", rule="algorithm", found=algorithm)
+    if not 0 < len(operator) <= MAX_TEXT or not operator.isprintable():
+        raise UsageError(f"operator is not 1 to {MAX_TEXT} printable characters", rule="operator")
+    try:
+        check_name(name)
+    except MalformedError as error:
+        raise UsageError(error.detail, rule="name", found=name) from None
+    return SigningKey(name=name, algorithm=algorithm, seed=os.urandom(SEED_SIZE))
 
 
 def _run(server: object) -> None:

@@ -33,12 +33,22 @@ in ``QUOTARY_NOTARY_ALLOW__ANONYMOUS=true``.
 from __future__ import annotations
 
 import contextvars
+import dataclasses
 import ipaddress
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -50,6 +60,7 @@ from attestation.errors import MalformedError, QuotaryError, UsageError
 from attestation.keys import VerifyingKey
 from attestation.keys import check_name as check_key_name
 from attestation.tls13.hello import host_bytes
+from notary.extensions import VALIDATORS
 from notary.limits import Deadlines, ProverLimits, SessionLimits
 
 DEFAULT_LISTEN = "127.0.0.1:7047"
@@ -113,6 +124,12 @@ def _vkey(text: str) -> str:
     return text
 
 
+def _extension(text: str) -> str:
+    if text not in VALIDATORS:
+        raise ValueError(f"no such extension: {text}")
+    return text
+
+
 Address = Annotated[str, AfterValidator(_address)]
 _UnknownLimits = ProverLimits(
     sessions=8,
@@ -136,7 +153,7 @@ class Allow(_Section):
     hosts: tuple[Annotated[str, AfterValidator(_host_port)], ...] = ()
     unknown_provers: bool = True
     anonymous: bool = False
-    extensions: tuple[str, ...] = ("quote/v1",)
+    extensions: tuple[Annotated[str, AfterValidator(_extension)], ...] = ("quote/v1",)
 
 
 class LimitSettings(_Section):
@@ -146,8 +163,31 @@ class LimitSettings(_Section):
     deadlines: Deadlines = Deadlines()
     prover: ProverLimits = ProverLimits()
     unknown_prover: ProverLimits = _UnknownLimits
-    connections: int = 1_024
+    connections: int = Field(default=1_024, gt=0)
     """Relay connections at a time, those without a session included."""
+
+    @field_validator("session", "deadlines", "prover", "unknown_prover", mode="before")
+    @classmethod
+    def _fill(cls, value: Any, info: ValidationInfo) -> Any:
+        """Fills what is not told from this section's defaults.
+
+        Those of `unknown_prover` are lower than those of its type.
+        """
+        if isinstance(value, dict):
+            defaults = cls.model_fields[str(info.field_name)].default
+            known = {field.name for field in dataclasses.fields(defaults)}
+            if unknown := sorted(map(str, value.keys() - known)):
+                raise ValueError(f"no such member: {', '.join(unknown)}")
+            return {**dataclasses.asdict(defaults), **value}
+        return value
+
+    @field_validator("session", "deadlines", "prover", "unknown_prover")
+    @classmethod
+    def _above_zero(cls, value: Any) -> Any:
+        for name, number in dataclasses.asdict(value).items():
+            if not 0 < number < math.inf:
+                raise ValueError(f"{name} is not above 0 and finite")
+        return value
 
 
 class ProverSettings(_Section):
@@ -211,6 +251,7 @@ class Config(BaseSettings):
         return self.keys if self.keys is not None else (self.data / "attest.key",)
 
 
+_MESSAGES = {"extra_forbidden": "no such member", "missing": "is required"}
 _FILE: contextvars.ContextVar[Path | None] = contextvars.ContextVar("config_file", default=None)
 
 
@@ -228,7 +269,8 @@ def load_config(file: Path, *, development: bool, **overrides: Any) -> Config:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{where}: {first['msg']}", rule="config") from None
+        message = _MESSAGES.get(first["type"], first["msg"].removeprefix("Value error, "))
+        raise UsageError(f"{where}: {message}", rule="config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"not TOML: {error}", rule="config") from None
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import importlib.metadata
 import json
@@ -275,6 +276,9 @@ def _bind(address: str) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise UnavailableError(f"cannot listen on {address}: {error}", rule="listen") from error
+        # The system's words alone: the error's own text names the address again.
+        known = error.errno is not None and error.errno in errno.errorcode
+        why = os.strerror(error.errno or 0) if known else str(error)
+        raise UnavailableError(f"cannot listen on {address}: {why}", rule="listen") from error
     listener.setblocking(False)
     return listener

@@ -99,6 +99,10 @@ def read_key(path: Path) -> SigningKey:
         return SigningKey.parse(text.removesuffix("\n"))
     except UsageError:
         raise
+    except FileNotFoundError:
+        raise UsageError(
+            "no such key file: make it with `notary keygen`", rule="keys", found=str(path)
+        ) from None
     except (OSError, UnicodeDecodeError, QuotaryError) as error:
         # The text is a secret: not even an error repeats a part of it.
         kind = type(error).__name__
