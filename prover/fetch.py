@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from attestation.document import Attestation
 from attestation.encoding import Json
-from attestation.errors import naming
+from attestation.errors import UnavailableError, naming
 from attestation.http1 import Request, Response, read_response
 from attestation.keys import DEFAULT_SIGNATURE
 from attestation.quote import QuoteClaim
@@ -45,6 +45,11 @@ class FetchPlan:
     expect_json: bool = False
     hash_algorithm: str = "sha256"
     signature_algorithm: str = DEFAULT_SIGNATURE
+
+    @property
+    def closes(self) -> bool:
+        """Whether the request asks the venue to close the connection."""
+        return self.request.header("connection") == b"close"
 
     def attestation_request(
         self, session: str, *, json_body: bool, quote: bool
@@ -87,23 +92,30 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
         session = yield from lane.take_session(plan.spec)
         link = yield from Link.open(notary, session)
         yield from link.send(plan.plaintext)
-        sealing = yield from lane.control.submit(seal_call(session.id))
+        (sealing,) = yield from lane.ask_ahead(plan.spec, (seal_call(session.id),))
         # All that can be made ready is, while the venue and the notary work.
         request = plan.attestation_request(session.id, json_body=plan.expect_json, quote=True)
         key = link.tls.ephemeral_key()
         opening = attestation_call(session.id, key.private_key, request)
-        ahead = lane.calls_ahead(plan.spec)
         signed = SignedSeal.from_json((yield from lane.control.collect(sealing)))
         sent = bytes(link.tls.sent)
         check_seal(signed, session=session.id, sent=sent, keys=notary.attestation_key)
-        ticket = yield from lane.submit(opening, ahead, plan.spec)
-        answer = yield from lane.control.collect(ticket)
-        received = yield from link.receive_size(signed.seal.received_size)
+        ticket = yield from lane.control.submit(opening)
+        try:
+            # The response is released just before the answer is written.
+            received = yield from link.receive_size(signed.seal.received_size)
+        except UnavailableError:
+            # The notary closed the connection: its answer says why.
+            yield from lane.control.collect(ticket)
+            raise
         check_released(signed.seal, bytes(link.tls.received))
         response = read_response(received, method=plan.request.method, closed=link.tls.close_notify)
         exchange = join_exchange(plan, received, response)
         own = own_sight(notary, lane, plan, session, link, exchange, key, seal=signed)
-        return checked_fetch(notary, answer, Expected.of(request, own), link, key, signed)
+        expected = Expected.of(request, own)
+        link.close()
+        answer = yield from lane.control.collect(ticket)
+        return checked_fetch(notary, answer, expected, link, key, signed)
     finally:
         if link is not None:
             link.close()

@@ -225,21 +225,24 @@ class Lane:
         body = self._notary.sign_request(spec, self.notary_name, conn)
         return Call("POST", "/v1/sessions", body, "session")
 
-    def calls_ahead(self, spec: SessionSpec) -> list[Call]:
-        """Asks for as many sessions as are to be kept ready; of a trade, none."""
-        if spec.trade is not None:
-            return []
-        missing = self._notary.sessions_ahead - len(self._ahead.get(spec, ()))
-        return [self.session_call(spec) for _ in range(missing)]
+    def ask_ahead(self, spec: SessionSpec, calls: Sequence[Call] = ()) -> Flow[list[Ticket]]:
+        """Asks for as many sessions as are to be kept ready (of a trade, none), then ``calls``.
 
-    def submit(self, call: Call, ahead: Sequence[Call], spec: SessionSpec) -> Flow[Ticket]:
-        """Submits a call, and behind it those for sessions of ``spec`` made ahead."""
+        Best while the venue works: the notary then makes them while it waits too.
+        Returns the tickets of ``calls``.
+        """
+        missing = self._notary.sessions_ahead - len(self._ahead.get(spec, ()))
+        if spec.trade is not None or missing < 0:
+            missing = 0
+        if not missing and not calls:
+            return []
         asked_at = time.monotonic()
-        ticket, *others = yield from self.control.submit_all((call, *ahead))
-        if others:
+        ahead = [self.session_call(spec) for _ in range(missing)]
+        tickets = yield from self.control.submit_all((*ahead, *calls))
+        if missing:
             queue = self._ahead.setdefault(spec, deque())
-            queue.extend([_Ahead(other, asked_at) for other in others])
-        return ticket
+            queue.extend([_Ahead(ticket, asked_at) for ticket in tickets[:missing]])
+        return tickets[missing:]
 
     def granted(self, ticket: Ticket, spec: SessionSpec) -> Flow[GrantedSession]:
         """Waits for a session asked for, and checks that it is for ``spec``."""

@@ -141,6 +141,8 @@ class OpenConnection:
             assert self._session is not None
             session, self._session = self._session, None
         yield from link.send(plan.plaintext)
+        if plan.closes:
+            yield from lane.ask_ahead(plan.spec)
         received, response = yield from link.receive_response(plan.request.method)
         exchange = join_exchange(plan, received, response)
         if self._key is None:
@@ -170,7 +172,8 @@ class OpenConnection:
             following = lane.session_call(plan.spec, self._conn)
             self._next, ticket = yield from lane.control.submit_all((following, opening))
         else:
-            ticket = yield from lane.submit(opening, lane.calls_ahead(plan.spec), plan.spec)
+            ticket = yield from lane.control.submit(opening)
+            yield from lane.ask_ahead(plan.spec)
         claim.asked = Asked(ticket, request)
 
     def collect(self, claim: OpenClaim) -> Flow[None]:

@@ -253,7 +253,7 @@ def test_venue_outside_the_provers_own_roots_is_refused(running: RunningNotary) 
 def test_fetch_given_up_does_not_hold_up_the_next(
     notary: Notary, venues: ThreadedVenueServer
 ) -> None:
-    with httpx.Client(transport=AttestedTransport(notary), timeout=0.3) as client:
+    with httpx.Client(transport=AttestedTransport(notary), timeout=0.15) as client:
         with fault(venues, "kraken", "silence"):
             with pytest.raises(UnavailableError, match="timed out"):
                 client.get(KRAKEN)
