@@ -106,7 +106,7 @@ def _items(name: str, items: Any, indent: str, hide: bool) -> Iterator[str]:
 
 def _scalar(name: str, value: Any, hide: bool) -> str:
     if isinstance(value, bytes):
-        return f"({len(value)} bytes)" if hide else f'"{safe_bytes(value, limit=SHOWN)}"'
+        return f"({len(value)} bytes)" if hide else f"'{safe_bytes(value, limit=SHOWN)}'"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

@@ -7,14 +7,20 @@ from typing import Annotated
 
 import typer
 
-from attestation.encoding import PRESENTATION_LIMIT
+from attestation.commitment import SectionField
+from attestation.encoding import PRESENTATION_LIMIT, JsonObject
 from attestation.errors import UsageError
-from prover.cli.boundary import boundary, say, write
+from attestation.presentation import SectionOpening
+from prover.cli.boundary import answer, boundary, safe, say, write
 from prover.present import build_presentation
 from prover.vault import load, load_evidence
 
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="A folder that `prover fetch` wrote.")
+]
+
+SummaryOption = Annotated[
+    bool, typer.Option("--json", help="Print a summary as JSON on stdout; needs --out FILE.")
 ]
 
 
@@ -35,9 +41,11 @@ def present(
     quote: Annotated[
         bool, typer.Option("--quote", help="Of the body show only what the quote needs.")
     ] = False,
+    as_json: SummaryOption = False,
 ) -> None:
     """Make a presentation that anyone can verify with a trust file and no network."""
-    with boundary():
+    with boundary(as_json=as_json):
+        _one_document(out, as_json)
         if whole and (show or hide or pointer or quote):
             raise UsageError("--whole excludes every other choice", rule="whole")
         stored = load(folder)
@@ -51,11 +59,21 @@ def present(
                 found=len(data),
             )
         write(out, data + b"\n")
-        sections = {field.name: index for index, field in stored.attestation.sections().items()}
-        opened = {opening.index for opening in presentation.openings}
-        shown = [name for name, index in sections.items() if index in opened]
-        hidden = [name for name, index in sections.items() if index not in opened]
-        say(f"{len(data)} bytes; shown: {', '.join(shown) or 'no section'}")
+        sections = stored.attestation.sections()
+        opened = {opening.index: opening for opening in presentation.openings}
+        shown = [field.name for index, field in sections.items() if index in opened]
+        hidden = [field.name for index, field in sections.items() if index not in opened]
+        if as_json:
+            document: JsonObject = {
+                "type": "quotary/presented/v1",
+                "file": out,
+                "bytes": len(data),
+                "shown": list(shown),
+                "hidden": list(hidden),
+            }
+            answer(document)
+        told = [_told(sections[index], opening) for index, opening in opened.items()]
+        say(f"{len(data)} bytes; shown: {', '.join(told) or 'no section'}")
         if hidden:
             say(f"hidden: {', '.join(hidden)}")
 
@@ -63,12 +81,30 @@ def present(
 def dispute(
     folder: FolderArgument,
     out: Annotated[str, typer.Option(metavar="FILE", help="- for stdout.")],
+    as_json: SummaryOption = False,
 ) -> None:
     """Write the evidence with which anyone can repeat the notary's work.
 
     It reveals everything that was sent and received, keys in headers included.
     """
-    with boundary():
-        evidence = load_evidence(folder)
-        write(out, evidence.encode() + b"\n")
-        say("this file reveals the whole session; check it with: verifier recheck FILE")
+    with boundary(as_json=as_json):
+        _one_document(out, as_json)
+        data = load_evidence(folder).encode()
+        write(out, data + b"\n")
+        if as_json:
+            answer({"type": "quotary/disputed/v1", "file": out, "bytes": len(data)})
+        where = "-" if out == "-" else safe(out)
+        say("this file reveals the whole session")
+        say(f"anyone can check it with: verifier recheck {where} --trust TRUST [--roots PEM]")
+
+
+def _one_document(out: str, as_json: bool) -> None:
+    if out == "-" and as_json:
+        raise UsageError("stdout holds one document: with --json name a file by --out", rule="out")
+
+
+def _told(section: SectionField, opening: SectionOpening) -> str:
+    """Names a section and, if some of its parts are hidden, how many are shown."""
+    if opening.parts is None or len(opening.parts) == section.parts:
+        return section.name
+    return f"{section.name} ({len(opening.parts)} of {section.parts} parts)"

@@ -203,11 +203,19 @@ def test_fetch_present_dispute(home: Home, running: RunningNotary) -> None:
     assert prover("present", str(out), *options).code == 0
     assert stat.S_IMODE(part.stat().st_mode) == 0o600
     assert len(Presentation.decode(part.read_bytes()).openings) == 2
+    summary = prover("present", str(out), *options, "--json")
+    assert summary.json()["shown"] == ["response.headers", "response.body"]
+    assert summary.json()["hidden"] == ["request.headers"]
+    assert "response.body (4 of " in summary.err
+    assert prover("present", str(out), "--json").code == 2
     assert prover("present", str(out), "--whole", "--quote").code == 2
     assert prover("present", str(out), "--show", "nothing").code == 2
 
     evidence = home.folder / "evidence.json"
-    assert prover("dispute", str(out), "--out", str(evidence)).code == 0
+    told = prover("dispute", str(out), "--out", str(evidence), "--json")
+    assert told.code == 0
+    assert told.json()["bytes"] == evidence.stat().st_size - 1
+    assert "--trust TRUST" in told.err
     decoded = Evidence.decode(evidence.read_bytes(), limit=EVIDENCE_LIMIT)
     assert decoded.attestation.header.id == row["attestation"]
 

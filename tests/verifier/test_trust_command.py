@@ -48,6 +48,21 @@ class TestTrust:
         assert self.add(shell, key, *more).returncode == 2
         assert (shell.folder / "trust.toml").read_bytes() == before
 
+    def test_a_callers_mistake_is_not_called_a_rejection(self, shell: Shell) -> None:
+        key = forge.LyingNotary(name="notary.three").key.verifying_key.vkey
+        options = ("--operator", "Three", "--valid-until")
+        trust = ("--trust", "nowhere/trust.toml")
+        done = shell.run("trust", "add", key, *options, "2027-01-01", *trust)
+        assert (done.returncode, done.stderr) == (2, b"usage [trust]: no such folder: nowhere\n")
+        done = shell.run("trust", "add", key, *options, "tomorrow", "--trust", "trust.toml")
+        assert done.returncode == 2
+        assert done.stderr.endswith(b"found tomorrow\n")
+
+    def test_add_tells_programs_what_was_added(self, shell: Shell) -> None:
+        key = forge.LyingNotary(name="notary.three").key.verifying_key
+        (row,) = json.loads(self.add(shell, key.vkey, "--json").stdout)["keys"]
+        assert (row["key"], row["operator"], row["role"]) == (key.short, "Three Ltd", "attest")
+
     def test_known_key_and_key_that_does_not_recompute_are_refused(self, shell: Shell) -> None:
         key = ONE.key.verifying_key
         assert self.add(shell, key.vkey).returncode == 2

@@ -50,7 +50,7 @@ def boundary(*, as_json: bool = False) -> Iterator[None]:
     try:
         try:
             yield
-        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
             raise UsageError(f"{error.strerror}: {error.filename}") from error
         except OSError as error:
             raise UnavailableError(str(error)) from error
@@ -73,9 +73,14 @@ def boundary(*, as_json: bool = False) -> Iterator[None]:
 
 
 def explain(error: QuotaryError) -> str:
-    """Returns an error as one harmless line."""
+    """Returns an error as one harmless line.
+
+    Of a caller's mistake or a failing disk nothing follows about the document:
+    only what was decided is called rejected.
+    """
     verdict = rejected(error)
-    parts = [f"REJECTED {verdict.error}"]
+    decided = not isinstance(error, (UsageError, UnavailableError))
+    parts = [f"REJECTED {verdict.error}" if decided else verdict.error]
     if verdict.rule is not None:
         parts.append(f" [{safe(verdict.rule, limit=120)}]")
     parts.append(f": {safe(verdict.detail, limit=400)}")

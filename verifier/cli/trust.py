@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,8 @@ from verifier.text import safe, utc
 
 app = typer.Typer(no_args_is_help=True, help="Show, check and extend a trust file.")
 
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+
 TrustFile = Annotated[
     str, typer.Option("--trust", metavar="FILE", help="Trust file (TOML), - for stdin.")
 ]
@@ -34,9 +37,12 @@ def add(
     valid_from: Annotated[
         str | None, typer.Option(help="RFC 3339 time in UTC, or a date. Default: now.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Add a key to a trust file, after checking what stands there already."""
-    with boundary():
+    with boundary(as_json=as_json):
+        if not trust.parent.is_dir():
+            raise UsageError(f"no such folder: {trust.parent}", rule="trust")
         old = read(str(trust), limit=CONFIGURATION_LIMIT) if trust.exists() else b""
         entry = _entry(vkey, operator, role, valid_from, valid_until)
         wanted = Trust.parse(old).adding(entry)
@@ -46,6 +52,8 @@ def add(
         if Trust.parse(new) != wanted:
             raise UsageError("the file ends in something that a new entry cannot follow")
         _replace(trust, new)
+        if as_json:
+            answer(_document((entry,), now()))
         say(f"added {entry.key.short}, run by {safe(operator)}, to {safe(str(trust))}")
 
 
@@ -69,19 +77,7 @@ def check(trust: TrustFile, as_json: JsonOption = False, now_us: NowOption = Non
 def _show(name: str, as_json: bool, now_us: int) -> tuple[TrustedKey, ...]:
     trust = Trust.parse(read(name, limit=CONFIGURATION_LIMIT))
     if as_json:
-        rows: list[Json] = [
-            {
-                "key": key.key.short,
-                "algorithm": key.key.algorithm,
-                "operator": key.operator,
-                "role": key.role,
-                "valid_from_us": key.valid_from_us,
-                "valid_until_us": key.valid_until_us,
-                "status": _status(key, now_us),
-            }
-            for key in trust.keys
-        ]
-        answer(encode({"type": "quotary/trust/v1", "keys": rows}))
+        answer(_document(trust.keys, now_us))
     for key in trust.keys:
         say(
             f"{safe(key.key.short)}  {key.role}  {_status(key, now_us)}  "
@@ -89,6 +85,22 @@ def _show(name: str, as_json: bool, now_us: int) -> tuple[TrustedKey, ...]:
             f"{utc(key.valid_from_us)} to {utc(key.valid_until_us)}"
         )
     return trust.keys
+
+
+def _document(keys: tuple[TrustedKey, ...], now_us: int) -> bytes:
+    rows: list[Json] = [
+        {
+            "key": key.key.short,
+            "algorithm": key.key.algorithm,
+            "operator": key.operator,
+            "role": key.role,
+            "valid_from_us": key.valid_from_us,
+            "valid_until_us": key.valid_until_us,
+            "status": _status(key, now_us),
+        }
+        for key in keys
+    ]
+    return encode({"type": "quotary/trust/v1", "keys": rows})
 
 
 def _status(key: TrustedKey, now_us: int) -> str:
@@ -119,7 +131,7 @@ def _entry(
 
 
 def _time(text: str) -> int:
-    return parse_time(text if "T" in text else f"{text}T00:00:00Z")
+    return parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
 
 
 def _replace(path: Path, data: bytes) -> None:
