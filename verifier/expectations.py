@@ -7,7 +7,12 @@ import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from attestation.errors import ExpectationError, InvalidProofError, StaleError
+from attestation.errors import (
+    ExpectationError,
+    IncompleteError,
+    InvalidProofError,
+    StaleError,
+)
 from attestation.expect import Expect
 from verifier.authenticate import AuthenticSession
 
@@ -51,6 +56,17 @@ def check_session(authentic: AuthenticSession, expect: Expect, now_us: int) -> N
     _check_address(connection.address, expect)
     check_interval(expect, now_us, connection.request_first_us, connection.response_last_us)
     _check_date(authentic, expect)
+
+
+def check_slot(expect: Expect) -> None:
+    """Raises where a slot cannot meet what is expected of the session behind it.
+
+    It is of live sessions under the full binding, and shows no root store.
+    """
+    _among("live", expect.accepted_modes, "modes", "witnessed in another mode")
+    _among("full", expect.accepted_bindings, "bindings", "bound in another way")
+    if expect.roots is not None:
+        raise IncompleteError("a slot shows no root certificates", rule="expect.roots")
 
 
 def check_interval(expect: Expect, now_us: int, first_us: int, last_us: int) -> None:

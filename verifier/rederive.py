@@ -65,14 +65,9 @@ def rederive_quote(
     claim = extensions.get(QUOTE)
     if not isinstance(claim, QuoteClaim):
         raise IncompleteError("no quote is attested", rule="extension.quote")
-    venue = _expected_venue(claim.venue, claim.market, claim.instrument, expect, venue_files)
-    if claim.venue_file != venue.hash:
-        raise UntrustedError(
-            "the quote was derived under another venue file",
-            rule="quote.venue_file",
-            found=claim.venue_file,
-            wanted=venue.hash,
-        )
+    venue = _expected_venue(
+        claim.venue, claim.market, claim.instrument, expect, venue_files, claim.venue_file
+    )
     _check_place(authentic, venue, claim)
     shown = opened.get(claim.section)
     if claim.section != BODY or shown is None:
@@ -111,7 +106,8 @@ def rederive_observation(
         gap = GapField.from_json(field.value)
         raise IncompleteError(f"the slot has a gap: {gap.reason}", rule="slot.gap", found=gap.fault)
     observation = ObservationField.from_json(field.value)
-    _expected_venue(name, authentic.slot.market, observation.instrument, expect, venue_files)
+    market, instrument = authentic.slot.market, observation.instrument
+    _expected_venue(name, market, instrument, expect, venue_files, None)
     if observation.received_us > authentic.slot.slot_us:
         raise InvalidProofError("observed after its slot", rule="observation.received_us")
     if not 0 < fraction(observation.bid) <= fraction(observation.ask):
@@ -125,7 +121,9 @@ def _expected_venue(
     instrument: str,
     expect: Expect,
     venue_files: Mapping[str, VenueFile] | None,
+    file_hash: str | None,
 ) -> VenueFile:
+    """Returns this verifier's file of the expected venue; ``file_hash`` is the attested one."""
     pairs = (
         ("venues", name, expect.venues),
         ("market", market, None if expect.market is None else (expect.market,)),
@@ -143,6 +141,14 @@ def _expected_venue(
     if name not in files:
         raise UntrustedError("no venue file for this venue", rule="quote.venue", found=name)
     venue = files[name]
+    # First: another file may list other instruments and markets.
+    if file_hash is not None and file_hash != venue.hash:
+        raise UntrustedError(
+            "the quote was derived under another venue file",
+            rule="quote.venue_file",
+            found=file_hash,
+            wanted=venue.hash,
+        )
     if venue.market(instrument) != market:
         raise InvalidProofError(
             "the instrument is not of this market", rule="quote.market", found=market

@@ -30,7 +30,7 @@ from verifier.authenticate import (
     authenticate,
     open_sections,
 )
-from verifier.expectations import check_interval, check_session
+from verifier.expectations import check_interval, check_session, check_slot
 from verifier.rederive import check_structure, rederive_observation, rederive_quote
 
 _BUILT_HERE = object()
@@ -166,6 +166,7 @@ def _verify_slot(
     now_us: int,
     venue_files: Mapping[str, VenueFile] | None,
 ) -> VerifiedQuote:
+    check_slot(expect)
     observation = rederive_observation(authentic, expect, venue_files)
     check_interval(expect, now_us, observation.received_us, observation.received_us)
     purpose = f"slot/{authentic.slot.feed}/{observation.venue}/{authentic.slot.slot_us}"

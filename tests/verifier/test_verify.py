@@ -227,6 +227,30 @@ def test_slot_of_another_purpose_is_refused() -> None:
     rejected(ExpectationError, "expect.purpose", forge.show_fields(forge.slot(), [0, 2, 4]), expect)
 
 
+@pytest.mark.parametrize(
+    ("changes", "kind", "rule"),
+    [
+        ({"modes": ("sealed",)}, ExpectationError, "expect.modes"),
+        ({"bindings": ("template",)}, ExpectationError, "expect.bindings"),
+        ({"roots": hash_string(b"roots")}, IncompleteError, "expect.roots"),
+    ],
+)
+def test_slot_that_cannot_meet_an_expectation_is_refused(
+    changes: dict[str, Any], kind: type[QuotaryError], rule: str
+) -> None:
+    rejected(kind, rule, forge.show_fields(forge.slot(), [0, 2, 4]), forge.expect(**changes))
+
+
+@pytest.mark.parametrize("lies", [{"instrument": "NEW-USD"}, {"market": "BTC/USD"}])
+def test_quote_under_another_venue_file_is_untrusted_whatever_that_lists(
+    lies: dict[str, str],
+) -> None:
+    changed = {f"quote.{member}": value for member, value in lies.items()}
+    changed["quote.venue_file"] = hash_string(b"a newer file")
+    presentation = forge.session(lies=changed).present()
+    rejected(UntrustedError, "quote.venue_file", presentation)
+
+
 def test_authentic_is_less_than_accepted() -> None:
     presentation = forge.session(purpose="trade/another/open").present().encode()
     found = insecure_verify_authentic(presentation, trust=forge.trust(), now_us=forge.NOW)
