@@ -18,7 +18,7 @@ from attestation.errors import QuotaryError, UnavailableError
 from attestation.request import AttestationRequest
 from attestation.section import Exchange
 from prover.check import Expected, OwnSight
-from prover.control import Ticket
+from prover.control import Call, Ticket
 from prover.fetch import (
     AttestedFetch,
     FetchPlan,
@@ -46,6 +46,19 @@ class Asked:
     request: AttestationRequest
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ready:
+    """What asks for an attestation, made before the response is there.
+
+    ``json_body`` and ``quote`` are what the response was taken to be.
+    """
+
+    json_body: bool
+    quote: bool
+    request: AttestationRequest
+    call: Call
+
+
 class OpenClaim:
     """A response in hand whose attestation is collected later, once."""
 
@@ -55,13 +68,14 @@ class OpenClaim:
         plan: FetchPlan,
         own: OwnSight,
         key: EphemeralKey,
-        asked: Asked | None = None,
+        ready: Ready,
     ) -> None:
         self.connection = connection
         self.plan = plan
         self.own = own
         self.key = key
-        self.asked = asked
+        self.ready = ready
+        self.asked: Asked | None = None
         self._fetch: AttestedFetch | None = None
         self._error: QuotaryError | None = None
         self._told = False
@@ -102,6 +116,7 @@ class OpenConnection:
         self._link: Link | None = None
         self._conn: str | None = None
         self._session: GrantedSession | None = None
+        self._following: Call | None = None
         self._next: Ticket | None = None
         self._key: EphemeralKey | None = None
         self._asked_at = 0.0
@@ -143,15 +158,22 @@ class OpenConnection:
         yield from link.send(plan.plaintext)
         if plan.closes:
             yield from lane.ask_ahead(plan.spec)
-        received, response = yield from link.receive_response(plan.request.method)
-        exchange = join_exchange(plan, received, response)
+        # All that can be made ready is, while the venue works.
         if self._key is None:
             self._key = link.tls.ephemeral_key()
         key = self._key
+        ready = _make_ready(plan, session.id, key, json_body=plan.expect_json, quote=True)
+        self._following = None
+        if not plan.closes:
+            self._following = lane.session_call(plan.spec, self._conn or session.id)
+        received, response = yield from link.receive_response(plan.request.method)
+        exchange = join_exchange(plan, received, response)
         own = own_sight(self._notary, lane, plan, session, link, exchange, key, conn=self._conn)
         self._conn = self._conn or session.id
-        self.reusable = exchange.response.keep_alive and plan.spec.adhoc is not None
-        claim = OpenClaim(self, plan, own, key)
+        self.reusable = (
+            exchange.response.keep_alive and not plan.closes and plan.spec.adhoc is not None
+        )
+        claim = OpenClaim(self, plan, own, key, ready)
         self.uncollected.append(claim)
         return claim
 
@@ -160,21 +182,20 @@ class OpenConnection:
         if not self.uncollected or self.uncollected[-1].asked is not None:
             return
         claim, lane = self.uncollected[-1], self._lane
-        plan, session, answer = claim.plan, claim.own.session, claim.exchange.response
-        request = plan.attestation_request(
-            session.id, json_body=is_json(answer), quote=answer.status == 200
-        )
-        opening = attestation_call(session.id, claim.key.private_key, request)
-        if self.reusable:
+        plan, ready, answer = claim.plan, claim.ready, claim.exchange.response
+        json_body, quote = is_json(answer), answer.status == 200
+        if (json_body, quote) != (ready.json_body, ready.quote):
+            session = claim.own.session.id
+            ready = _make_ready(plan, session, claim.key, json_body=json_body, quote=quote)
+        if self.reusable and self._following is not None:
             # The session goes first: it is answered at once, and its turn comes
             # when this claim is verified.
             self._asked_at = time.monotonic()
-            following = lane.session_call(plan.spec, self._conn)
-            self._next, ticket = yield from lane.control.submit_all((following, opening))
+            self._next, ticket = yield from lane.control.submit_all((self._following, ready.call))
         else:
-            ticket = yield from lane.control.submit(opening)
+            ticket = yield from lane.control.submit(ready.call)
             yield from lane.ask_ahead(plan.spec)
-        claim.asked = Asked(ticket, request)
+        claim.asked = Asked(ticket, ready.request)
 
     def collect(self, claim: OpenClaim) -> Flow[None]:
         """Collects and checks the attestation of a claim; the claim keeps the outcome."""
@@ -300,7 +321,11 @@ class OpenPool:
     def _claim(self, connection: OpenConnection, plan: FetchPlan) -> Flow[OpenClaim]:
         claim = yield from connection.claim(plan)
         yield from self._collect_down_to(connection, MAX_UNCOLLECTED)
-        self._spawn(self._ask(connection))
+        if connection.reusable:
+            self._spawn(self._ask(connection))
+        else:
+            # Nothing follows that a thread of its own would hold up less.
+            yield from connection.ask()
         return claim
 
     def _ask(self, connection: OpenConnection) -> Flow[None]:
@@ -334,3 +359,11 @@ class OpenPool:
             with self._lock:
                 self._all.pop(connection, None)
             connection.close()
+
+
+def _make_ready(
+    plan: FetchPlan, session: str, key: EphemeralKey, *, json_body: bool, quote: bool
+) -> Ready:
+    request = plan.attestation_request(session, json_body=json_body, quote=quote)
+    call = attestation_call(session, key.private_key, request)
+    return Ready(json_body, quote, request, call)
