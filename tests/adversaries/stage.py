@@ -151,6 +151,8 @@ class NotaryProcess:
     def __exit__(self, *_: object) -> None:
         if self.process is not None:
             self.end(signal.SIGTERM)
+        # Whatever was thrown at it: the notary answered with its own errors alone.
+        assert "Traceback" not in self.log.read_text()
 
     # What is on disk.
 

@@ -202,6 +202,7 @@ def test_request_of_an_open_session_cannot_wait_for_a_better_moment(scene: Scene
     attempt.receive()
     attempt.open()
     follower = scene.prover.session(mode="open", conn=attempt.id)
+    scene.notary.await_opened(follower["id"])
     assert scene.notary.ending(follower["id"]) == ("aborted", "timeout")
     with scene.refused("session", reason=None):
         scene.prover.post(
