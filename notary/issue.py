@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 
 from pymerkle import InmemoryTree
 
-from attestation.commitment import SectionField, SectionRequest
+from attestation.commitment import MAX_PARTS, SectionField, SectionRequest
 from attestation.document import (
     Attestation,
     ConnectionField,
@@ -117,9 +117,7 @@ def accept(
         ("server", _server(claim, facts.host)),
         ("http", _http(claim)),
     ]
-    parts += [
-        ("section", _commit(wanted, claim.exchange, request.hash)) for wanted in request.sections
-    ]
+    parts += [("section", section) for section in _sections(request, claim.exchange)]
     parts += [
         ("extension", validate(wanted, witnessed, allowed=extensions))
         for wanted in request.extensions
@@ -242,6 +240,26 @@ def _http(claim: Claim) -> HttpField:
     )
     # The reader takes longer targets than a field may hold.
     return HttpField.from_json(field.to_json())
+
+
+def _sections(request: AttestationRequest, exchange: Exchange) -> list[SectionField]:
+    """Commits to all sections, whose trees have no more parts together than one may have.
+
+    Each part is an encoding and a hash; 64 full trees would take the notary half a minute.
+    """
+    fields, count = [], 0
+    for wanted in request.sections:
+        field = _commit(wanted, exchange, request.hash)
+        count += field.parts or 0
+        if count > MAX_PARTS:
+            raise RefusedError(
+                f"the sections have more than {MAX_PARTS} parts together",
+                rule=f"section.{wanted.name}",
+                found=count,
+                wanted=MAX_PARTS,
+            )
+        fields.append(field)
+    return fields
 
 
 def _commit(wanted: SectionRequest, exchange: Exchange, algorithm: str) -> SectionField:

@@ -11,6 +11,7 @@ import pytest
 from attestation.document import Attestation, Field
 from attestation.errors import InvalidProofError, RefusedError, UntrustedError, UsageError
 from attestation.keys import SigningKey
+from notary import issue
 from notary.issue import AcceptedRequest, restore, sign
 from notary.signer import Signer
 from tests.notary.rig import NOTARY, running
@@ -107,6 +108,40 @@ def test_algorithm_that_is_not_there_ends_the_session(
             with pytest.raises(RefusedError):
                 await rig.attest(session, client, **changes)
             assert (await rig.row(session["id"]))["reason"] == "invalid"
+
+    asyncio.run(scene())
+
+
+def test_trees_share_one_bound_of_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trees = [
+        {
+            "name": f"x.{number}",
+            "direction": "received",
+            "scheme": "tree",
+            "salt": "ab" * 32,
+            "split": "fixed:1",
+            "start": 0,
+            "end": 20,
+        }
+        for number in range(3)
+    ]
+
+    async def scene() -> None:
+        async with running(tmp_path) as rig:
+            monkeypatch.setattr(issue, "MAX_PARTS", 40)
+            for count in (2, 3):
+                session = rig.session()
+                client = rig.client(session)
+                await client.fetch()
+                await rig.desk.seal(session["id"])
+                changes = {"sections": trees[:count], "extensions": []}
+                if count == 2:
+                    attestation = await rig.attest(session, client, **changes)
+                    assert [field.parts for field in attestation.sections().values()] == [20, 20]
+                else:
+                    with pytest.raises(RefusedError) as caught:
+                        await rig.attest(session, client, **changes)
+                    assert (caught.value.rule, caught.value.found) == ("section.x.2", 60)
 
     asyncio.run(scene())
 
