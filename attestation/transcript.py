@@ -12,7 +12,6 @@ from typing import Literal, TypeAlias
 from attestation.errors import InvalidProofError, MalformedError
 
 Direction: TypeAlias = Literal["sent", "received"]
-DIRECTIONS: tuple[Direction, ...] = ("sent", "received")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +53,3 @@ class PartialTranscript:
             ):
                 raise InvalidProofError("two opened sections disagree on the same bytes")
         self._ranges.append((start, data))
-
-    @property
-    def ranges(self) -> tuple[tuple[int, bytes], ...]:
-        """The ranges as (start, bytes), ordered by start."""
-        return tuple(sorted(self._ranges, key=lambda item: item[0]))
