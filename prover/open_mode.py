@@ -68,7 +68,7 @@ class OpenClaim:
         plan: FetchPlan,
         own: OwnSight,
         key: EphemeralKey,
-        ready: Ready,
+        ready: Ready | None,
     ) -> None:
         self.connection = connection
         self.plan = plan
@@ -116,7 +116,6 @@ class OpenConnection:
         self._link: Link | None = None
         self._conn: str | None = None
         self._session: GrantedSession | None = None
-        self._following: Call | None = None
         self._next: Ticket | None = None
         self._key: EphemeralKey | None = None
         self._asked_at = 0.0
@@ -158,14 +157,12 @@ class OpenConnection:
         yield from link.send(plan.plaintext)
         if plan.closes:
             yield from lane.ask_ahead(plan.spec)
-        # All that can be made ready is, while the venue works.
         if self._key is None:
             self._key = link.tls.ephemeral_key()
-        key = self._key
-        ready = _make_ready(plan, session.id, key, json_body=plan.expect_json, quote=True)
-        self._following = None
-        if not plan.closes:
-            self._following = lane.session_call(plan.spec, self._conn or session.id)
+        key, ready = self._key, None
+        if plan.closes:
+            # Of a kept-alive connection the response comes before this would be done.
+            ready = _make_ready(plan, session.id, key, json_body=plan.expect_json, quote=True)
         received, response = yield from link.receive_response(plan.request.method)
         exchange = join_exchange(plan, received, response)
         own = own_sight(self._notary, lane, plan, session, link, exchange, key, conn=self._conn)
@@ -184,14 +181,15 @@ class OpenConnection:
         claim, lane = self.uncollected[-1], self._lane
         plan, ready, answer = claim.plan, claim.ready, claim.exchange.response
         json_body, quote = is_json(answer), answer.status == 200
-        if (json_body, quote) != (ready.json_body, ready.quote):
+        if ready is None or (json_body, quote) != (ready.json_body, ready.quote):
             session = claim.own.session.id
             ready = _make_ready(plan, session, claim.key, json_body=json_body, quote=quote)
-        if self.reusable and self._following is not None:
+        if self.reusable:
             # The session goes first: it is answered at once, and its turn comes
             # when this claim is verified.
             self._asked_at = time.monotonic()
-            self._next, ticket = yield from lane.control.submit_all((self._following, ready.call))
+            following = lane.session_call(plan.spec, self._conn)
+            self._next, ticket = yield from lane.control.submit_all((following, ready.call))
         else:
             ticket = yield from lane.control.submit(ready.call)
             yield from lane.ask_ahead(plan.spec)
