@@ -168,13 +168,17 @@ class NotaryProcess:
         """Counts the attestations ever issued."""
         return int(self.query("SELECT count(*) FROM attestations")[0][0])
 
-    def ending(self, session: str) -> tuple[str, str | None] | None:
-        """Returns (state, reason) of a session that was opened; waits for its terminal."""
+    def ending(self, session: str, *, perhaps: bool = False) -> tuple[str, str | None] | None:
+        """Returns (state, reason) of a session, once its terminal is on disk.
+
+        ``perhaps``: None for a session that was never opened; else it is waited for.
+        """
         until = time.monotonic() + SECONDS
         while True:
             rows = self.query("SELECT state, reason FROM sessions WHERE id = ?", session)
             found: tuple[str, str | None] | None = rows[0] if rows else None
-            if found is None or found[0] != "open" or time.monotonic() > until:
+            ended = perhaps if found is None else found[0] != "open"
+            if ended or time.monotonic() > until:
                 return found
             time.sleep(0.005)
 
