@@ -19,7 +19,8 @@ help:
 	@echo 'make setup           only build $(VENV)'
 	@echo 'make lock            pin requirements/dev.txt anew from pyproject.toml'
 	@echo 'make clean           remove $(VENV), build/ and caches'
-	@echo 'PYTHON=python3.12 chooses the interpreter; ARGS="-k merkle" goes to pytest.'
+	@echo 'PYTHON=python3.12 chooses the interpreter; ARGS goes to the program: make test ARGS="-k merkle",'
+	@echo 'make demo ARGS=--stay (keeps the servers up until Ctrl-C).'
 
 setup: $(STAMP)
 
@@ -56,7 +57,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@touch $(STAMP)
 
 demo: $(STAMP)
-	@$(BIN)/python -m examples.demo
+	@$(BIN)/python -m examples.demo $(ARGS)
 
 test: check
 	@$(BIN)/python -m pytest $(ARGS)

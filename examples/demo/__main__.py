@@ -2,12 +2,15 @@
 
 Simulated venues over real TLS, two notaries of two operators and a verify API run
 as processes; quotes are fetched, presented, verified, a trade is settled on them,
-and a forgery is refused.  Everything it makes stays in ``build/demo``.
+and a forgery is refused.  Everything it makes stays in ``build/demo``.  With
+``--stay`` the servers go on, on known ports, until Ctrl-C.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -22,19 +25,35 @@ FOLDER = Path("build/demo")
 
 def main() -> int:
     """Runs the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
+    parser.add_argument("--stay", action="store_true", help="keep the servers until Ctrl-C")
+    stay = parser.parse_args().stay
     started = time.monotonic()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     try:
         with Stage(FOLDER) as stage:
-            _play(Demo(stage))
+            demo = Demo(stage, stay=stay)
+            _play(demo)
+            print(f"\n  everything is in {FOLDER}/; repeat the checks with {FOLDER}/commands.sh")
+            print(f"\ndemo ok ({time.monotonic() - started:.0f} s)")
+            if stay:
+                _stay(demo)
     except QuotaryError as error:
         print(f"demo failed: {error}", file=sys.stderr)
         print(f"logs: {FOLDER / 'logs'}", file=sys.stderr)
         return error.exit_code
-    print(f"\n  everything is in {FOLDER}/; repeat the checks with {FOLDER}/commands.sh")
-    print(f"\ndemo ok ({time.monotonic() - started:.0f} s)")
     return 0
+
+
+def _stay(demo: Demo) -> None:
+    """Waits for Ctrl-C or SIGTERM."""
+    print("\nserving until Ctrl-C:")
+    for name, url in demo.servers.items():
+        print(f"   {name:<22} {url}", flush=True)
+    awaited = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    signal.sigwait(awaited)
 
 
 def _play(demo: Demo) -> None:

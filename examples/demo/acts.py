@@ -23,14 +23,20 @@ from examples.demo.forge import another_key, change_digit
 from examples.demo.stage import Stage
 
 WHOLE = VENUES[0]
+VERIFIER_PORT = 7049
+"""Of the verify API where the demo stays up."""
 HOUR_US = 3_600_000_000
 
 
 class Demo:
-    """The demo under way; the acts are to be called in the order in which they stand."""
+    """The demo under way; the acts are to be called in the order in which they stand.
 
-    def __init__(self, stage: Stage) -> None:
+    With ``stay`` the servers listen on known ports, for who uses them afterwards.
+    """
+
+    def __init__(self, stage: Stage, *, stay: bool = False) -> None:
         self._stage = stage
+        self._stay = stay
         self._folder = stage.folder
         self._summary: dict[str, Any] = {"market": MARKET, "quotes": [], "refused": []}
         self._notaries: list[str] = []
@@ -42,7 +48,7 @@ class Demo:
         venues = stage.start("venues", "examples.venues", "--dir", str(folder))
         blocks = []
         for party in NOTARIES:
-            config, block = make_notary(stage, party, venues["port"])
+            config, block = make_notary(stage, party, venues["port"], own_ports=self._stay)
             blocks.append(block)
             ready = stage.start(
                 party.folder,
@@ -53,10 +59,17 @@ class Demo:
         now_us = time.time_ns() // 1_000
         write_expectation(folder, now_us - 1_000_000, now_us + HOUR_US)
         ready = stage.start(
-            "verifier", "verifier", "serve", "--trust", self._file("trust.toml"), "--port", "0"
+            *("verifier", "verifier", "serve", "--trust", self._file("trust.toml")),
+            *("--port", str(VERIFIER_PORT if self._stay else 0)),
         )
         self._verifier = ready["url"]
         stage.run("prover", "keygen", "--name", PROVER, "--out", self._file("prover.key"))
+
+    @property
+    def servers(self) -> dict[str, str]:
+        """URLs of the notaries and of the verify API, by name."""
+        names = [party.name for party in NOTARIES]
+        return {**dict(zip(names, self._notaries, strict=True)), "verify API": self._verifier}
 
     def fetch(self) -> None:
         """Fetches each venue's quote through both notaries, sealed, into ``prover/``."""

@@ -21,6 +21,8 @@ class NotaryParty:
 
     name: str
     operator: str
+    port: int
+    """Of the control API where the demo stays up; the relay's is the next."""
 
     @property
     def folder(self) -> str:
@@ -29,8 +31,8 @@ class NotaryParty:
 
 
 NOTARIES = (
-    NotaryParty("alpha.notary.example", "Alpha Observatory"),
-    NotaryParty("beta.notary.example", "Beta Witness Society"),
+    NotaryParty("alpha.notary.example", "Alpha Observatory", 7047),
+    NotaryParty("beta.notary.example", "Beta Witness Society", 7057),
 )
 
 
@@ -47,12 +49,19 @@ seconds_burst = 1e6
 
 
 def make_notary(
-    stage: Stage, party: NotaryParty, venues_port: int, *, unlimited: bool = False
+    stage: Stage,
+    party: NotaryParty,
+    venues_port: int,
+    *,
+    own_ports: bool = False,
+    unlimited: bool = False,
 ) -> tuple[Path, str]:
     """Makes a notary's key and configuration; returns the configuration and trust block.
 
-    ``unlimited`` is for benchmarks: provers are not metered.
+    With ``own_ports`` it listens where ``party`` says, else where the system
+    chooses.  ``unlimited`` is for benchmarks: provers are not metered.
     """
+    listen, relay = (party.port, party.port + 1) if own_ports else (0, 0)
     folder = stage.folder / party.folder
     block = stage.run(
         *("notary", "keygen", "--name", party.name, "--operator", party.operator),
@@ -61,8 +70,8 @@ def make_notary(
     lines = [
         f"name = {json.dumps(party.name)}",
         f"operator = {json.dumps(party.operator)}",
-        'listen = "127.0.0.1:0"',
-        'relay = "127.0.0.1:0"',
+        f'listen = "127.0.0.1:{listen}"',
+        f'relay = "127.0.0.1:{relay}"',
         'data = "."',
         _UNLIMITED if unlimited else "",
         "[development]",

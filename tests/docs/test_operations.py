@@ -1,0 +1,99 @@
+"""The operator's page and the first page say what the code does."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from attestation import errors
+from attestation.keys import SigningKey
+from notary.config import Allow, Config, LimitSettings
+from notary.metrics import Metrics
+from tests.docs.test_tables import table
+from verifier.question import BODY_LIMIT, MAX_BATCH, MAX_VOICES
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+
+
+def code(cell: str) -> str:
+    return cell.strip("`")
+
+
+def members(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, field in kind.model_fields.items():
+        if isinstance(field.default, (Allow, LimitSettings)):
+            yield from members(type(field.default), f"{name}.")
+        else:
+            yield f"{prefix}{name}", field.default
+
+
+def test_every_member_of_the_configuration_is_listed_with_its_default() -> None:
+    said = {code(row[0]): row[1] for row in table(PAGE, "configuration")}
+    known = dict(members(Config))
+    assert said.keys() == known.keys()
+    for name, default in known.items():
+        if isinstance(default, bool):
+            assert said[name] == str(default).lower(), name
+        elif isinstance(default, int):
+            assert said[name] == str(default), name
+        elif isinstance(default, (str, Path)):
+            assert said[name] == f"`{default}`", name
+
+
+def test_what_a_prover_may_use_is_listed() -> None:
+    limits = LimitSettings()
+    kinds = [dataclasses.asdict(kind) for kind in (limits.prover, limits.unknown_prover)]
+    said = {
+        code(row[0]): [float(cell) for cell in row[1:3]] for row in table(PAGE, "prover limits")
+    }
+    assert said == {name: [float(kind[name]) for kind in kinds] for name in kinds[0]}
+
+
+def test_every_metric_is_listed() -> None:
+    rendered = Metrics().render().decode()
+    known = set(
+        re.findall(
+            r"^# TYPE (quotary_\w+?)(?:_total)? (?:counter|gauge|histogram)$", rendered, re.M
+        )
+    )
+    known = {name for name in known if not name.endswith("_created")}
+    assert {code(row[0]) for row in table(PAGE, "metrics")} == known
+
+
+def test_every_exit_code_is_listed() -> None:
+    classes = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    used = {
+        kind.exit_code
+        for kind in classes
+        # Those two belong to audits, which this version does not have.
+        if issubclass(kind, errors.QuotaryError)
+        and kind not in (errors.QuotaryError, errors.AuditFinding, errors.OutcomeMismatchError)
+    }
+    assert {int(row[0]) for row in table(PAGE, "exit codes")} == used | {0, 1}
+
+
+def test_the_limits_of_the_verify_api_are_those_said() -> None:
+    assert f"up to {MAX_VOICES} notaries" in PAGE
+    assert f"up to {MAX_BATCH} questions, {BODY_LIMIT // 1024**2} MiB" in PAGE
+
+
+def test_the_configuration_shown_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from notary.config import load_config
+    from notary.server import load_signer
+    from notary.signer import write_key
+
+    printf = re.search(r"^printf '(.*)' > notary\.toml$", PAGE, re.M)
+    assert printf is not None
+    (tmp_path / "notary.toml").write_text(printf[1].replace("\\n", "\n"), encoding="utf-8")
+    settings = load_config(tmp_path / "notary.toml", development=False)
+    key = SigningKey(name="notary.example", algorithm="ed25519", seed=bytes(32))
+    write_key(settings.key_files[0], key)
+    assert load_signer(settings).default == key
