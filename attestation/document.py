@@ -42,7 +42,7 @@ Binding = Annotated[str, OneOf(("full", "template"))]
 Host = Annotated[str, Pattern(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?", "a lower-case host name")]
 Port = Annotated[int, Between(1, 65_535)]
 Status = Annotated[int, Between(200, 999)]
-KeyName = Annotated[str, Pattern(r"[^\s+]{1,128}\+[0-9a-f]{8}", "a key name and id")]
+KeyName = Annotated[str, Pattern(r"[^\s+]{1,255}\+[0-9a-f]{8}", "a key name and id")]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

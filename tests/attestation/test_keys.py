@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attestation.document import Header
 from attestation.errors import InvalidProofError, MalformedError, QuotaryError, UntrustedError
+from attestation.hashing import hash_string
 from attestation.keys import ALGORITHMS, SigningKey, VerifyingKey, check_name
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=150)
@@ -235,6 +237,13 @@ def test_key_name_with_plus_space_or_control_is_malformed(name: str) -> None:
         VerifyingKey(name=name, algorithm="ed25519", public=bytes.fromhex(RFC8032[0][1]))
     with pytest.raises(MalformedError):
         SigningKey(name=name, algorithm="ed25519", seed=bytes(32))
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "é" * 127])
+def test_header_can_name_every_key(name: str) -> None:
+    key = SigningKey(name=name, algorithm="ed25519", seed=bytes(32)).verifying_key
+    header = Header(id="00" * 16, key=key.short, root=hash_string(b""), size=1, issued_us=1)
+    assert Header.decode(header.encode()) == header
 
 
 @pytest.mark.parametrize("name", ["a", "notary.example", "example.com/log-2025", "нотариус", "é"])
