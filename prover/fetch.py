@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from attestation.document import Attestation
 from attestation.encoding import Json
-from attestation.errors import UnavailableError, naming
+from attestation.errors import QuotaryError, UnavailableError, naming
 from attestation.http1 import Request, Response, read_response
 from attestation.keys import DEFAULT_SIGNATURE
 from attestation.quote import QuoteClaim
@@ -183,8 +183,23 @@ def checked_fetch(
 ) -> AttestedFetch:
     """Checks the notary's answer and joins it with what the prover holds."""
     attestation = read_attestation(answer)
-    quote = check_attestation(attestation, expected, notary.attestation_key)
     request, own = expected.request, expected.own
+    opening = KeyOpening(kind="ephemeral", private_key=key.private_key.hex())
+    try:
+        quote = check_attestation(attestation, expected, notary.attestation_key)
+    except QuotaryError as error:
+        if seal is not None and notary.on_refused is not None:
+            # Whole streams: what the attestation counts may be part of the lie.
+            evidence = Evidence(
+                attestation=attestation,
+                request=request,
+                sent=bytes(link.tls.sent),
+                received=bytes(link.tls.received),
+                opening=opening,
+                seal=seal,
+            )
+            notary.on_refused(evidence, error)
+        raise
     connection = attestation.connection()
     transcript = own.exchange.transcript
     return AttestedFetch(
@@ -200,7 +215,7 @@ def checked_fetch(
             request=request,
             sent=bytes(link.tls.sent[: connection.sent_bytes]),
             received=bytes(link.tls.received[: connection.received_bytes]),
-            opening=KeyOpening(kind="ephemeral", private_key=key.private_key.hex()),
+            opening=opening,
             seal=seal,
         ),
         exchange=own.exchange,

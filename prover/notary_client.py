@@ -19,6 +19,7 @@ from typing import Any, Self
 from attestation.errors import QuotaryError, UnavailableError, UntrustedError, UsageError
 from attestation.keys import SigningKey, VerifyingKey
 from attestation.request import AttestationRequest, SessionRequest
+from attestation.secrets import Evidence
 from attestation.trust import Trust
 from prover.control import Address, Call, ControlConnection, Ticket
 from prover.flow import Flow, Timeouts, run, run_async
@@ -40,7 +41,9 @@ class Notary:
     ``trust`` decides which key's attestations are accepted: a trust file, or
     one key.  ``sessions_ahead`` sessions of a kind are kept ready once a first
     fetch of that kind was made.  ``roots_pem`` replaces certifi for the venues'
-    certificates, ``control_roots_pem`` for an https control API.
+    certificates, ``control_roots_pem`` for an https control API.  ``on_refused``
+    is given the evidence against a sealed attestation that did not hold, and the
+    error about to be raised; with it anyone can tell that the notary lied.
 
     Usable from any thread, and by blocking and asyncio callers alike.
     """
@@ -56,6 +59,7 @@ class Notary:
         control_roots_pem: bytes | None = None,
         timeouts: Timeouts | None = None,
         clock_us: Callable[[], int] | None = None,
+        on_refused: Callable[[Evidence, QuotaryError], None] | None = None,
     ) -> None:
         self.url = url
         self.trust = trust
@@ -63,6 +67,7 @@ class Notary:
         self._address = Address.parse(url)
         self._prover_key = prover_key
         self._sessions_ahead = sessions_ahead
+        self.on_refused = on_refused
         self._clock_us = clock_us or (lambda: time.time_ns() // 1000)
         self._lock = threading.Lock()
         self._idle: list[Lane] = []

@@ -12,6 +12,7 @@ import typer
 from attestation.encoding import Json, JsonObject
 from attestation.errors import QuotaryError, UsageError
 from attestation.keys import DEFAULT_SIGNATURE, SigningKey
+from attestation.secrets import Evidence
 from attestation.trust import Trust
 from attestation.venues import load_venue
 from prover.cli.boundary import (
@@ -50,6 +51,7 @@ class _Job:
     sections: tuple[str, ...]
     hash_algorithm: str
     signature_algorithm: str
+    out: Path | None
 
 
 def fetch(
@@ -105,6 +107,7 @@ def fetch(
             sections=tuple(section or ()),
             hash_algorithm=hash_algorithm,
             signature_algorithm=signature_algorithm,
+            out=out,
         )
         if len(set(notary)) != len(notary):
             raise UsageError("a notary is named twice", rule="notary")
@@ -128,8 +131,18 @@ def _fetch(address: str, job: _Job) -> tuple[str, AttestedFetch]:
     from prover.notary_client import Notary
     from prover.sections import DEFAULT_SECTIONS
     from prover.transport import ATTESTATION, AttestedTransport, PendingAttestation
+    from prover.vault import write_private
 
-    with Notary(address, prover_key=job.key, trust=job.trust, roots_pem=job.roots) as notary:
+    def keep(evidence: Evidence, error: QuotaryError) -> None:
+        # The attestation's own word for its id is checked to be hex.
+        path = (job.out or DEFAULT_OUT) / f"refused-{evidence.attestation.header.id}.json"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(path, evidence.encode() + b"\n")
+        say(f"{safe(address)}: evidence of what does not hold kept in {path}: verifier recheck")
+
+    with Notary(
+        address, prover_key=job.key, trust=job.trust, roots_pem=job.roots, on_refused=keep
+    ) as notary:
         transport = AttestedTransport(
             notary,
             mode=job.mode,

@@ -152,13 +152,16 @@ def scene(world: World, honest: Notary, bystander: Bystander) -> Iterator[Scene]
     bystander.check()
 
 
-def fetch_through(lying: LyingNotary, mode: str = "sealed") -> httpx.Response:
+def fetch_through(
+    lying: LyingNotary, mode: str = "sealed", on_refused: Any = None
+) -> httpx.Response:
     """An honest prover's fetch through a notary that may lie."""
     notary = Notary(
         lying.url,
         prover_key=PROVER,
         trust=lying.honest.trust,
         roots_pem=lying.honest.roots_pem,
+        on_refused=on_refused,
     )
     transport = AttestedTransport(notary, mode=mode)
     with notary, httpx.Client(transport=transport, timeout=2.0) as client:

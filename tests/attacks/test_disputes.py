@@ -7,6 +7,7 @@ work on it, offline, with ``verifier recheck``.
 from __future__ import annotations
 
 import dataclasses
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +17,18 @@ import certifi
 import pytest
 
 from attestation.document import Attestation
+from attestation.errors import InvalidProofError, QuotaryError
 from attestation.request import AttestationRequest, KeyOpening
 from attestation.seal import SignedSeal
-from attestation.secrets import Evidence
+from attestation.secrets import EVIDENCE_LIMIT, Evidence
+from notary.signer import write_key
 from tests.adversaries.notary import LyingNotary
 from tests.adversaries.prover import Attempt, MaliciousProver, whole_body
-from tests.adversaries.stage import ATTACKER, ROOT
+from tests.adversaries.stage import ATTACKER, PROVER, ROOT
+from tests.attacks.conftest import fetch_through
 from tests.tls13.tlsclient import Client
+
+Done = subprocess.CompletedProcess[str]
 
 
 def witnessed(lying: LyingNotary, prover: MaliciousProver) -> Evidence:
@@ -46,14 +52,18 @@ def witnessed(lying: LyingNotary, prover: MaliciousProver) -> Evidence:
     )
 
 
-def recheck(folder: Path, lying: LyingNotary, evidence: Evidence) -> subprocess.CompletedProcess:  # type: ignore[type-arg]
+def recheck(folder: Path, lying: LyingNotary, evidence: Evidence) -> Done:
     (folder / "evidence.json").write_bytes(evidence.encode())
     (folder / "trust.toml").write_bytes(lying.honest.trust.dump())
     roots = Path(certifi.where()).read_bytes() + b"\n" + lying.honest.roots_pem
     (folder / "roots.pem").write_bytes(roots)
     command = ["verifier", "recheck", "evidence.json", "--trust", "trust.toml"]
+    return run(folder, *command, "--roots", "roots.pem")
+
+
+def run(folder: Path, *command: str) -> Done:
     return subprocess.run(
-        [sys.executable, "-m", *command, "--roots", "roots.pem"],
+        [sys.executable, "-m", *command],
         capture_output=True,
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
@@ -104,3 +114,35 @@ def test_two_headers_for_one_session_are_both_held_against_it(
     other = dataclasses.replace(evidence, attestation=Attestation.from_json(second))
     assert recheck(tmp_path, lying, evidence).returncode == 0
     assert recheck(tmp_path, lying, other).returncode == 11
+
+
+def test_honest_prover_that_refuses_keeps_what_proves_the_lie(
+    lying: LyingNotary, tmp_path: Path
+) -> None:
+    kept: list[tuple[Evidence, QuotaryError]] = []
+    lying.lie("attestation", lying.altered("quote/v1", bid="1"))
+    with pytest.raises(InvalidProofError) as caught:
+        fetch_through(lying, on_refused=lambda *refused: kept.append(refused))
+    ((evidence, error),) = kept
+    assert error is caught.value
+    done = recheck(tmp_path, lying, evidence)
+    assert done.returncode == 11, done.stderr
+    assert "quote.bid" in done.stderr
+
+
+def test_prover_command_keeps_what_proves_the_lie(lying: LyingNotary, tmp_path: Path) -> None:
+    lying.lie("attestation", lying.altered("http", status=404))
+    write_key(tmp_path / "prover.key", PROVER)
+    (tmp_path / "trust.toml").write_bytes(lying.honest.trust.dump())
+    (tmp_path / "roots.pem").write_bytes(lying.honest.roots_pem)
+    place = ["--venue", "kraken", "--market", "BTC/USD", "--notary", lying.url, "--out", "out"]
+    files = ["--trust", "trust.toml", "--key", "prover.key", "--roots", "roots.pem"]
+    done = run(tmp_path, "prover", "fetch", *place, *files)
+    assert done.returncode == 11, done.stderr
+    (file,) = (tmp_path / "out").iterdir()
+    assert str(file.relative_to(tmp_path)) in done.stderr
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    evidence = Evidence.decode(file.read_bytes(), limit=EVIDENCE_LIMIT)
+    done = recheck(tmp_path, lying, evidence)
+    assert done.returncode == 11, done.stderr
+    assert "http.status" in done.stderr
