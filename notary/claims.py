@@ -86,6 +86,8 @@ class ClaimReader:
         sent: Stream,
         received: Stream,
     ) -> None:
+        self.asked = False
+        """Whether the claim that ``next`` waits for has its whole request."""
         self._host = host
         self._port = port
         self._verifier = TranscriptVerifier(
@@ -138,6 +140,7 @@ class ClaimReader:
         if not ended and first_request(self._part(self._sent)) is None:
             return None
         request = self._request()
+        self.asked = True
         data = self._part(self._received)
         closed = self._verifier.closed("received")
         found = first_response(data, method=request.method, closed=closed)
@@ -186,6 +189,7 @@ class ClaimReader:
         )
         self._consume(self._sent, sent_records, sent_bytes)
         self._consume(self._received, received_records, received_bytes)
+        self.asked = False
         return claim
 
     def _times(self, cursor: _Cursor) -> tuple[int, int]:

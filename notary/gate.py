@@ -249,11 +249,28 @@ class Gate:
                 self._venue_record(record, now_us)
         return self._drain(now_us)
 
-    def check_whole(self) -> None:
+    def check_whole(self, direction: Direction) -> None:
         """Raises MalformedError (W1) if a direction ends within a record."""
-        for name, reader in self._readers.items():
-            if reader.pending_bytes:
-                raise MalformedError(f"{name}: a record is cut short", rule="W1")
+        if self._readers[direction].pending_bytes:
+            raise MalformedError(f"{direction}: a record is cut short", rule="W1")
+
+    def forget(self) -> None:
+        """Drops what was recorded, once nothing more is made of it; sizes stay."""
+        for stream in (self.sent, self.received):
+            stream.records.clear()
+            stream.times.clear()
+        self._held.clear()
+        self._outbox.clear()
+
+    @property
+    def half_used(self) -> bool:
+        """Whether a direction has used up half of a limit."""
+        limits, sent, received = self._limits, self.sent, self.received
+        return (
+            2 * max(len(sent.records), len(received.records)) > limits.records
+            or 2 * received.size > limits.received_bytes
+            or 2 * sent.size > limits.sent_bytes
+        )
 
     @property
     def holds(self) -> bool:

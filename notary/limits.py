@@ -115,13 +115,17 @@ class ProverLimits:
 
 
 class ProverAccount:
-    """Meters one prover; ``open`` counts its sessions that have not ended."""
+    """Meters one prover; ``open`` counts its sessions that have not ended.
 
-    __slots__ = ("_buckets", "limits", "open")
+    ``connections`` counts those whose use was not charged yet.
+    """
+
+    __slots__ = ("_buckets", "connections", "limits", "open")
 
     def __init__(self, limits: ProverLimits, now_us: int) -> None:
         self.limits = limits
         self.open = 0
+        self.connections = 0
         self._buckets = {
             "rate": TokenBucket(limits.burst, limits.rate, now_us),
             "bytes": TokenBucket(limits.bytes_burst, limits.bytes_rate, now_us),
@@ -143,14 +147,21 @@ class ProverAccount:
         """Counts a session as ended."""
         self.open -= 1
 
+    def connect(self) -> None:
+        """Counts a connection, to be charged at its end."""
+        self.connections += 1
+
     def charge(self, *, relayed: int, seconds: float, now_us: int) -> None:
         """Charges what a connection used: bytes of both directions, seconds it lasted."""
+        self.connections -= 1
         self._buckets["bytes"].charge(relayed, now_us)
         self._buckets["seconds"].charge(seconds, now_us)
 
     def idle(self, now_us: int) -> bool:
         """Whether the account can be forgotten."""
-        return self.open == 0 and all(bucket.full(now_us) for bucket in self._buckets.values())
+        if self.open or self.connections:
+            return False
+        return all(bucket.full(now_us) for bucket in self._buckets.values())
 
 
 def _over(name: str, limit: float | None) -> RefusedError:

@@ -69,6 +69,11 @@ class OpenedConnection:
             self._context.metrics.verify.observe(perf_counter() - started)
         return claim
 
+    @property
+    def asked(self) -> bool:
+        """Whether the claim under way has its whole request, as far as records were verified."""
+        return self._reader is not None and self._reader.asked
+
     def forget(self) -> None:
         """Drops every secret that was derived."""
         self._reader = None

@@ -73,7 +73,8 @@ class _Leg(asyncio.Protocol):
     def close(self) -> None:
         """Closes once what was written is out, at the latest after a while."""
         transport = self.transport
-        if transport is not None and not transport.is_closing():
+        if transport is not None:
+            # Also where the peer's end began the close already: it may not read.
             transport.close()
             asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
 

@@ -218,7 +218,7 @@ class SessionRegistry:
         self._check_fresh(request, now)
         host, port, venue = self._admission.place(request)
         parent = self._continued(request, host, port)
-        if len(self._sessions) >= MAX_SESSIONS:
+        if not self._has_room(now):
             raise RefusedError("the notary is full", rule="limits.sessions", http_status=429)
         account = self._account(request.prover, limits, now)
         account.admit(now)
@@ -262,19 +262,30 @@ class SessionRegistry:
 
     def prune(self, now_us: int) -> None:
         """Forgets sessions that ended long ago, idle accounts and old nonces."""
+        self._forget_ended(now_us - REMEMBER_US)
+        for prover in [name for name, account in self._accounts.items() if account.idle(now_us)]:
+            del self._accounts[prover]
+        self._drop_nonces(now_us)
+
+    def _has_room(self, now_us: int) -> bool:
+        """Whether one more session fits; those that ended make room, the latest last."""
+        for remembered_us in (REMEMBER_US, REMEMBER_US // 4, 0):
+            if len(self._sessions) < MAX_SESSIONS:
+                return True
+            self._forget_ended(now_us - remembered_us)
+        return len(self._sessions) < MAX_SESSIONS
+
+    def _forget_ended(self, until_us: int) -> None:
         ended = [
             session
             for session in self._sessions.values()
             if session.ended is not None
-            and session.ended_us < now_us - REMEMBER_US
+            and session.ended_us <= until_us
             # The first session of a kept-alive connection names it.
             and (session.witness is None or not session.witness.alive)
         ]
         for session in ended:
             del self._sessions[session.id]
-        for prover in [name for name, account in self._accounts.items() if account.idle(now_us)]:
-            del self._accounts[prover]
-        self._drop_nonces(now_us)
 
     def _continued(self, request: SessionRequest, host: str, port: int) -> Witness | None:
         """Finds the kept-alive connection that ``conn`` names."""
@@ -330,7 +341,7 @@ class SessionRegistry:
         nonces = self._nonces
         while nonces:
             key = next(iter(nonces))
-            if nonces[key] > now:
+            if nonces[key] >= now:
                 return
             del nonces[key]
 

@@ -28,7 +28,7 @@ class Turn:
         self.seal: asyncio.Future[SignedSeal] = loop.create_future()
         self.claim: asyncio.Future[Claim] = loop.create_future()
         for future in (self.seal, self.claim):
-            future.add_done_callback(_retrieve)
+            future.add_done_callback(retrieve)
 
     @property
     def verified(self) -> bool:
@@ -79,11 +79,16 @@ class Turn:
             if not future.done():
                 future.set_exception(error)
 
+    def forget(self) -> None:
+        """Drops the claim once it is attested."""
+        self.claim = self.claim.get_loop().create_future()
+
     def default_request(self, signer: Signer) -> AttestationRequest:
         """The request of a prover that opened and asked for nothing."""
         return default_request(self.session.id, signer.default.verifying_key)
 
 
-def _retrieve(future: asyncio.Future[Any]) -> None:
+def retrieve(future: asyncio.Future[Any]) -> None:
+    """Marks a failure as seen: whoever waits gets it, and maybe nobody does."""
     if not future.cancelled():
         future.exception()

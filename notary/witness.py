@@ -25,7 +25,7 @@ from notary.opened import OpenedConnection
 from notary.problems import refusal
 from notary.sealing import sign_seal
 from notary.sessions import Session
-from notary.turns import Turn
+from notary.turns import Turn, retrieve
 
 _SEALED = (State.SEALED, State.OPENED, State.VERIFIED, State.ISSUED)
 _BETWEEN = (State.VERIFIED, State.ISSUED)
@@ -40,11 +40,13 @@ class Witness:
         self._legs = legs
         self._address = address
         self._account = session.account
+        self._account.connect()
         self._gate = Gate(session.request.mode, session.host, context.limits)
         self._opened: OpenedConnection | None = None
         self._turns: dict[str, Turn] = {}
         self._queue: deque[Session] = deque()
         self._venue_gone = False
+        self._client_gone = False
         self._dead = False
         self._alarms = Alarms(self._loop)
         self._started = self._loop.time()
@@ -76,6 +78,7 @@ class Witness:
 
     def client_ended(self) -> None:
         """The client closed its side."""
+        self._client_gone = True
         state, path = self._gate.state, self._gate.path
         if path == "sealed" and state in _SEALED:
             return  # Bound by the seal: it opens, or ends as not_opened.
@@ -133,19 +136,15 @@ class Witness:
                 await asyncio.shield(turn.claim)
                 return None
             session.issuing = self._loop.create_task(self._issue(turn, request))
-            session.issuing.add_done_callback(_retrieve)
+            session.issuing.add_done_callback(retrieve)
         return await asyncio.shield(session.issuing)
 
     def check_continuable(self) -> None:
         """Raises RefusedError unless another session may follow on this connection."""
-        limits, gate = self._context.limits, self._gate
-        used_up = (
-            2 * max(len(gate.sent.records), len(gate.received.records)) > limits.records
-            or 2 * gate.received.size > limits.received_bytes
-            or 2 * gate.sent.size > limits.sent_bytes
-            or len(self._turns) >= limits.claims
-        )
-        if self._dead or self._venue_gone or gate.path == "sealed" or used_up or self._queue:
+        gate = self._gate
+        gone = self._dead or self._venue_gone or self._client_gone
+        used_up = gate.half_used or len(self._turns) >= self._context.limits.claims
+        if gone or gate.path == "sealed" or used_up or self._queue:
             raise RefusedError(
                 "the connection cannot be continued", rule="request.conn", http_status=409
             )
@@ -204,7 +203,7 @@ class Witness:
         if gate.state is not before:
             if before is State.HELLO:
                 self._submit_opened()
-                self._alarms.set(self._context.deadlines.flight_us, self._flight_over)
+                self._alarms.set(self._context.deadlines.flight_us, self._late)
             elif gate.state is State.HELD:
                 self._alarms.set(self._context.deadlines.flight_us, lambda: self.end("overload"))
         if released is None and gate.times.released_us is not None:
@@ -213,8 +212,7 @@ class Witness:
             self._alarms.set_quiet(
                 self._context.deadlines.quiet_us, lambda: self._guard(self._seal)
             )
-        if self._opened is not None:
-            self._advance()
+        self._advance()
 
     def _write(self, passing: Passing) -> None:
         if passing.to_venue:
@@ -232,9 +230,10 @@ class Witness:
             self._fail(error, direction)
 
     def _fail(self, error: QuotaryError, direction: Direction | None) -> None:
-        if self._venue_gone and self._gate.path != "sealed" and error.rule in ("W5", "W8"):
+        opened = self._opened
+        if self._venue_gone and opened is not None and opened.asked and error.rule == "W8":
             reason = "venue_closed"
-        elif self._opened is not None or self._gate.times.sealed_us is not None:
+        elif opened is not None or self._gate.times.sealed_us is not None:
             reason = "invalid"
         else:
             reason = "violation" if direction == "sent" else "venue_tls"
@@ -258,9 +257,8 @@ class Witness:
     def _submit_opened(self) -> None:
         turn, context = self._turn, self._context
         now = context.clock.now_us()
-        written = context.store.open_session(
-            turn.opened_row(now_us=now, deadline_us=now + context.deadlines.total_us)
-        )
+        row = turn.opened_row(now_us=now, deadline_us=now + context.deadlines.total_us)
+        written = context.store.open_session(row)
         context.track(written)
         written.add_done_callback(lambda done: self._opened_written(turn, done))
 
@@ -276,6 +274,7 @@ class Witness:
         self._write(self._gate.permit(self._context.clock.now_us()))
         if self._gate.times.released_us is not None:
             self._released()
+        self._advance()
 
     def _released(self) -> None:
         self._turn.released_us = self._gate.times.released_us
@@ -283,26 +282,33 @@ class Witness:
         if path == "sealed":
             self._alarms.set(deadlines.exchange_us, lambda: self._guard(self._seal))
         elif path == "open":
-            self._alarms.set(deadlines.exchange_us + deadlines.opening_us, self._opening_over)
+            self._alarms.set(deadlines.exchange_us + deadlines.opening_us, self._late)
         else:
-            self._alarms.set(deadlines.exchange_us, lambda: self.end("venue_silent"))
+            self._alarms.set(deadlines.exchange_us, self._late)
 
     def _seal(self) -> None:
         gate, context = self._gate, self._context
+        # Part of a record of the client: whatever else is missing, not the venue's fault.
+        self._guard(lambda: gate.check_whole("sent"), "sent")
+        if self._dead:
+            return
         if not gate.received.times or gate.received.times[-1] < (self._turn.released_us or 0):
             self.end("venue_closed" if self._venue_gone else "venue_silent")
             return
-        gate.check_whole()
+        gate.check_whole("received")
         self._alarms.stop()
         gate.move(Event.SEAL, context.clock.now_us())
         self._turn.seal.set_result(sign_seal(self._turn.session.id, gate, context.signer.default))
-        self._alarms.set(context.deadlines.opening_us, self._opening_over)
+        self._alarms.set(context.deadlines.opening_us, self._late)
 
-    def _flight_over(self) -> None:
-        self.end("timeout" if self._gate.received.records else "venue_silent")
-
-    def _opening_over(self) -> None:
-        self.end("not_opened" if self._opened is None else "venue_silent")
+    def _late(self) -> None:
+        # Silence is the venue's fault only if it was asked.
+        if self._gate.state is State.FLIGHT:
+            self.end("timeout" if self._gate.received.records else "venue_silent")
+        elif self._opened is None:
+            self.end("not_opened")
+        else:
+            self.end("venue_silent" if self._opened.asked else "timeout")
 
     # Opening, claims, attestation.
 
@@ -334,8 +340,8 @@ class Witness:
             self._after_claim(continues=claim.continues)
 
     def _after_claim(self, *, continues: bool) -> None:
-        if self._venue_gone or not continues:
-            self.end("venue_closed", flush=True)
+        if self._venue_gone or self._client_gone or not continues:
+            self.end("prover_closed" if self._client_gone else "venue_closed", flush=True)
         else:
             self._alarms.set(self._context.deadlines.session_us, lambda: self.end("timeout"))
             self._start_next()
@@ -354,7 +360,7 @@ class Witness:
         if session.issuing is None and session.ended is None:
             request = turn.default_request(self._context.signer)
             session.issuing = self._loop.create_task(self._issue(turn, request))
-            session.issuing.add_done_callback(_retrieve)
+            session.issuing.add_done_callback(retrieve)
 
     async def _issue(self, turn: Turn, request: AttestationRequest) -> Attestation:
         try:
@@ -366,6 +372,7 @@ class Witness:
         except QuotaryError as error:
             self.end("invalid", error=error)
             raise
+        turn.forget()
         if turn is self._turn and self._gate.state is State.VERIFIED:
             self._write(self._gate.move(Event.ISSUE, self._context.clock.now_us()))
             if self._gate.path == "sealed" and not self._dead:
@@ -383,15 +390,11 @@ class Witness:
         context.metrics.relayed.inc(relayed)
         if self._opened is not None:
             self._opened.forget()
+        # The session is remembered for a while; megabytes of records need not be.
+        gate.forget()
         if flush:
             self._legs.finish()
             return
         if gate.state is not State.CLOSED:
             gate.move(Event.CLOSE, context.clock.now_us())
         self._legs.abort()
-
-
-def _retrieve(task: asyncio.Task[Attestation]) -> None:
-    """Marks a failure as seen: whoever waits gets it, and maybe nobody does."""
-    if not task.cancelled():
-        task.exception()

@@ -65,3 +65,11 @@ def test_account_is_idle_only_when_forgetting_it_changes_nothing() -> None:
     assert not account.idle(100 * SECOND)
     account.end()
     assert account.idle(200 * SECOND)
+
+
+def test_account_is_kept_until_its_connections_are_charged() -> None:
+    account = ProverAccount(ProverLimits(), 0)
+    account.connect()
+    assert not account.idle(100 * SECOND)
+    account.charge(relayed=10, seconds=1.0, now_us=100 * SECOND)
+    assert account.idle(200 * SECOND)

@@ -51,6 +51,42 @@ def test_deletion_after_the_seal_counts_as_not_opened(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("request_bytes", [http_request(), b""])
+def test_part_of_a_client_record_is_not_the_venues_fault(
+    tmp_path: Path, request_bytes: bytes
+) -> None:
+    async def scene() -> None:
+        deadlines = Deadlines(request_us=50_000, request_span_us=50_000, response_us=50_000)
+        async with running(tmp_path, deadlines=deadlines) as rig:
+            session = rig.session()
+            client = rig.client(session)
+            await client.handshake()
+            client.tls.write(request_bytes)
+            client.writer.write(client.tls.take() + b"\x17\x03\x03")
+            row = await rig.ended(session["id"], "violation")
+            assert row["fault"] == "prover"
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("request_bytes", [http_request() * 2, http_request()[:30]])
+def test_bad_request_is_not_the_fault_of_a_venue_that_closes(
+    tmp_path: Path, request_bytes: bytes
+) -> None:
+    async def scene() -> None:
+        async with running(tmp_path) as rig:
+            session = rig.session(mode="open")
+            client = rig.client(session)
+            await client.fetch(request_bytes)
+            await client.read_to_end()
+            with pytest.raises(RefusedError) as refused:
+                await rig.attest(session, client)
+            assert refused.value.rule == "W8"
+            assert (await rig.ended(session["id"], "invalid"))["fault"] == "prover"
+
+    asyncio.run(scene())
+
+
 def test_foreign_key_ends_the_session_as_invalid(tmp_path: Path) -> None:
     async def scene() -> None:
         async with running(tmp_path) as rig:

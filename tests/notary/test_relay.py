@@ -230,6 +230,69 @@ def test_application_data_of_the_venue_between_claims_ends_the_connection(tmp_pa
     asyncio.run(scene())
 
 
+def test_connection_is_not_kept_for_a_client_that_left(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with running(tmp_path, venue=Venue(answer_and_keep)) as rig:
+            session = rig.session(mode="open")
+            client = rig.client(session)
+            await client.fetch(http_request(close=False))
+            await client.read_response(len(http_response(close=False)))
+            witness = rig.desk.registry.get(session["id"]).witness
+            assert witness is not None
+            witness.client_ended()
+            await rig.attest(session, client)
+            assert not witness.alive
+            assert rig.desk.registry.get(session["id"]).account.connections == 0
+
+    asyncio.run(scene())
+
+
+def test_ended_connection_keeps_no_records(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with running(tmp_path) as rig:
+            session = rig.session()
+            client = rig.client(session)
+            await client.fetch()
+            seal = await rig.desk.seal(session["id"])
+            await rig.attest(session, client)
+            await client.read_to_end()
+            witness = rig.desk.registry.get(session["id"]).witness
+            assert witness is not None
+            assert not witness.gate.sent.records
+            assert not witness.gate.received.records
+            assert await rig.desk.seal(session["id"]) == seal
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "reason"),
+    [(b"GET /ticker", "timeout"), (http_request(close=False), "venue_silent")],
+)
+def test_silence_is_the_venues_fault_only_if_it_was_asked(
+    tmp_path: Path, request_bytes: bytes, reason: str
+) -> None:
+    def answer_once(connection: VenueConnection, request: bytes) -> None:
+        if len(venue.requests) == 1:
+            connection.write(http_response(close=False))
+
+    venue = Venue(answer_once)
+
+    async def scene() -> None:
+        deadlines = Deadlines(request_us=100_000, request_span_us=50_000, response_us=100_000)
+        async with running(tmp_path, venue=venue, deadlines=deadlines) as rig:
+            session = rig.session(mode="open")
+            client = rig.client(session)
+            await client.fetch(http_request(close=False))
+            await client.read_response(len(http_response(close=False)))
+            await rig.attest(session, client)
+            following = rig.session(mode="open", conn=session["id"])
+            client.send(request_bytes)
+            await rig.ended(following["id"], reason)
+
+    asyncio.run(scene())
+
+
 def test_opening_without_request_is_attested_by_default(tmp_path: Path) -> None:
     async def scene() -> None:
         deadlines = Deadlines(opening_us=150_000)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import notary.sessions
 from attestation.errors import QuotaryError
 from attestation.keys import SigningKey
 from notary.clock import Clock
@@ -259,6 +260,25 @@ def test_connection_is_continued_by_its_own_prover_host_and_mode_only(tmp_path: 
             assert refused(rig, rig.envelope(mode="open", conn=following["id"]))[2] == 409
 
     asyncio.run(scene())
+
+
+def test_ended_sessions_make_room_for_new_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notary.sessions, "MAX_SESSIONS", 3)
+
+    def scene(rig: Rig) -> None:
+        alive = [rig.session(), rig.session()]
+        for _ in range(5):
+            rig.desk.end_session(rig.session()["id"])
+        assert len(rig.desk.registry) <= 3
+        alive.append(rig.session())
+        assert refused(rig, rig.envelope()) == ("refused", "limits.sessions", 429)
+        assert {session.id for session in rig.desk.registry.alive()} == {
+            session["id"] for session in alive
+        }
+
+    in_rig(tmp_path, scene)
 
 
 def test_ended_sessions_are_forgotten_after_a_while(tmp_path: Path) -> None:
