@@ -126,7 +126,14 @@ def serve(
 
 def main() -> None:
     """Entry point of the console command."""
-    app()
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("attestation", "notary"):
+            raise
+        print(f"notary: {package} is not installed: pip install 'quotary[notary]'", file=sys.stderr)
+        raise SystemExit(UsageError.exit_code) from None
 
 
 def _new_key(name: str, operator: str, algorithm: str) -> SigningKey:

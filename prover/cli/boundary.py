@@ -69,10 +69,24 @@ def naming_files() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def naming_what_is_missing() -> Iterator[None]:
+    """Turns the lack of a package of the extra into UsageError with the cure."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("attestation", "prover"):
+            raise
+        raise UsageError(
+            f"{package} is not installed: pip install 'quotary[prover]'", rule="install"
+        ) from error
+
+
+@contextlib.contextmanager
 def boundary(*, as_json: bool = False) -> Iterator[None]:
     """Turns what a command raises into its message and exit code; 1 is left to bugs."""
     try:
-        with naming_files():
+        with naming_files(), naming_what_is_missing():
             yield
     except QuotaryError as error:
         if Options.debug:

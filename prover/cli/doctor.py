@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,7 @@ from prover.cli.boundary import (
     boundary,
     explain,
     naming_files,
+    naming_what_is_missing,
     read_key,
     read_trust,
     safe,
@@ -90,6 +92,7 @@ def _checks(
     key: str, trust: str | None, notaries: list[str], verifiers: list[str]
 ) -> Iterator[Check]:
     yield "python", lambda: f"{platform.python_version()} ({sys.executable})"
+    yield "packages", _packages
     yield "libssl", _libssl
     yield "key", lambda: _key(key)
     if trust is not None:
@@ -113,6 +116,17 @@ class _Seen:
     info: NotaryInfo | None = None
     before_us: int = 0
     after_us: int = 0
+
+
+def _packages() -> str:
+    """Imports what the extra ``[prover]`` installs."""
+    with naming_what_is_missing():
+        import certifi
+        import httpx
+        import rich
+
+        names = [module.__name__ for module in (httpx, certifi, rich)]
+    return ", ".join(f"{name} {version(name)}" for name in names)
 
 
 def _libssl() -> str:

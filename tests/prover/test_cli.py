@@ -116,7 +116,12 @@ def test_doctor_checks_libssl_key_trust_and_notary(home: Home, running: RunningN
     assert result.code == 0, result.err
     document = result.json()
     assert document["passed"] is True
-    assert [row["check"] for row in document["checks"]][:4] == ["python", "libssl", "key", "trust"]
+    assert [row["check"] for row in document["checks"]][:4] == [
+        "python",
+        "packages",
+        "libssl",
+        "key",
+    ]
 
 
 def test_keygen_prints_toml_for_any_name_a_key_may_have(tmp_path: Path) -> None:
@@ -169,7 +174,7 @@ def test_doctor_goes_on_after_a_check_that_fails(home: Home, free_port: int) -> 
     files = ("--key", home.key, "--trust", str(home.folder / "none.toml"))
     result = prover("doctor", *files, "--notary", nobody, "--json")
     assert result.code == 2
-    assert [(row["check"], row["passed"]) for row in result.json()["checks"]][2:] == [
+    assert [(row["check"], row["passed"]) for row in result.json()["checks"]][3:] == [
         ("key", True),
         ("trust", False),
         (f"notary {nobody}", False),

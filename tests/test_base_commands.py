@@ -1,0 +1,52 @@
+"""The commands of extras that are not installed say so, without a traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_WITHOUT = """
+import sys
+for name in {missing!r}:
+    sys.modules[name] = None
+sys.argv[0] = {command!r}
+from {command}.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("prover", ("venues", "list")),
+        ("prover", ("doctor",)),
+        ("prover", ("fetch", "https://a.example/", "--notary", "http://127.0.0.1:9")),
+        ("notary", ("--version",)),
+        ("notary", ("serve", "--config", "notary.toml")),
+        ("notary", ("serve", "--config", "notary.toml", "--check")),
+    ],
+)
+def test_the_extra_that_is_not_installed_is_named(
+    tmp_path: Path, command: str, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "notary.toml").write_text('name = "n"\noperator = "o"\n', encoding="utf-8")
+    (tmp_path / "trust.toml").touch()
+    missing = ("httpx", "certifi", "rich", "fastapi", "pydantic", "pymerkle", "structlog")
+    if "fetch" in arguments:
+        made = [sys.executable, "-m", "prover", "keygen", "--name", "p.example"]
+        subprocess.run(made, check=True, capture_output=True, cwd=tmp_path)
+        arguments = (*arguments, "--trust", "trust.toml")
+    script = _WITHOUT.format(missing=missing, command=command)
+    run = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 2, run.stderr
+    assert f"is not installed: pip install 'quotary[{command}]'" in run.stderr
+    assert "Traceback" not in run.stderr
