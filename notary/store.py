@@ -269,7 +269,8 @@ class Store:
                 if several:
                     database.execute("RELEASE operation")
             database.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError, ArithmeticError, MemoryError) as error:
+            # The latter for values that SQLite cannot take: the thread must live to refuse.
             self._failure = f"a write failed: {error}"
             with contextlib.suppress(sqlite3.Error):
                 database.execute("ROLLBACK")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import sqlite3
@@ -192,6 +193,21 @@ def test_failing_batch_fails_as_a_whole(tmp_path: Path, verb: str) -> None:
         again = Store(tmp_path / "n.db")
         assert await again.session("c") is None
         again.close()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("changes", [{"purpose": "\ud800"}, {"opened_us": 1 << 70}])
+def test_value_that_the_database_cannot_take_fails_and_is_told(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    async def scene() -> None:
+        store = Store(tmp_path / "n.db")
+        with pytest.raises(UnavailableError):
+            async with asyncio.timeout(5):
+                await store.open_session(dataclasses.replace(row("s"), **changes))
+        assert not store.healthy
+        store.close()
 
     asyncio.run(scene())
 
