@@ -270,8 +270,8 @@ class OpenPool:
                 if (yield from connection.prepare(plan.spec)):
                     return (yield from self._claim(connection, plan))
             finally:
-                connection.lock.release()
                 self._put(connection, plan.spec)
+                connection.lock.release()
         lane = yield from self._notary.acquire(plan.spec)
         connection = OpenConnection(self._notary, lane)
         with self._lock:
@@ -280,8 +280,8 @@ class OpenPool:
         try:
             return (yield from self._claim(connection, plan))
         finally:
-            connection.lock.release()
             self._put(connection, plan.spec)
+            connection.lock.release()
 
     def collect(self, claim: OpenClaim) -> Flow[AttestedFetch]:
         """Collects an attestation, and closes its connection if that was the last."""
@@ -291,8 +291,10 @@ class OpenPool:
             try:
                 yield from connection.collect(claim)
             finally:
-                connection.lock.release()
+                # Under the lock: a connection that another thread is using is not settled
+                # for long, and closing it would free what that thread calls with.
                 self._end_if_settled(connection)
+                connection.lock.release()
         return claim.outcome()
 
     def close(self) -> Flow[None]:

@@ -19,6 +19,7 @@ from prover import (
     AttestedTransport,
     Notary,
 )
+from prover.open_mode import OpenConnection
 from tests.prover.stage import RunningNotary
 from tests.prover.test_transport import BINANCE, KRAKEN, OKX, attested, fault
 from verifier.recheck import recheck
@@ -97,6 +98,24 @@ def test_failure_nobody_asked_about_is_raised_by_close(
         client.get(KRAKEN)
     with pytest.raises(RefusedError):
         client.close()
+
+
+def test_settled_connection_is_closed_under_its_lock(
+    notary: Notary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else a thread that takes the lock in between calls with what is being freed.
+    held: list[bool] = []
+    close = OpenConnection.close
+
+    def watched(connection: OpenConnection) -> None:
+        held.append(connection.lock.thread.locked())
+        close(connection)
+
+    monkeypatch.setattr(OpenConnection, "close", watched)
+    transport = AttestedTransport(notary, mode="open", trade="t-lock", leg="open")
+    with httpx.Client(transport=transport) as client:
+        client.get(KRAKEN).extensions["attestation"].result()
+        assert held == [True]
 
 
 def test_open_error_status_is_attested_without_a_quote(
