@@ -66,7 +66,7 @@ def describe(document: Document) -> str:
 
     Keys and salts of documents that are kept secret are left out.
     """
-    hide = isinstance(document, (Secrets, Evidence))
+    hide = isinstance(document, (Secrets, Evidence, Attestation))
     return "\n".join([str(document.TYPE), *_members(document, "  ", hide)])
 
 

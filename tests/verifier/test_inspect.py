@@ -84,6 +84,10 @@ class TestInspect:
             assert section.salt.encode() not in done.stderr
         assert b"User-Agent" not in done.stderr
         assert f"({len(secrets.sent)} bytes)".encode() in done.stderr
+        attestation = forge.session().attestation
+        done = shell.run("inspect", "-", stdin=attestation.encode())
+        assert b"seed: (hidden)" in done.stderr
+        assert attestation.seed.encode() not in done.stderr
 
     @pytest.mark.parametrize("data", [b"", b"{}", b'{"type":"quotary/other/v1"}', b"\xff", b"[]"])
     def test_what_is_no_document_is_malformed(self, shell: Shell, data: bytes) -> None:
