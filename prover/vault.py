@@ -44,13 +44,17 @@ def save(folder: Path, fetch: AttestedFetch) -> None:
     Raises UsageError if one is there already, UnavailableError if the disk
     fails; a crash leaves whole files or none.
     """
-    if (folder / ATTESTATION_FILE).exists():
-        raise UsageError("the folder holds an attestation already", rule="out", found=str(folder))
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
+        taken = (folder / ATTESTATION_FILE).exists()
+        if not taken:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+    except ValueError:
+        raise UsageError("not a path", rule="out", found=str(folder)) from None
     except OSError as error:
         raise UnavailableError(f"{folder}: {error.strerror}", rule="vault") from None
+    if taken:
+        raise UsageError("the folder holds an attestation already", rule="out", found=str(folder))
     write_private(folder / SECRETS_FILE, fetch.secrets.encode() + b"\n")
     write_private(folder / EVIDENCE_FILE, fetch.evidence.encode() + b"\n")
     write_private(folder / ATTESTATION_FILE, fetch.attestation.encode() + b"\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attestation.errors import InvalidProofError, MalformedError, UsageError
+from attestation.errors import InvalidProofError, MalformedError, UnavailableError, UsageError
 from prover import AttestedFetch, build_presentation, load, load_evidence, save
 from prover.vault import ATTESTATION_FILE, EVIDENCE_FILE, SECRETS_FILE, write_private
 from tests.prover.scene import Scene, make_scene
@@ -49,6 +49,14 @@ def test_attestation_is_never_overwritten(fetch: AttestedFetch, tmp_path: Path) 
     save(tmp_path, fetch)
     with pytest.raises(UsageError):
         save(tmp_path, fetch)
+
+
+@pytest.mark.parametrize(("name", "error"), [("n" * 300, UnavailableError), ("a\0b", UsageError)])
+def test_folder_that_cannot_be_is_named_and_no_raw_error(
+    fetch: AttestedFetch, tmp_path: Path, name: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        save(tmp_path / name, fetch)
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(
