@@ -185,9 +185,6 @@ async def serve(
                 "vkey": signer.default.verifying_key.vkey,
             }
             _spare_collector()
-            # What start-up made stays for ever: the collector need not walk it again.
-            gc.collect()
-            gc.freeze()
             log.info("started", recovered=ended, **ready)
             announce(json.dumps(ready))
             stopping = asyncio.create_task(stop.wait())
