@@ -114,6 +114,10 @@ class HelloReader:
             raise MalformedError("second ClientHello has an illegal version", rule="W1")
         if len(self.hellos) == 2:
             raise MalformedError("a third plaintext handshake message", rule="W2")
+        if not record.payload:
+            # RFC 8446 5.1: "Implementations MUST NOT send zero-length fragments
+            # of Handshake types".
+            raise MalformedError("a handshake record is empty", rule="W1")
         data = self._buffer + record.payload
         if data[0] != CLIENT_HELLO:
             raise MalformedError("not a ClientHello", rule="W2", found=data[0])
