@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from attestation.document import Attestation
 from attestation.encoding import Json
-from attestation.errors import QuotaryError, UnavailableError, naming
+from attestation.errors import QuotaryError, naming
 from attestation.http1 import Request, Response, read_response
 from attestation.keys import DEFAULT_SIGNATURE
 from attestation.quote import QuoteClaim
@@ -101,20 +101,15 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
         sent = bytes(link.tls.sent)
         check_seal(signed, session=session.id, sent=sent, keys=notary.attestation_key)
         ticket = yield from lane.control.submit(opening)
-        try:
-            # The response is released just before the answer is written.
-            received = yield from link.receive_size(signed.seal.received_size)
-        except UnavailableError:
-            # The notary closed the connection: its answer says why.
-            yield from lane.control.collect(ticket)
-            raise
+        # A refusal is answered at once; only an attested response is released.
+        answer = yield from lane.control.collect(ticket)
+        received = yield from link.receive_size(signed.seal.received_size)
         check_released(signed.seal, bytes(link.tls.received))
         response = read_response(received, method=plan.request.method, closed=link.tls.close_notify)
         exchange = join_exchange(plan, received, response)
         own = own_sight(notary, lane, plan, session, link, exchange, key, seal=signed)
         expected = Expected.of(request, own)
         link.close()
-        answer = yield from lane.control.collect(ticket)
         return checked_fetch(notary, answer, expected, link, key, signed)
     finally:
         if link is not None:
