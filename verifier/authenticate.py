@@ -182,6 +182,8 @@ def _session(header: Header, notary: TrustedKey, fields: dict[int, ShownField]) 
 
 def _slot(header: Header, notary: TrustedKey, fields: dict[int, ShownField]) -> AuthenticSlot:
     slot = SlotField.from_json(fields[0].value)
+    if slot.slot_us > header.issued_us:
+        raise InvalidProofError("signed before its slot", rule="slot.slot_us")
     if list(slot.venues) != sorted(set(slot.venues)) or header.size != len(slot.venues) + 2:
         raise MalformedError(
             "a slot has one field for each venue, in byte order", rule="slot.venues"

@@ -214,6 +214,7 @@ def test_slot_gives_the_one_expected_venue() -> None:
         ({"coinbase.venue": "binance"}, MalformedError, "slot.venues"),
         ({"slot.venues": ["coinbase", "binance", "kraken"]}, MalformedError, "slot.venues"),
         ({"slot.market": "ETH/USD"}, ExpectationError, "expect.market"),
+        ({"slot.slot_us": forge.NOW + 60_000_000}, InvalidProofError, "slot.slot_us"),
     ],
 )
 def test_lie_in_a_slot_is_refused(
