@@ -8,8 +8,10 @@ import os
 import random
 import secrets
 import socket
+import threading
 import time
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -20,8 +22,16 @@ from verifier.decide import decide
 from verifier.insecure import insecure_verify_authentic
 
 
-def refuse(*arguments: Any, **named: Any) -> NoReturn:
-    raise AssertionError("verification reached outside")
+def refusing(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuses calls of this thread; a server that another test left running goes on."""
+    thread = threading.get_ident()
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        if threading.get_ident() == thread:
+            raise AssertionError("verification reached outside")
+        return original(*arguments, **named)
+
+    return call
 
 
 @pytest.fixture
@@ -34,7 +44,7 @@ def _sealed_off(monkeypatch: pytest.MonkeyPatch) -> None:
         now_us=forge.NOW,
     )
     places: list[tuple[Any, str]] = [
-        (socket, "socket"),
+        (socket.socket, "__init__"),
         (socket, "create_connection"),
         (socket, "getaddrinfo"),
         (builtins, "open"),
@@ -50,7 +60,7 @@ def _sealed_off(monkeypatch: pytest.MonkeyPatch) -> None:
         (time, "perf_counter"),
     ]
     for module, name in places:
-        monkeypatch.setattr(module, name, refuse)
+        monkeypatch.setattr(module, name, refusing(getattr(module, name)))
 
 
 @pytest.mark.usefixtures("_sealed_off")
@@ -78,4 +88,11 @@ def test_rejection_needs_nothing_either() -> None:
 def test_the_seal_of_this_test_holds() -> None:
     for reach in (time.time, lambda: os.urandom(1), lambda: os.open("/dev/null", os.O_RDONLY)):
         with pytest.raises(AssertionError):
+            reach()
+
+
+@pytest.mark.usefixtures("_sealed_off")
+def test_reaching_outside_would_be_noticed() -> None:
+    for reach in (socket.socket, lambda: os.open("x", 0), lambda: os.urandom(1), time.time):
+        with pytest.raises(AssertionError, match="outside"):
             reach()
