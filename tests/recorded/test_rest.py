@@ -1,6 +1,6 @@
 """Answers in the venues' wire shapes, read by the venue files.
 
-Each ``<venue>/rest.json`` is written after the vendor's documentation, with its
+Each ``<venue>/rest.json`` is written by hand in the shape the venue's file describes, with its
 order of members, spacing and number formats.  ``make check-fixtures`` sets
 QUOTARY_FIXTURES to a folder of messages that others recorded and reads them too.
 """
