@@ -80,6 +80,8 @@ def make_app(desk: Desk, info: Mapping[str, Any]) -> FastAPI:
         title="Quotary notary",
         summary="Witnesses TLS sessions and attests what was fetched through them.",
         version="1",
+        # Their pages would load scripts from elsewhere.
+        docs_url=None,
         redoc_url=None,
     )
     app.include_router(session_routes(desk))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeAlias
 
+from attestation.address import is_public
 from attestation.errors import RefusedError, UnavailableError
 
 Lookup: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -22,10 +22,6 @@ Lookup: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 
 RESOLVE_SECONDS = 5.0
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")
-_V4_COMPATIBLE = ipaddress.ip_network("::/96")
-_SITE_LOCAL = ipaddress.ip_network("fec0::/10")
 _RULE = "address"
 
 
@@ -80,36 +76,7 @@ def check_public(address: str) -> None:
     Every address of a name must pass, so that a name with one public and one
     private address is refused and never tried in turn.
     """
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError as error:
-        raise RefusedError("not an address", rule=_RULE, found=address[:80]) from error
-    if isinstance(parsed, ipaddress.IPv6Address):
-        embedded = (
-            parsed.ipv4_mapped is not None
-            or parsed.sixtofour is not None
-            or parsed.teredo is not None
-            or parsed in _NAT64
-            or parsed in _NAT64_LOCAL
-            or parsed in _V4_COMPATIBLE
-            or parsed in _SITE_LOCAL
-            or parsed.scope_id is not None
+    if not is_public(address):
+        raise RefusedError(
+            "the host's address is not public", rule=_RULE, found=address[:80], http_status=403
         )
-        if embedded:
-            raise _not_public(address)
-    if (
-        not parsed.is_global
-        or parsed.is_multicast
-        or parsed.is_private
-        or parsed.is_loopback
-        or parsed.is_link_local
-        or parsed.is_unspecified
-        or parsed.is_reserved
-    ):
-        raise _not_public(address)
-
-
-def _not_public(address: str) -> RefusedError:
-    return RefusedError(
-        "the host's address is not public", rule=_RULE, found=address, http_status=403
-    )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from attestation.document import Attestation
 from attestation.encoding import Json
-from attestation.errors import QuotaryError, naming
+from attestation.errors import MalformedError, QuotaryError, naming
 from attestation.http1 import Request, Response, read_response
 from attestation.keys import DEFAULT_SIGNATURE
 from attestation.quote import QuoteClaim
@@ -27,6 +27,9 @@ from prover.link import Link
 from prover.notary_client import Lane, Notary, attestation_call, seal_call
 from prover.sections import DEFAULT_SECTIONS, Section, attestation_request
 from prover.session import GrantedSession, SessionSpec, read_member
+
+MAX_RECEIVED = 32 * 1024 * 1024
+"""Raw bytes a sealed response may take: twice the largest body, for its framing and records."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +103,14 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
         signed = SignedSeal.from_json((yield from lane.control.collect(sealing)))
         sent = bytes(link.tls.sent)
         check_seal(signed, session=session.id, sent=sent, keys=notary.attestation_key)
+        if signed.seal.received_size > MAX_RECEIVED:
+            # It is all received before any of it can be judged.
+            raise MalformedError(
+                "the seal counts more bytes than a response may take",
+                rule="seal.received_size",
+                found=signed.seal.received_size,
+                wanted=MAX_RECEIVED,
+            )
         ticket = yield from lane.control.submit(opening)
         # A refusal is answered at once; only an attested response is released.
         answer = yield from lane.control.collect(ticket)

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from datetime import UTC, datetime
 from functools import lru_cache
 
+from attestation.address import is_public
 from attestation.errors import (
     ExpectationError,
     IncompleteError,
     InvalidProofError,
+    MalformedError,
     StaleError,
 )
 from attestation.expect import Expect
+from attestation.http_date import SECOND_US, http_date_us
 from verifier.authenticate import AuthenticSession
-
-SECOND_US = 1_000_000
-_IMF_FIXDATE = re.compile(
-    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4})"
-    r" ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT",
-    re.ASCII,
-)
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def check_session(authentic: AuthenticSession, expect: Expect, now_us: int) -> None:
@@ -104,12 +96,7 @@ def _check_address(address: str, expect: Expect) -> None:
 
 
 # A few exchanges have a few addresses, and a batch falls within a few seconds.
-@lru_cache(maxsize=1024)
-def _is_public(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_global
-    except ValueError:
-        return False
+_is_public = lru_cache(maxsize=1024)(is_public)
 
 
 def _check_date(authentic: AuthenticSession, expect: Expect) -> None:
@@ -117,7 +104,12 @@ def _check_date(authentic: AuthenticSession, expect: Expect) -> None:
     text = authentic.http.server_date
     if text is None:
         return
-    date_us = _http_date_us(text)
+    try:
+        date_us = http_date_us(text)
+    except MalformedError as error:
+        raise InvalidProofError(
+            "Date is not an HTTP date", rule="http.server_date", found=error.found
+        ) from None
     connection, skew = authentic.connection, expect.date_skew_us
     low = connection.request_first_us - skew - SECOND_US
     if not low <= date_us <= connection.response_last_us + skew:
@@ -127,17 +119,3 @@ def _check_date(authentic: AuthenticSession, expect: Expect) -> None:
             found=date_us,
             wanted=[low, connection.response_last_us + skew],
         )
-
-
-@lru_cache(maxsize=1024)
-def _http_date_us(text: str) -> int:
-    """Reads an IMF-fixdate (RFC 9110 section 5.6.7), the only form senders may generate."""
-    match = _IMF_FIXDATE.fullmatch(text)
-    if match is None or match[2] not in _MONTHS:
-        raise InvalidProofError("Date is not an HTTP date", rule="http.server_date")
-    day, year, hour, minute, second = (int(match[group]) for group in (1, 3, 4, 5, 6))
-    try:
-        date = datetime(year, _MONTHS.index(match[2]) + 1, day, hour, minute, second, tzinfo=UTC)
-    except ValueError:
-        raise InvalidProofError("Date is not an HTTP date", rule="http.server_date") from None
-    return int(date.timestamp()) * SECOND_US

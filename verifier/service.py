@@ -89,6 +89,8 @@ def create_app(*, trust: Trust, clock: Clock = system_clock) -> FastAPI:
         title="Quotary verify API",
         version="1",
         summary="Is this attested price what you expect?",
+        # Their pages would load scripts from elsewhere.
+        docs_url=None,
         redoc_url=None,
     )
 
@@ -136,8 +138,8 @@ def create_app(*, trust: Trust, clock: Clock = system_clock) -> FastAPI:
         return _problem(
             metrics,
             error.status_code,
-            "http",
-            UsageError(str(error.detail)),
+            UsageError.slug,
+            UsageError(str(error.detail), rule="http"),
             dict(error.headers or {}),
         )
 

@@ -21,6 +21,7 @@ from attestation.errors import (
     UntrustedError,
 )
 from attestation.keys import SigningKey
+from prover.fetch import MAX_RECEIVED
 from tests.adversaries.notary import Lie, LyingNotary
 from tests.adversaries.stage import ATTACKER
 from tests.attacks.conftest import fetch_through
@@ -76,6 +77,11 @@ SEALS: dict[str, tuple[TellLie, type[QuotaryError], str]] = {
         lambda notary: notary.resealed(sent_size=1),
         InvalidProofError,
         "seal.sent_size",
+    ),
+    "endless_response": (
+        lambda notary: notary.resealed(received_size=MAX_RECEIVED + 1),
+        MalformedError,
+        "seal.received_size",
     ),
     "times_backwards": (
         lambda notary: notary.resealed(hello_us=1),

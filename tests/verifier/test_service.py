@@ -194,10 +194,16 @@ def test_other_media_types_are_refused(kind: str) -> None:
 
 
 def test_unknown_path_and_method_are_problems() -> None:
-    problem(ask(b"", path="/v1/nothing"), 404)
     response = ask(b"", method="GET")
-    problem(response, 405)
+    for answer, status in ((ask(b"", path="/v1/nothing"), 404), (response, 405)):
+        document = problem(answer, status)
+        assert (document["type"], document["rule"]) == ("urn:quotary:problem:usage", "http")
     assert response.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_no_page_loads_scripts_from_elsewhere(path: str) -> None:
+    problem(ask(b"", path=path, method="GET"), 404)
 
 
 def test_health_and_metrics() -> None:

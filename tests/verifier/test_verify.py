@@ -150,7 +150,12 @@ def test_open_mode_must_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["10.0.0.1", "127.0.0.1", "169.254.169.254", "::1", "::ffff:10.0.0.1", "nowhere"]
+    "address",
+    [
+        *("10.0.0.1", "127.0.0.1", "169.254.169.254", "::1", "::ffff:10.0.0.1", "nowhere"),
+        # Global by the registry, and yet no host's: a notary connects to none of them.
+        *("224.0.0.251", "ff0e::1", "64:ff9b::a00:1", "2002:a00:1::", "::ffff:93.184.215.14"),
+    ],
 )
 def test_private_address_is_refused_unless_development_is_allowed(address: str) -> None:
     presentation = forge.session(lies={"connection.address": address}).present()
