@@ -73,7 +73,7 @@ def key_path(folder: Path, algorithm: str) -> Path:
 
 def write_key(path: Path, key: SigningKey) -> None:
     """Writes a new key file, readable by its owner alone; never overwrites one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -88,12 +88,12 @@ def read_key(path: Path) -> SigningKey:
     """Reads a key file; raises UsageError if others may read it or it is no key."""
     try:
         with path.open(encoding="utf-8") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
+            status = os.fstat(file.fileno())
+            if _others_may_use(status):
                 raise UsageError(
                     "the key file is readable by others: chmod 600",
                     rule="keys",
-                    found=f"{mode:04o} {path}",
+                    found=f"{stat.S_IMODE(status.st_mode):04o} {path}",
                 )
             text = file.read(4_096)
         return SigningKey.parse(text.removesuffix("\n"))
@@ -107,3 +107,15 @@ def read_key(path: Path) -> SigningKey:
         # The text is a secret: not even an error repeats a part of it.
         kind = type(error).__name__
         raise UsageError("cannot read a key from the file", found=f"{path}: {kind}") from None
+
+
+def _others_may_use(status: os.stat_result) -> bool:
+    """Whether more than the owner, and root, may read or write a file.
+
+    systemd hands a credential over as root's, mode 0440, with an access list that
+    names the service's user: the group's bits are then the list's mask.
+    """
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid == status.st_gid == 0 and mode & 0o037 == 0:
+        return False
+    return bool(mode & 0o077)

@@ -12,8 +12,9 @@ from pydantic import BaseModel
 
 from attestation import errors
 from attestation.keys import SigningKey
-from notary.config import Allow, Config, LimitSettings
+from notary.config import Allow, Config, LimitSettings, load_config
 from notary.metrics import Metrics
+from notary.preflight import examine
 from tests.docs.test_tables import table
 from verifier.question import BODY_LIMIT, MAX_BATCH, MAX_VOICES
 
@@ -83,10 +84,16 @@ def test_the_limits_of_the_verify_api_are_those_said() -> None:
     assert f"up to {MAX_BATCH} questions, {BODY_LIMIT // 1024**2} MiB" in PAGE
 
 
+def test_every_check_before_a_start_is_listed(tmp_path: Path) -> None:
+    file = tmp_path / "notary.toml"
+    file.write_text('name = "n"\noperator = "o"\n[allow]\nvenues = ["kraken"]\n')
+    findings = examine(load_config(file, development=False), file, lookup=lambda *_: ["8.8.8.8"])
+    assert [code(row[0]) for row in table(PAGE, "checks")] == [one.check for one in findings]
+
+
 def test_the_configuration_shown_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from notary.config import load_config
     from notary.server import load_signer
     from notary.signer import write_key
 

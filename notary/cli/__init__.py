@@ -1,0 +1,46 @@
+"""The ``notary`` command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from attestation.errors import UsageError
+from notary.cli.keys import keygen
+from notary.cli.serving import serve
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Witness TLS sessions and attest what was fetched through them.",
+    epilog="Exit codes: 0 done, 2 usage, 20 network or disk, 1 a bug.",
+)
+app.command("keygen")(keygen)
+app.command("serve")(serve)
+
+
+@app.callback(invoke_without_command=True)
+def main_options(
+    version: Annotated[bool, typer.Option("--version", help="Print versions and exit.")] = False,
+) -> None:
+    if version:
+        from notary.server import software
+
+        typer.echo(f"{software()} (formats v1)")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("attestation", "notary"):
+            raise
+        print(f"notary: {package} is not installed: pip install 'quotary[notary]'", file=sys.stderr)
+        raise SystemExit(UsageError.exit_code) from None
