@@ -32,15 +32,16 @@ def normalize(raw: str) -> str:
 
 def fraction(price: str) -> Fraction:
     """Returns the exact value of a price; raises MalformedError unless it is in normal form."""
-    if normalize(price) != price:
-        raise MalformedError("price is not in normal form", rule="W11", found=price)
-    whole, _, decimals = price.partition(".")
-    return Fraction(int(whole + decimals), 10 ** len(decimals))
+    value, places = _scaled(price)
+    return Fraction(value, 10**places)
 
 
 def mid(bid: str, ask: str) -> Fraction:
-    """Returns the exact middle of two prices in normal form."""
-    return (fraction(bid) + fraction(ask)) / 2
+    """Returns the exact middle of two prices in normal form; raises as ``fraction``."""
+    (low, low_places), (high, high_places) = _scaled(bid), _scaled(ask)
+    places = max(low_places, high_places)
+    total = low * 10 ** (places - low_places) + high * 10 ** (places - high_places)
+    return Fraction(total, 2 * 10**places)
 
 
 def format_exact(value: Fraction) -> str:
@@ -59,3 +60,11 @@ def format_exact(value: Fraction) -> str:
     digits = str(abs(value.numerator) * (10**places // value.denominator)).rjust(places + 1, "0")
     sign = "-" if value < 0 else ""
     return normalize(f"{sign}{digits[:-places]}.{digits[-places:]}" if places else sign + digits)
+
+
+def _scaled(price: str) -> tuple[int, int]:
+    """Returns (value, places): the price is value / 10^places."""
+    if normalize(price) != price:
+        raise MalformedError("price is not in normal form", rule="W11", found=price)
+    whole, _, decimals = price.partition(".")
+    return int(whole + decimals), len(decimals)

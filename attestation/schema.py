@@ -135,12 +135,7 @@ class Document:
 
     def to_json(self) -> JsonObject:
         """Returns the members present as JSON values, ``type`` included."""
-        result: JsonObject = {} if self.TYPE is None else {"type": self.TYPE}
-        for name, _, dump, _ in _members(type(self)):  # type: ignore[arg-type]
-            value = getattr(self, name)
-            if value is not None:
-                result[name] = value if dump is None else dump(value)
-        return result
+        return _writer(type(self))(self)  # type: ignore[arg-type]
 
     def encode(self) -> bytes:
         """Returns the canonical bytes."""
@@ -153,6 +148,12 @@ class Document:
     @classmethod
     def from_json(cls, value: Json) -> Self:
         """Builds the document from decoded JSON; raises MalformedError."""
+        document = _reader(cls)(value)  # type: ignore[arg-type]
+        return cls._explain(value) if document is None else document
+
+    @classmethod
+    def _explain(cls, value: Json) -> Self:
+        """Reads member by member, so that what is wrong is named."""
         if type(value) is not dict:
             raise MalformedError(f"{_label(cls)} is not an object")
         kind = value.get("type")
@@ -269,3 +270,77 @@ def member_types(cls: type[Document]) -> list[tuple[str, Any, bool]]:
             (hint,) = [part for part in get_args(hint) if part is not types.NoneType]
         members.append((field.name, hint, not optional))
     return members
+
+
+# Most of what a verification costs is reading documents.  So each class gets one
+# straight-line function each way, made from its members as dataclasses make __init__.
+# Names of the made functions are upper case, which no member is.
+
+
+@cache
+def _reader(cls: type[Document]) -> Callable[[Any], Any]:
+    """Returns what builds a document, or None from what ``Document._explain`` refuses."""
+    members = member_types(cls)
+    names: dict[str, Any] = {"CLASS": cls, "NEW": object.__new__, "ERROR": MalformedError}
+    lines = []
+    for name, hint, required in members:
+        # The slot itself: a frozen dataclass's __init__ takes three times as long.
+        names[f"SET_{name}"] = getattr(cls, name).__set__
+        lines.append(f"_{name} = DATA.get({name!r})")
+        steps = _accept(name, hint, names)
+        if not required:
+            steps = [f"if _{name} is not None:", "  COUNT += 1", *["  " + step for step in steps]]
+        lines += steps
+    fixed = sum(required for _, _, required in members) + (cls.TYPE is not None)
+    wrong_type = "" if cls.TYPE is None else f" or DATA.get('type') != {cls.TYPE!r}"
+    source = "\n    ".join(
+        [
+            "def read(DATA):",
+            f"if type(DATA) is not dict{wrong_type}: return None",
+            f"COUNT = {fixed}",
+            "try:",
+            *["  " + line for line in lines],
+            "except ERROR: return None",
+            "if COUNT != len(DATA): return None",
+            "SELF = NEW(CLASS)",
+            *[f"SET_{name}(SELF, _{name})" for name, _, _ in members],
+            *(["SELF.__post_init__()"] if hasattr(cls, "__post_init__") else []),
+            "return SELF",
+        ]
+    )
+    exec(source, names)  # noqa: S102 - made of the class's own member names and rules
+    return names["read"]  # type: ignore[no-any-return]
+
+
+def _accept(name: str, hint: Any, names: dict[str, Any]) -> list[str]:
+    """Returns the lines that judge and convert one member."""
+    origin = get_origin(hint)
+    kind, rule = get_args(hint) if origin is Annotated else (origin or hint, None)
+    if kind in (str, int, bool, dict):
+        test = ""
+        if rule is not None:
+            names[f"ACCEPTS_{name}"] = rule.predicate()
+            test = f" or not ACCEPTS_{name}(_{name})"
+        return [f"if type(_{name}) is not {kind.__name__}{test}: return None"]
+    names[f"LOAD_{name}"] = _codec(hint)[0]
+    return [f"if _{name} is None: return None", f"_{name} = LOAD_{name}(_{name})"]
+
+
+@cache
+def _writer(cls: type[Document]) -> Callable[[Any], JsonObject]:
+    names: dict[str, Any] = {}
+    present = [] if cls.TYPE is None else [f"'type': {cls.TYPE!r}"]
+    perhaps = []
+    for name, hint, required in member_types(cls):
+        dump = _codec(hint)[1]
+        names[f"DUMP_{name}"] = dump
+        value = f"SELF.{name}" if dump is None else f"DUMP_{name}(SELF.{name})"
+        if required:
+            present.append(f"{name!r}: {value}")
+        else:
+            perhaps.append(f"if SELF.{name} is not None: RESULT[{name!r}] = {value}")
+    source = "\n    ".join(
+        ["def write(SELF):", f"RESULT = {{{', '.join(present)}}}", *perhaps, "return RESULT"]
+    )
+    exec(source, names)  # noqa: S102 - made of the class's own member names and rules
+    return names["write"]  # type: ignore[no-any-return]

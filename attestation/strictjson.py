@@ -111,6 +111,8 @@ def scalars(body: bytes) -> dict[str, Scalar]:
 
 def scalar(raw: bytes) -> Scalar:
     """Reads one scalar or empty container standing alone, as a ``tree`` part shows it."""
+    if _PLAIN.fullmatch(raw) and len(raw) <= MAX_SIZE:
+        return Scalar(_KINDS.get(raw[0], "number"), raw, 0, len(raw))
     found = scalars(raw).get("")
     if found is None or found.raw != raw:
         raise MalformedError("not one scalar", rule="W11")
@@ -127,6 +129,8 @@ def check_pointer(pointer: str) -> None:
 _WS = rb"[ \t\n\r]*+"
 _CHARS = rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})[^"\\\x00-\x1f]*+)*+'
 _NUMBER = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+"
+# What every reader takes alike: printable ASCII without escapes, or a number.
+_PLAIN = re.compile(rb'"[ !#-\[\]-~]*+"|' + _NUMBER)
 _SCALAR = rb'"' + _CHARS + rb'"|' + _NUMBER + rb"|true|false|null"
 
 
@@ -179,6 +183,8 @@ def _token(raw: bytes) -> str:
 
 
 def _text(raw: bytes) -> str:
+    if b"\\" not in raw:
+        return raw[1:-1].decode("utf-8")
     text: str = json.loads(raw.decode("utf-8"))
     try:
         text.encode("utf-8")

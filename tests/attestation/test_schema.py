@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
 import pytest
@@ -369,3 +370,26 @@ def test_value_without_canonical_form_is_not_encoded() -> None:
 def test_errors_name_the_member_by_its_path() -> None:
     assert refusal({"parts": [{"at": "", "data": "!"}]}).rule == "parts.data"
     assert refusal({"part": {"at": "", "data": "!"}}).rule == "part.data"
+
+
+def _outcome(read: Callable[[dict[str, Any]], Sample], members: dict[str, Any]) -> object:
+    try:
+        return read(members)
+    except MalformedError as error:
+        return error.rule, error.detail
+
+
+ODD: list[Any] = ["", "x", "0f" * 16, -6, 0, True, 1.5, None, [], ["a"], [1], {}, {"a": 1}]
+
+
+@PROPERTY
+@given(st.dictionaries(st.sampled_from([*GOOD, *OPTIONAL, "other"]), st.sampled_from(ODD)))
+def test_what_is_read_at_once_is_what_is_read_member_by_member(change: dict[str, Any]) -> None:
+    members = {**GOOD, **change}
+    assert _outcome(Sample.from_json, members) == _outcome(Sample._explain, members)
+
+
+def test_document_that_was_read_cannot_be_changed() -> None:
+    document = Sample.from_json(GOOD)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        document.count = 4  # type: ignore[misc]
