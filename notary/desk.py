@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from attestation.document import Attestation
 from attestation.encoding import JsonObject
@@ -183,7 +182,7 @@ class Desk:
 
 def read_attest(body: bytes) -> tuple[KeyOpening | None, AttestationRequest | None]:
     """Reads ``{"opening"?, "request"?}``; raises MalformedError, and repeats nothing of it."""
-    envelope: dict[str, Any] = read_json(body)
+    envelope = read_json(body)
     if not envelope or envelope.keys() - {"opening", "request"}:
         raise MalformedError("not an opening or a request", rule="body")
     opening = request = None

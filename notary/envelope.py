@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
-from typing import Any
 
-from attestation.encoding import hex_decode
+from attestation.encoding import JsonObject, decode_message, hex_decode
 from attestation.errors import MalformedError, naming
 from attestation.keys import VerifyingKey
 from attestation.request import SessionRequest
@@ -25,24 +23,13 @@ def read_envelope(body: bytes) -> tuple[SessionRequest, bytes]:
         return request, hex_decode(envelope["signature"])
 
 
-def read_json(body: bytes) -> dict[str, Any]:
+def read_json(body: bytes) -> JsonObject:
     """Reads a JSON object from a request body; raises MalformedError."""
-    if len(body) > MAX_BODY:
-        raise MalformedError("the body is too large", rule="body", wanted=MAX_BODY)
-    try:
-        value = json.loads(body, object_pairs_hook=_distinct)
-    except (ValueError, RecursionError) as error:
-        raise MalformedError("the body is not JSON", rule="body") from error
-    if type(value) is not dict:
+    with naming("body"):
+        value = decode_message(body, limit=MAX_BODY)
+    if not isinstance(value, dict):
         raise MalformedError("the body is not a JSON object", rule="body")
     return value
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return result
 
 
 @lru_cache(maxsize=1_024)
