@@ -13,6 +13,7 @@ from attestation.errors import MalformedError, QuotaryError, RefusedError
 from notary import problems
 from notary.desk import Desk
 from notary.envelope import MAX_BODY
+from notary.routes.declare import SECURITY, read_token
 from notary.routes.service import service_routes
 from notary.routes.sessions import (
     Action,
@@ -48,14 +49,17 @@ class HotPath:
         if action is None:
             await self._app(scope, receive, send)
             return
-        kind = b"application/json"
+        kind, more = b"application/json", dict[str, str]()
         try:
-            status, content = await action(self._desk, session, await _read(receive))
+            token = read_token(scope["headers"]) if session else ""
+            status, content = await action(self._desk, session, token, await _read(receive))
         except QuotaryError as error:
             self._desk.context.metrics.refused.labels(kind=error.slug).inc()
             status, content = error.http_status, problems.encode(error)
             kind = problems.CONTENT_TYPE.encode()
+            more = problems.headers(error)
         headers = [(b"content-type", kind), (b"content-length", b"%d" % len(content))]
+        headers += [(name.encode(), value.encode()) for name, value in more.items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
@@ -74,9 +78,18 @@ async def _read(receive: Receive) -> bytes:
             return data
 
 
+class _Described(FastAPI):
+    """Declares how sessions' tokens are sent; no route parses them by the framework."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        document.setdefault("components", {})["securitySchemes"] = dict(SECURITY)
+        return document
+
+
 def make_app(desk: Desk, info: Mapping[str, Any]) -> FastAPI:
     """Assembles the application; every failure answers with a problem document."""
-    app = FastAPI(
+    app = _Described(
         title="Quotary notary",
         summary="Witnesses TLS sessions and attests what was fetched through them.",
         version="1",
@@ -89,7 +102,12 @@ def make_app(desk: Desk, info: Mapping[str, Any]) -> FastAPI:
 
     def respond(error: QuotaryError) -> Response:
         desk.context.metrics.refused.labels(kind=error.slug).inc()
-        return Response(problems.encode(error), error.http_status, media_type=problems.CONTENT_TYPE)
+        return Response(
+            problems.encode(error),
+            error.http_status,
+            headers=problems.headers(error),
+            media_type=problems.CONTENT_TYPE,
+        )
 
     async def on_quotary_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, QuotaryError)

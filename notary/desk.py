@@ -13,7 +13,7 @@ from notary.connect import ConnectRequest
 from notary.context import Context
 from notary.envelope import read_json
 from notary.issue import restore, sign
-from notary.sessions import Session, SessionRegistry
+from notary.sessions import Session, SessionRegistry, token_hash
 from notary.turns import Turn
 from notary.witness import Witness
 
@@ -60,25 +60,27 @@ class Desk:
             answer["target"] = session.target
         return answer
 
-    async def seal(self, identifier: str) -> SignedSeal:
+    async def seal(self, identifier: str, token: str) -> SignedSeal:
         """Waits for the end of a sealed session's response and returns the seal."""
-        session = self.registry.get(identifier)
+        session = self._held(identifier, token)
         return await self._witness(session).seal(session)
 
-    async def attest(self, identifier: str, body: bytes) -> Attestation | None:
+    async def attest(self, identifier: str, token: str, body: bytes) -> Attestation | None:
         """Takes ``{"opening"?, "request"?}``; None if a request must still follow."""
-        opening, request = read_attest(body)
         session = self.registry.known(identifier)
+        if session is not None:
+            session.check_token(token)
+        opening, request = read_attest(body)
         if session is None:
-            return await self._stored_for(identifier)
+            return await self._stored_for(identifier, token)
         if session.attestation is not None:
             return session.attestation
         session.check_alive()
         return await self._witness(session).attest(session, opening, request)
 
-    def end_session(self, identifier: str) -> None:
+    def end_session(self, identifier: str, token: str) -> None:
         """Ends a session at its prover's wish."""
-        session = self.registry.get(identifier)
+        session = self._held(identifier, token)
         if session.attestation is not None:
             raise RefusedError("the session is attested", rule="session", http_status=409)
         session.check_alive()
@@ -87,11 +89,14 @@ class Desk:
         else:
             self.context.end_session(session, "prover_closed")
 
-    async def attestation(self, identifier: str) -> Attestation:
-        """Returns a stored attestation by its header's id, which is the capability to it."""
-        body = await self.context.store.attestation(identifier)
+    async def attestation(self, identifier: str, token: str) -> Attestation:
+        """Returns a stored attestation by its header's id, to who has its session's token.
+
+        The id alone is no capability: every presentation shows it.
+        """
+        body = await self.context.store.attestation(identifier, token_hash(token))
         if body is None:
-            raise RefusedError("no such attestation", rule="id", http_status=404)
+            raise RefusedError("no such attestation of the token's", rule="id", http_status=404)
         return sign(restore(body), self.context.signer)
 
     def claim_session(self, request: ConnectRequest) -> Session:
@@ -172,9 +177,15 @@ class Desk:
             raise RefusedError("the session has no connection", rule="gate", http_status=409)
         return session.witness
 
-    async def _stored_for(self, identifier: str) -> Attestation:
+    def _held(self, identifier: str, token: str) -> Session:
+        """Returns the session that ``token`` is of; an id is shown to others, a token is not."""
+        session = self.registry.get(identifier)
+        session.check_token(token)
+        return session
+
+    async def _stored_for(self, identifier: str, token: str) -> Attestation:
         """A prover that lost the answer asks again, also after a restart."""
-        body = await self.context.store.attestation_of(identifier)
+        body = await self.context.store.attestation_of(identifier, token_hash(token))
         if body is None:
             raise RefusedError("no such session", rule="session", http_status=404)
         return sign(restore(body), self.context.signer)

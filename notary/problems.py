@@ -64,6 +64,12 @@ def encode(error: QuotaryError) -> bytes:
     return json.dumps(document(error), default=str).encode()
 
 
+def headers(error: QuotaryError) -> dict[str, str]:
+    """Returns the headers that an error's response has beside the document."""
+    # RFC 9110 section 15.5.2: a 401 names the scheme that is wanted.
+    return {"www-authenticate": "Bearer"} if error.http_status == 401 else {}
+
+
 def refusal(error: QuotaryError) -> RefusedError:
     """Turns any error raised while verifying a session into a refusal with the same rule.
 

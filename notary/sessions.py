@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import hmac
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -37,7 +38,7 @@ MAX_SESSIONS = 10_000
 class Session:
     """One session: a claim to be, from its admission to its one terminal.
 
-    ``token`` is a secret and in no representation.  ``witness`` is the
+    ``token`` is the prover's secret for it, and in no representation.  ``witness`` is the
     connection once there is one, ``connected`` that a CONNECT named the session.
     ``logged`` tells that the ``opened`` row was
     submitted; from then on the store holds exactly one terminal.  ``failure`` is
@@ -89,6 +90,11 @@ class Session:
             purpose=self.purpose,
             nonce=self.nonce,
         )
+
+    def check_token(self, token: str) -> None:
+        """Raises RefusedError (403) unless the token is this session's."""
+        if not hmac.compare_digest(self.token.encode(), token.encode()):
+            raise RefusedError("not the session's token", rule="token", http_status=403)
 
     def check_alive(self) -> None:
         """Raises RefusedError, with the rule that ended the session without an attestation."""
@@ -350,6 +356,11 @@ class SessionRegistry:
         if account is None:
             account = self._accounts[prover] = ProverAccount(limits, now)
         return account
+
+
+def token_hash(token: str) -> bytes:
+    """Returns what the store knows of a token: its SHA-256."""
+    return hashlib.sha256(token.encode()).digest()
 
 
 def _again(error: QuotaryError, detail: str) -> RefusedError:

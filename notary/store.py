@@ -28,7 +28,7 @@ from typing import Any, TypeAlias
 from attestation.errors import RefusedError, UnavailableError, UsageError
 from notary.reasons import FAULTS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_BATCH = 256
 
 _SCHEMA = """
@@ -42,6 +42,7 @@ CREATE TABLE sessions (
     mode TEXT NOT NULL,
     opened_us INTEGER NOT NULL,
     deadline_us INTEGER NOT NULL,
+    token BLOB NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('open', 'attested', 'aborted')),
     reason TEXT,
     fault TEXT,
@@ -57,12 +58,17 @@ CREATE TABLE attestations (
 );
 """
 
+_BODY = "SELECT a.body FROM attestations a JOIN sessions s ON s.id = a.session WHERE"
+
 _Operation: TypeAlias = Callable[[sqlite3.Connection], Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedRow:
-    """What is durable about a session before its first application byte passes."""
+    """What is durable about a session before its first application byte passes.
+
+    ``token`` is the hash of the session's token, to which its attestation is given.
+    """
 
     id: str
     conn: str | None
@@ -73,6 +79,7 @@ class OpenedRow:
     mode: str
     opened_us: int
     deadline_us: int
+    token: bytes
 
 
 class Store:
@@ -129,13 +136,13 @@ class Store:
         """Makes a session's ``opened`` row durable."""
         values = (
             *(row.id, row.conn, row.prover, row.purpose, row.venue, row.host, row.mode),
-            *(row.opened_us, row.deadline_us),
+            *(row.opened_us, row.deadline_us, row.token),
         )
 
         def run(database: sqlite3.Connection) -> None:
             database.execute(
                 "INSERT INTO sessions (id, conn, prover, purpose, venue, host, mode, opened_us,"
-                " deadline_us, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'open')",
+                " deadline_us, token, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open')",
                 values,
             )
 
@@ -177,20 +184,18 @@ class Store:
 
         return self._submit(run)
 
-    def attestation(self, identifier: str) -> asyncio.Future[bytes | None]:
-        """Reads the body of an attestation by its header's id."""
+    def attestation(self, identifier: str, token: bytes) -> asyncio.Future[bytes | None]:
+        """Reads the body of an attestation by its header's id and its session's token hash."""
         return self._submit(
             lambda database: _single(
-                database, "SELECT body FROM attestations WHERE id = ?", identifier
+                database, f"{_BODY} a.id = ? AND s.token = ?", identifier, token
             )
         )
 
-    def attestation_of(self, session: str) -> asyncio.Future[bytes | None]:
-        """Reads the body of a session's attestation."""
+    def attestation_of(self, session: str, token: bytes) -> asyncio.Future[bytes | None]:
+        """Reads the body of a session's attestation, by the hash of its token."""
         return self._submit(
-            lambda database: _single(
-                database, "SELECT body FROM attestations WHERE session = ?", session
-            )
+            lambda database: _single(database, f"{_BODY} s.id = ? AND s.token = ?", session, token)
         )
 
     def session(self, session: str) -> asyncio.Future[dict[str, Any] | None]:
@@ -305,8 +310,8 @@ def _end(database: sqlite3.Connection, statement: str, values: tuple[Any, ...]) 
         raise RefusedError("the session has ended already", rule="store", http_status=409)
 
 
-def _single(database: sqlite3.Connection, statement: str, key: str) -> bytes | None:
-    row = database.execute(statement, (key,)).fetchone()
+def _single(database: sqlite3.Connection, statement: str, *values: str | bytes) -> bytes | None:
+    row = database.execute(statement, values).fetchone()
     return None if row is None else bytes(row[0])
 
 

@@ -11,7 +11,7 @@ from attestation.seal import SignedSeal
 from notary.claims import Claim
 from notary.gate import GateTimes
 from notary.issue import SessionFacts, default_request
-from notary.sessions import Session
+from notary.sessions import Session, token_hash
 from notary.signer import Signer
 from notary.store import OpenedRow
 
@@ -49,6 +49,7 @@ class Turn:
             mode=session.request.mode,
             opened_us=now_us,
             deadline_us=deadline_us,
+            token=token_hash(session.token),
         )
 
     def complete(self, claim: Claim, times: GateTimes, address: str) -> None:

@@ -88,12 +88,16 @@ class Address:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
-    """A request to the control API; ``what`` names it in errors."""
+    """A request to the control API; ``what`` names it in errors.
+
+    ``token`` is that of the session it is about.
+    """
 
     method: str
     path: str
     body: bytes | None
     what: str
+    token: str | None = dataclasses.field(default=None, repr=False)
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -205,6 +209,8 @@ class ControlConnection:
             f"{call.method} {self._address.base}{call.path} HTTP/1.1\r\n"
             f"Host: {self._address.authority}\r\nAccept: application/json\r\n"
         )
+        if call.token is not None:
+            head += f"Authorization: Bearer {call.token}\r\n"
         if call.body is None:
             return f"{head}\r\n".encode("ascii")
         head += f"Content-Type: application/json\r\nContent-Length: {len(call.body)}\r\n\r\n"

@@ -95,11 +95,11 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
         session = yield from lane.take_session(plan.spec)
         link = yield from Link.open(notary, session)
         yield from link.send(plan.plaintext)
-        (sealing,) = yield from lane.ask_ahead(plan.spec, (seal_call(session.id),))
+        (sealing,) = yield from lane.ask_ahead(plan.spec, (seal_call(session),))
         # All that can be made ready is, while the venue and the notary work.
         request = plan.attestation_request(session.id, json_body=plan.expect_json, quote=True)
         key = link.tls.ephemeral_key()
-        opening = attestation_call(session.id, key.private_key, request)
+        opening = attestation_call(session, key.private_key, request)
         signed = SignedSeal.from_json((yield from lane.control.collect(sealing)))
         sent = bytes(link.tls.sent)
         check_seal(signed, session=session.id, sent=sent, keys=notary.attestation_key)

@@ -260,17 +260,19 @@ class Lane:
         self.control.close()
 
 
-def seal_call(session: str) -> Call:
+def seal_call(session: GrantedSession) -> Call:
     """Asks for the seal, which is answered once the response has ended."""
-    return Call("POST", f"/v1/sessions/{session}/seal", b"{}", "seal")
+    return Call("POST", f"/v1/sessions/{session.id}/seal", b"{}", "seal", session.token)
 
 
-def attestation_call(session: str, private_key: bytes, request: AttestationRequest) -> Call:
+def attestation_call(
+    session: GrantedSession, private_key: bytes, request: AttestationRequest
+) -> Call:
     """Opens the key and asks for the attestation."""
     opening = {"kind": "ephemeral", "private_key": private_key.hex()}
     body = json.dumps({"opening": opening, "request": request.to_json()}, separators=(",", ":"))
-    path = f"/v1/sessions/{session}/attestations"
-    return Call("POST", path, body.encode("ascii"), "attestation")
+    path = f"/v1/sessions/{session.id}/attestations"
+    return Call("POST", path, body.encode("ascii"), "attestation", session.token)
 
 
 def read_info(url: str, *, roots_pem: bytes | None = None) -> NotaryInfo:

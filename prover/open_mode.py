@@ -162,7 +162,7 @@ class OpenConnection:
         key, ready = self._key, None
         if plan.closes:
             # Of a kept-alive connection the response comes before this would be done.
-            ready = _make_ready(plan, session.id, key, json_body=plan.expect_json, quote=True)
+            ready = _make_ready(plan, session, key, json_body=plan.expect_json, quote=True)
         received, response = yield from link.receive_response(plan.request.method)
         exchange = join_exchange(plan, received, response)
         own = own_sight(self._notary, lane, plan, session, link, exchange, key, conn=self._conn)
@@ -182,7 +182,7 @@ class OpenConnection:
         plan, ready, answer = claim.plan, claim.ready, claim.exchange.response
         json_body, quote = is_json(answer), answer.status == 200
         if ready is None or (json_body, quote) != (ready.json_body, ready.quote):
-            session = claim.own.session.id
+            session = claim.own.session
             ready = _make_ready(plan, session, claim.key, json_body=json_body, quote=quote)
         if self.reusable:
             # The session goes first: it is answered at once, and its turn comes
@@ -362,8 +362,8 @@ class OpenPool:
 
 
 def _make_ready(
-    plan: FetchPlan, session: str, key: EphemeralKey, *, json_body: bool, quote: bool
+    plan: FetchPlan, session: GrantedSession, key: EphemeralKey, *, json_body: bool, quote: bool
 ) -> Ready:
-    request = plan.attestation_request(session, json_body=json_body, quote=quote)
+    request = plan.attestation_request(session.id, json_body=json_body, quote=quote)
     call = attestation_call(session, key.private_key, request)
     return Ready(json_body, quote, request, call)

@@ -7,21 +7,26 @@ each route says in OpenAPI what it takes, answers and refuses.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Mapping
+import re
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from attestation.errors import MalformedError
+from attestation.errors import MalformedError, RefusedError
 from notary import problems
 from notary.envelope import MAX_BODY
 
 Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 
+_BEARER = re.compile(rb"[Bb]earer +([0-9a-f]{32})")
+
 _MEANINGS: Mapping[int, tuple[str, dict[str, Any]]] = {
     400: ("The body is not the format it should be.", {"rule": "body"}),
-    403: ("Not allowed here.", {"rule": "W14"}),
+    401: ("The session's token is missing.", {"rule": "token"}),
+    403: ("Not allowed here, or another session's token.", {"rule": "W14"}),
     404: ("No such session or attestation.", {"rule": "session"}),
     409: ("Not possible in this state, used already, or ended.", {"rule": "gate"}),
     410: ("The key that signed is retired.", {"rule": "keys"}),
@@ -72,6 +77,29 @@ def body(example: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the OpenAPI part that declares a JSON request body."""
     content = {"application/json": {"schema": {"type": "object"}, "example": dict(example)}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+SECURITY: Mapping[str, Any] = MappingProxyType(
+    {"session": {"type": "http", "scheme": "bearer", "description": "The session's token."}}
+)
+"""OpenAPI's security schemes."""
+
+
+def with_token(extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Adds to a route's OpenAPI part that the session's token is wanted."""
+    return {**(extra or {}), "security": [{name: []} for name in SECURITY]}
+
+
+def read_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Reads ``Authorization: Bearer TOKEN`` (RFC 6750) of an ASGI scope.
+
+    Raises RefusedError (401) without exactly one token of the form that sessions have.
+    """
+    values = [value for name, value in headers if name == b"authorization"]
+    match = _BEARER.fullmatch(values[0]) if len(values) == 1 else None
+    if match is None:
+        raise RefusedError("the session's token is missing", rule="token", http_status=401)
+    return match[1].decode("ascii")
 
 
 async def read_body(request: Request) -> bytes:

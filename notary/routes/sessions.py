@@ -10,10 +10,18 @@ from fastapi import APIRouter, Request, Response
 
 from attestation.encoding import encode
 from notary.desk import Desk
-from notary.routes.declare import LeanRoute, answer, body, problem_responses, read_body
+from notary.routes.declare import (
+    LeanRoute,
+    answer,
+    body,
+    problem_responses,
+    read_body,
+    read_token,
+    with_token,
+)
 
-Action: TypeAlias = Callable[[Desk, str, bytes], Awaitable[tuple[int, bytes]]]
-"""(desk, session's id, body) -> (status, JSON)."""
+Action: TypeAlias = Callable[[Desk, str, str, bytes], Awaitable[tuple[int, bytes]]]
+"""(desk, session's id and token, body) -> (status, JSON)."""
 
 _HEX16 = "0f" * 16
 _SESSION_REQUEST = {
@@ -96,19 +104,19 @@ _ATTESTATION = {
 }
 
 
-async def create_session(desk: Desk, session: str, content: bytes) -> tuple[int, bytes]:
-    """``POST /v1/sessions``."""
+async def create_session(desk: Desk, session: str, token: str, content: bytes) -> tuple[int, bytes]:
+    """``POST /v1/sessions``; there is no session and no token yet."""
     return 201, json.dumps(desk.create_session(content), separators=(",", ":")).encode()
 
 
-async def seal_session(desk: Desk, session: str, content: bytes) -> tuple[int, bytes]:
+async def seal_session(desk: Desk, session: str, token: str, content: bytes) -> tuple[int, bytes]:
     """``POST /v1/sessions/{session}/seal``."""
-    return 200, (await desk.seal(session)).encode()
+    return 200, (await desk.seal(session, token)).encode()
 
 
-async def attest_session(desk: Desk, session: str, content: bytes) -> tuple[int, bytes]:
+async def attest_session(desk: Desk, session: str, token: str, content: bytes) -> tuple[int, bytes]:
     """``POST /v1/sessions/{session}/attestations``."""
-    attestation = await desk.attest(session, content)
+    attestation = await desk.attest(session, token, content)
     if attestation is None:
         return 202, b'{"state":"opened"}'
     return 200, b'{"attestation":' + attestation.encode() + b"}"
@@ -119,8 +127,10 @@ def session_routes(desk: Desk) -> APIRouter:
     router = APIRouter(route_class=LeanRoute)
 
     async def respond(request: Request, action: Action) -> Response:
-        session = request.path_params.get("session", "")
-        status, content = await action(desk, session, await read_body(request))
+        session, token = request.path_params.get("session", ""), ""
+        if session:
+            token = read_token(request.scope["headers"])
+        status, content = await action(desk, session, token, await read_body(request))
         return Response(content, status, media_type="application/json")
 
     @router.post(
@@ -141,9 +151,9 @@ def session_routes(desk: Desk) -> APIRouter:
         summary="Wait for the end of the sealed response; returns its signed seal",
         responses={
             200: answer(_SEAL, "The seal; asked for again, the same one."),
-            **problem_responses(400, 404, 409, 422),
+            **problem_responses(400, 401, 403, 404, 409, 422),
         },
-        openapi_extra=body({}),
+        openapi_extra=with_token(body({})),
     )
     async def post_seal(request: Request) -> Response:
         return await respond(request, seal_session)
@@ -158,9 +168,9 @@ def session_routes(desk: Desk) -> APIRouter:
         responses={
             200: answer(_ATTESTATION, "The attestation, durable at the notary."),
             202: answer({"state": "opened"}, "Opened and verified; the request is awaited."),
-            **problem_responses(400, 403, 404, 409, 410, 422, 503),
+            **problem_responses(400, 401, 403, 404, 409, 410, 422, 503),
         },
-        openapi_extra=body(_OPENING),
+        openapi_extra=with_token(body(_OPENING)),
     )
     async def post_attestation(request: Request) -> Response:
         return await respond(request, attest_session)
@@ -169,22 +179,25 @@ def session_routes(desk: Desk) -> APIRouter:
         "/v1/sessions/{session}",
         status_code=204,
         summary="End a session without an attestation",
-        responses={204: {"description": "Ended."}, **problem_responses(404, 409)},
+        responses={204: {"description": "Ended."}, **problem_responses(401, 403, 404, 409)},
+        openapi_extra=with_token(),
     )
     async def end_session(request: Request) -> Response:
-        desk.end_session(request.path_params["session"])
+        desk.end_session(request.path_params["session"], read_token(request.scope["headers"]))
         return Response(status_code=204)
 
     @router.get(
         "/v1/attestations/{attestation}",
-        summary="Fetch an attestation again, by the id in its header",
+        summary="Fetch an attestation again, by the id in its header and its session's token",
         responses={
             200: answer(_ATTESTATION, "The attestation as it was issued."),
-            **problem_responses(404, 410, 422, 503),
+            **problem_responses(401, 404, 410, 422, 503),
         },
+        openapi_extra=with_token(),
     )
     async def get_attestation(request: Request) -> Response:
-        found = await desk.attestation(request.path_params["attestation"])
+        token = read_token(request.scope["headers"])
+        found = await desk.attestation(request.path_params["attestation"], token)
         content = encode({"attestation": found.to_json()})
         return Response(content, media_type="application/json")
 

@@ -12,6 +12,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, TypeAlias
 from urllib.parse import urlsplit
@@ -141,7 +142,7 @@ class LyingNotary:
 
             def _forward(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                status, answer = lying._answer(self.command, self.path, body)
+                status, answer = lying._answer(self.command, self.path, body, self.headers)
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(answer)))
@@ -153,12 +154,14 @@ class LyingNotary:
 
         return Handler
 
-    def _answer(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    def _answer(self, method: str, path: str, body: bytes, headers: Message) -> tuple[int, bytes]:
         kind = _kind(path)
         self.heard.append(kind)
         connection = http.client.HTTPConnection(urlsplit(self.honest.url).netloc, timeout=10)
         try:
-            connection.request(method, path, body)
+            token = headers.get("authorization")
+            own = {} if token is None else {"Authorization": token}
+            connection.request(method, path, body, own)
             response = connection.getresponse()
             status, document = response.status, json.loads(response.read())
         finally:

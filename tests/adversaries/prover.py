@@ -63,6 +63,7 @@ class MaliciousProver:
         self.key = key
         self.http = httpx.Client(base_url=url, timeout=SECONDS)
         self.sessions: list[str] = []
+        self.tokens: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -96,18 +97,25 @@ class MaliciousProver:
     def post(self, path: str, body: object) -> dict[str, Any]:
         """Posts bytes as they are, or a value as JSON; raises Refusal."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return read(self.http.post(path, content=content))
+        return read(self.http.post(path, content=content, headers=self.bearer(path)))
 
     def session(self, **changes: Any) -> dict[str, Any]:
         """Asks for a session."""
         granted = self.post("/v1/sessions", self.envelope(self.request(**changes)))
         self.sessions.append(granted["id"])
+        self.tokens[granted["id"]] = granted["token"]
         return granted
+
+    def bearer(self, path: str) -> dict[str, str]:
+        """The header that shows the token of the session that a path names, if it is one's own."""
+        session = next((part for part in path.split("/") if part in self.tokens), None)
+        return {} if session is None else {"Authorization": f"Bearer {self.tokens[session]}"}
 
     def end_sessions(self) -> None:
         """Ends every session that has not ended."""
         for session in self.sessions:
-            self.http.delete(f"/v1/sessions/{session}")
+            path = f"/v1/sessions/{session}"
+            self.http.delete(path, headers=self.bearer(path))
 
     # The relay.
 

@@ -59,6 +59,7 @@ class Steps:
     verified: Attempt
     answered: dict[str, bytes]
     given: dict[str, str]
+    tokens: dict[str, str]
 
 
 def take_steps(notary: NotaryProcess, prover: MaliciousProver, venue: HostileVenue) -> Steps:
@@ -80,7 +81,8 @@ def take_steps(notary: NotaryProcess, prover: MaliciousProver, venue: HostileVen
             while not attempt.client.closed:
                 attempt.receive()
         body = {"opening": attempt.opening(), "request": attempt.request()}
-        data = prover.http.post(f"/v1/sessions/{attempt.id}/attestations", json=body).content
+        path, own = f"/v1/sessions/{attempt.id}/attestations", prover.bearer(attempt.id)
+        data = prover.http.post(path, json=body, headers=own).content
         identifier = json.loads(data)["attestation"]["header"]["id"]
         answered[identifier] = data
         given[attempt.id] = identifier
@@ -107,6 +109,7 @@ def take_steps(notary: NotaryProcess, prover: MaliciousProver, venue: HostileVen
         verified=verified,
         answered=answered,
         given=given,
+        tokens=prover.tokens,
     )
 
 
@@ -131,8 +134,10 @@ def test_sessions_at_every_step_survive_as_what_they_were(
     assert notary.ending(steps.unused, perhaps=True) is None
     assert notary.query("SELECT count(*) FROM sessions WHERE state = 'open'") == [(0,)]
     with prover_of(notary) as prover:
-        for identifier, data in steps.answered.items():
-            assert prover.http.get(f"/v1/attestations/{identifier}").content == data
+        prover.tokens = steps.tokens
+        for session, identifier in steps.given.items():
+            path, own = f"/v1/attestations/{identifier}", prover.bearer(session)
+            assert prover.http.get(path, headers=own).content == steps.answered[identifier]
         check_lost_answers(prover, steps)
         for attempt in restarted:
             attempt.prover = prover
@@ -148,7 +153,7 @@ def check_lost_answers(prover: MaliciousProver, steps: Steps) -> None:
     for session, identifier in steps.given.items():
         path = f"/v1/sessions/{session}/attestations"
         opening = {"opening": {"kind": "ephemeral", "private_key": "00" * 32}}
-        again = prover.http.post(path, json=opening)
+        again = prover.http.post(path, json=opening, headers=prover.bearer(session))
         assert again.json() == json.loads(steps.answered[identifier])
 
 
@@ -183,7 +188,7 @@ def test_burst_loses_no_attestation_that_anyone_was_given(
 ) -> None:
     """The signal comes while others are on their way, after the ``after``-th answer."""
     venue.behave(answer(response()))
-    answers: dict[str, bytes] = {}
+    answers: dict[str, tuple[dict[str, str], bytes]] = {}
     enough = threading.Event()
 
     def run() -> None:
@@ -193,12 +198,12 @@ def test_burst_loses_no_attestation_that_anyone_was_given(
                     attempt = prover.attempt().handshake().send()
                     attempt.seal()
                     body = {"opening": attempt.opening(), "request": attempt.request()}
-                    path = f"/v1/sessions/{attempt.id}/attestations"
-                    received = prover.http.post(path, json=body)
+                    path, own = f"/v1/sessions/{attempt.id}/attestations", prover.bearer(attempt.id)
+                    received = prover.http.post(path, json=body, headers=own)
                     attempt.tunnel.close()
                     if received.status_code == 200:
                         identifier = received.json()["attestation"]["header"]["id"]
-                        answers[identifier] = received.content
+                        answers[identifier] = own, received.content
                     if len(answers) >= after:
                         enough.set()
             except (OSError, httpx.HTTPError, Refusal):
@@ -215,8 +220,9 @@ def test_burst_loses_no_attestation_that_anyone_was_given(
     notary.start()
     assert len(answers) >= after
     with prover_of(notary) as prover:
-        for identifier, data in answers.items():
-            assert prover.http.get(f"/v1/attestations/{identifier}").content == data
+        for identifier, (own, data) in answers.items():
+            answer_again = prover.http.get(f"/v1/attestations/{identifier}", headers=own)
+            assert answer_again.content == data
     endings = dict(notary.query("SELECT state, count(*) FROM sessions GROUP BY state"))
     assert set(endings) <= {"attested", "aborted"}
     assert endings["attested"] == notary.attestations() >= len(answers)

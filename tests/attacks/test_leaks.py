@@ -220,9 +220,18 @@ def test_secrets_are_found_where_they_are(secrets: Secrets) -> None:
             assert search("x", b"<" + spelling + b">", {"it": secret}) != []
 
 
-def test_attestation_can_be_had_by_its_id_alone(notary: NotaryProcess, secrets: Secrets) -> None:
-    rows = notary.query("SELECT id FROM attestations")
-    for (identifier,) in rows:
-        assert httpx.get(f"{notary.url}/v1/attestations/{identifier}").status_code == 200
+def test_id_of_a_session_or_an_attestation_gives_a_stranger_nothing(
+    notary: NotaryProcess, secrets: Secrets
+) -> None:
+    """Presentations show both ids; fields left out of them must not be had here."""
+    rows = notary.query("SELECT id, session FROM attestations")
+    assert rows
+    for identifier, session in rows:
+        for headers in ({}, {"Authorization": f"Bearer {session}"}):
+            found = httpx.get(f"{notary.url}/v1/attestations/{identifier}", headers=headers)
+            assert (found.status_code, "fields" in found.text) == (404 if headers else 401, False)
+            path = f"{notary.url}/v1/sessions/{session}/attestations"
+            asked = httpx.post(path, json={"opening": None}, headers=headers)
+            assert (asked.status_code, "fields" in asked.text) == (403 if headers else 401, False)
     assert httpx.get(f"{notary.url}/v1/attestations").status_code in (404, 405)
     assert httpx.get(f"{notary.url}/v1/sessions").status_code in (404, 405)

@@ -26,9 +26,10 @@ def client_of(group: int) -> Client:
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_key_behind_the_share_opens_its_session(scene: Scene, group: str) -> None:
     scene.hostile.behave(group=GROUPS[group])
-    attestation = scene.attempt(client_of(GROUPS[group])).finish()
-    identifier = attestation["header"]["id"]
-    stored = scene.prover.http.get(f"/v1/attestations/{identifier}")
+    attempt = scene.attempt(client_of(GROUPS[group]))
+    attestation = attempt.finish()
+    path, own = f"/v1/attestations/{attestation['header']['id']}", scene.prover.bearer(attempt.id)
+    stored = scene.prover.http.get(path, headers=own)
     assert stored.json()["attestation"] == attestation
 
 

@@ -144,6 +144,7 @@ def test_wrong_guess_does_not_tell_the_price(scene: Scene) -> None:
     refusal = scene.prover.http.post(
         f"/v1/sessions/{attempt.id}/attestations",
         json={"opening": attempt.opening(), "request": request},
+        headers=scene.prover.bearer(attempt.id),
     )
     assert refusal.json()["rule"] == "extension.value"
     assert "64000" not in refusal.text

@@ -274,13 +274,15 @@ def test_signature_is_over_the_canonical_bytes_whatever_the_spelling(scene: Scen
     "path", ["/v1/attestations/0", "/v1/attestations/%2e%2e", "/v1/attestations/" + "00" * 16]
 )
 def test_attestation_cannot_be_guessed(scene: Scene, path: str) -> None:
-    answer = scene.prover.http.get(path)
+    own = scene.prover.bearer(scene.attempt().id)
+    answer = scene.prover.http.get(path, headers=own)
     assert (answer.status_code, answer.json()["rule"]) == (404, "id")
 
 
 def test_id_in_upper_case_is_no_id(scene: Scene) -> None:
-    identifier = scene.attempt().finish()["header"]["id"]
-    answer = scene.prover.http.get(f"/v1/attestations/{identifier.upper()}")
+    attempt = scene.attempt()
+    path = f"/v1/attestations/{attempt.finish()['header']['id'].upper()}"
+    answer = scene.prover.http.get(path, headers=scene.prover.bearer(attempt.id))
     assert (answer.status_code, answer.json()["rule"]) == (404, "id")
 
 

@@ -24,6 +24,7 @@ from typing import Any
 from attestation.encoding import encode
 from attestation.keys import SigningKey
 from attestation.request import SessionRequest
+from attestation.seal import SignedSeal
 from attestation.tls13.certificates import RootStore
 from attestation.venues import VenueFile, parse_venue
 from notary.clock import Clock
@@ -184,7 +185,12 @@ class Rig:
     async def attest(self, session: dict[str, Any], client: Tunnel, **changes: Any) -> Any:
         """Opens and asks for the whole body and a quote."""
         body = {"opening": client.opening(), "request": attestation_request(session, **changes)}
-        return await self.desk.attest(session["id"], json.dumps(body).encode())
+        content = json.dumps(body).encode()
+        return await self.desk.attest(session["id"], session["token"], content)
+
+    async def seal(self, session: dict[str, Any]) -> SignedSeal:
+        """Waits for the seal."""
+        return await self.desk.seal(session["id"], session["token"])
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -194,6 +200,11 @@ async def until(condition: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0.001)
     raise TimeoutError("the condition never held")
+
+
+def bearer(session: dict[str, Any]) -> dict[str, str]:
+    """Returns the header that shows a session's token."""
+    return {"Authorization": f"Bearer {session['token']}"}
 
 
 def attestation_request(session: dict[str, Any], **changes: Any) -> dict[str, Any]:

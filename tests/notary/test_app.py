@@ -16,7 +16,7 @@ from attestation.errors import UsageError
 from notary.app import HotPath, make_app
 from notary.config import load_config
 from notary.routes.declare import LeanRoute
-from tests.notary.rig import Rig, attestation_request, http_response, running
+from tests.notary.rig import Rig, attestation_request, bearer, http_response, running
 
 Scene = Callable[[Rig, httpx.AsyncClient], Awaitable[None]]
 
@@ -54,19 +54,21 @@ def test_whole_sealed_session_over_http(tmp_path: Path) -> None:
         session = created.json()
         tunnel = rig.client(session)
         await tunnel.fetch()
-        sealed = await client.post(f"/v1/sessions/{session['id']}/seal", json={})
+        own = bearer(session)
+        sealed = await client.post(f"/v1/sessions/{session['id']}/seal", json={}, headers=own)
         assert sealed.json()["seal"]["session"] == session["id"]
         body = {"opening": tunnel.opening(), "request": attestation_request(session)}
         path = f"/v1/sessions/{session['id']}/attestations"
-        answer = await client.post(path, json=body)
+        answer = await client.post(path, json=body, headers=own)
         assert answer.status_code == 200
         attestation = Attestation.from_json(answer.json()["attestation"])
         attestation.check_root()
         assert await tunnel.read_to_end() == http_response()
-        assert (await client.post(path, json=body)).json() == answer.json()
-        again = await client.get(f"/v1/attestations/{attestation.header.id}")
+        assert (await client.post(path, json=body, headers=own)).json() == answer.json()
+        again = await client.get(f"/v1/attestations/{attestation.header.id}", headers=own)
         assert again.json() == answer.json()
-        check_problem(await client.delete(f"/v1/sessions/{session['id']}"), 409, "session")
+        ended = await client.delete(f"/v1/sessions/{session['id']}", headers=own)
+        check_problem(ended, 409, "session")
 
     over_http(tmp_path, scene)
 
@@ -74,6 +76,7 @@ def test_whole_sealed_session_over_http(tmp_path: Path) -> None:
 def test_each_refusal_is_a_problem_document(tmp_path: Path) -> None:
     async def scene(rig: Rig, client: httpx.AsyncClient) -> None:
         unknown = "0d" * 16
+        client.headers.update(bearer({"token": unknown}))
         post, path = client.post, f"/v1/sessions/{unknown}"
         check_problem(await post("/v1/sessions", content=b"{"), 400, "body")
         check_problem(await post("/v1/sessions", content=b"x" * 200_000), 400, "body")
@@ -87,12 +90,52 @@ def test_each_refusal_is_a_problem_document(tmp_path: Path) -> None:
             check_problem(await client.get(path), 404, "http")
         check_problem(await client.put("/v1/sessions"), 405, "http")
         session = rig.session()
+        client.headers.update(bearer(session))
         path = f"/v1/sessions/{session['id']}"
         check_problem(await post(f"{path}/seal", json={}), 409, "gate")
         request = attestation_request(session)
         check_problem(await post(f"{path}/attestations", json={"request": request}), 409, "gate")
         assert (await client.delete(path)).status_code == 204
         check_problem(await client.delete(path), 409, "session")
+
+    over_http(tmp_path, scene)
+
+
+def test_stranger_that_knows_a_sessions_id_gets_nothing_of_it(tmp_path: Path) -> None:
+    """Ids are shown in presentations; the token is the prover's own."""
+
+    async def scene(rig: Rig, client: httpx.AsyncClient) -> None:
+        session = rig.session()
+        tunnel = rig.client(session)
+        await tunnel.fetch()
+        path = f"/v1/sessions/{session['id']}"
+        opening = {"opening": tunnel.opening(), "request": attestation_request(session)}
+
+        async def strange(headers: dict[str, str], status: int, rule: str) -> None:
+            for answer in (
+                await client.post(f"{path}/seal", json={}, headers=headers),
+                await client.post(f"{path}/attestations", json=opening, headers=headers),
+                await client.delete(path, headers=headers),
+            ):
+                check_problem(answer, status, rule)
+                assert (answer.headers.get("www-authenticate") == "Bearer") == (status == 401)
+
+        other = rig.session()
+        for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": "Basic " + "0" * 32}):
+            await strange(headers, 401, "token")
+        await strange(bearer(other), 403, "token")
+        own = bearer(session)
+        await client.post(f"{path}/seal", json={}, headers=own)
+        answer = await client.post(f"{path}/attestations", json=opening, headers=own)
+        stored = f"/v1/attestations/{answer.json()['attestation']['header']['id']}"
+        check_problem(await client.get(stored), 401, "token")
+        check_problem(await client.get(stored, headers=bearer(other)), 404, "id")
+        await strange(bearer(other), 403, "token")
+        rig.desk.registry.prune(rig.context.clock.now_us() + 10**9)
+        lost = await client.post(f"{path}/attestations", json=opening, headers=bearer(other))
+        check_problem(lost, 404, "session")
+        again = await client.post(f"{path}/attestations", json=opening, headers=own)
+        assert again.json() == answer.json()
 
     over_http(tmp_path, scene)
 
@@ -116,7 +159,8 @@ def test_opening_of_another_form_is_refused_and_not_repeated(
     async def scene(rig: Rig, client: httpx.AsyncClient) -> None:
         session = rig.session()
         body = {"opening": opening, "request": attestation_request(session)}
-        answer = await client.post(f"/v1/sessions/{session['id']}/attestations", json=body)
+        path = f"/v1/sessions/{session['id']}/attestations"
+        answer = await client.post(path, json=body, headers=bearer(session))
         assert answer.status_code == 400
         assert "5e5e" not in answer.text
         assert "5ecre7" not in answer.text
@@ -148,6 +192,7 @@ def test_every_route_declares_its_problems_and_examples(tmp_path: Path) -> None:
             for path, methods in document["paths"].items()
             for method, operation in methods.items()
         }
+        assert document["components"]["securitySchemes"]["session"]["scheme"] == "bearer"
         assert set(operations) == {
             ("post", "/v1/sessions"),
             ("post", "/v1/sessions/{session}/seal"),
@@ -165,7 +210,8 @@ def test_every_route_declares_its_problems_and_examples(tmp_path: Path) -> None:
                 example = operation["requestBody"]["content"]["application/json"]["example"]
                 assert json.dumps(example)
             if "{" in path:
-                assert "404" in statuses, path
+                assert {"401", "404"} <= statuses, path
+                assert operation["security"] == [{"session": []}]
             for status, response in operation["responses"].items():
                 if status >= "400" and path.startswith("/v1"):
                     content = response["content"]["application/problem+json"]

@@ -13,6 +13,7 @@ from attestation.errors import InvalidProofError, RefusedError, UntrustedError, 
 from attestation.keys import SigningKey
 from notary import issue
 from notary.issue import AcceptedRequest, restore, sign
+from notary.sessions import token_hash
 from notary.signer import Signer
 from tests.notary.rig import NOTARY, running
 
@@ -27,9 +28,11 @@ def issued(tmp_path: Path) -> tuple[Attestation, bytes]:
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             attestation = await rig.attest(session, client)
-            body = await rig.context.store.attestation(attestation.header.id)
+            body = await rig.context.store.attestation(
+                attestation.header.id, token_hash(session["token"])
+            )
             assert body is not None
             return attestation, body
 
@@ -84,7 +87,7 @@ def test_second_signature_algorithm_signs_what_asks_for_it(tmp_path: Path) -> No
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             attestation = await rig.attest(session, client, signature="ecdsa-secp256k1")
             assert attestation.header.key == SECOND.verifying_key.short
             assert attestation.notary().vkey == SECOND.verifying_key.vkey
@@ -104,7 +107,7 @@ def test_algorithm_that_is_not_there_ends_the_session(
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             with pytest.raises(RefusedError):
                 await rig.attest(session, client, **changes)
             assert (await rig.row(session["id"]))["reason"] == "invalid"
@@ -133,7 +136,7 @@ def test_trees_share_one_bound_of_parts(tmp_path: Path, monkeypatch: pytest.Monk
                 session = rig.session()
                 client = rig.client(session)
                 await client.fetch()
-                await rig.desk.seal(session["id"])
+                await rig.seal(session)
                 changes = {"sections": trees[:count], "extensions": []}
                 if count == 2:
                     attestation = await rig.attest(session, client, **changes)

@@ -30,7 +30,7 @@ from attestation.request import SessionRequest
 from attestation.trust import Trust
 from attestation.venues import load_venue
 from examples.venues.server import ThreadedVenueServer, VenueServer
-from tests.notary.rig import PROVER, attestation_request
+from tests.notary.rig import PROVER, attestation_request, bearer
 from tests.tls13.tlsclient import Client
 
 VENUE = load_venue("kraken")
@@ -120,8 +120,10 @@ class Process:
         session = self.session()
         connection, client = self.connect(session)
         path = f"/v1/sessions/{session['id']}"
-        assert self.http.post(f"{path}/seal", json={}).status_code == 200
-        answer = self.http.post(f"{path}/attestations", json=self.opening(session, client))
+        own = bearer(session)
+        assert self.http.post(f"{path}/seal", json={}, headers=own).status_code == 200
+        opening = self.opening(session, client)
+        answer = self.http.post(f"{path}/attestations", json=opening, headers=own)
         assert answer.status_code == 200, answer.text
         connection.close()
         return session, client, Attestation.from_json(answer.json()["attestation"])
@@ -241,18 +243,22 @@ def test_sigkill_loses_no_issued_attestation(tmp_path: Path, config: Path) -> No
         done = [notary.fetch() for _ in range(3)]
         pending = notary.session()
         open_connection, _ = notary.connect(pending)
-        notary.http.post(f"/v1/sessions/{pending['id']}/seal", json={})
+        notary.http.post(f"/v1/sessions/{pending['id']}/seal", json={}, headers=bearer(pending))
         notary.process.send_signal(signal.SIGKILL)
         notary.process.wait()
         open_connection.close()
     with serving(tmp_path, config) as notary:
         for session, client, attestation in done:
-            found = notary.http.get(f"/v1/attestations/{attestation.header.id}").json()
+            path, own = f"/v1/attestations/{attestation.header.id}", bearer(session)
+            found = notary.http.get(path, headers=own).json()
             assert Attestation.from_json(found["attestation"]) == attestation
             path = f"/v1/sessions/{session['id']}/attestations"
-            again = notary.http.post(path, json=notary.opening(session, client)).json()
+            opening = notary.opening(session, client)
+            again = notary.http.post(path, json=opening, headers=own).json()
             assert Attestation.from_json(again["attestation"]) == attestation
-        lost = notary.http.post(f"/v1/sessions/{pending['id']}/seal", json={})
+        lost = notary.http.post(
+            f"/v1/sessions/{pending['id']}/seal", json={}, headers=bearer(pending)
+        )
         assert lost.status_code == 404
         notary.process.terminate()
         assert notary.process.wait(10) == 0
@@ -268,11 +274,13 @@ def test_sigterm_attests_what_is_verified_and_ends_the_rest_as_restart(
         opened, sealed, relayed = notary.session(), notary.session(), notary.session()
         connection, client = notary.connect(opened)
         path = f"/v1/sessions/{opened['id']}"
-        notary.http.post(f"{path}/seal", json={})
+        own = bearer(opened)
+        notary.http.post(f"{path}/seal", json={}, headers=own)
         only_opening = {"opening": notary.opening(opened, client)["opening"]}
-        assert notary.http.post(f"{path}/attestations", json=only_opening).status_code == 202
+        answer = notary.http.post(f"{path}/attestations", json=only_opening, headers=own)
+        assert answer.status_code == 202
         other = notary.connect(sealed)[0]
-        notary.http.post(f"/v1/sessions/{sealed['id']}/seal", json={})
+        notary.http.post(f"/v1/sessions/{sealed['id']}/seal", json={}, headers=bearer(sealed))
         waiting = notary.connect(relayed)[0]
         notary.process.terminate()
         # The response of the attested session is still handed over.
@@ -314,12 +322,15 @@ def test_logs_hold_no_secret(tmp_path: Path, config: Path) -> None:
         failing = notary.session()
         connection, other = notary.connect(failing)
         path = f"/v1/sessions/{failing['id']}"
-        notary.http.post(f"{path}/seal", json={})
+        own = bearer(failing)
+        notary.http.post(f"{path}/seal", json={}, headers=own)
         body = notary.opening(failing, other)
         body["opening"]["private_key"] = "5e" * 32
-        assert notary.http.post(f"{path}/attestations", json=body).status_code == 422
+        answer = notary.http.post(f"{path}/attestations", json=body, headers=own)
+        assert answer.status_code == 422
         malformed = {"opening": {**body["opening"], "extra": "5e" * 8}}
-        notary.http.post(f"{path}/attestations", json=malformed)
+        answer = notary.http.post(f"{path}/attestations", json=malformed, headers=own)
+        assert answer.status_code == 400
         connection.close()
         notary.process.terminate()
         assert notary.process.wait(10) == 0

@@ -30,7 +30,7 @@ def test_never_opened_seal_ends_as_not_opened(tmp_path: Path) -> None:
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             client.close()
             row = await rig.ended(session["id"], "not_opened")
             assert (row["state"], row["fault"]) == ("aborted", "prover")
@@ -44,8 +44,8 @@ def test_deletion_after_the_seal_counts_as_not_opened(tmp_path: Path) -> None:
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            await rig.desk.seal(session["id"])
-            rig.desk.end_session(session["id"])
+            await rig.seal(session)
+            rig.desk.end_session(session["id"], session["token"])
             assert (await rig.row(session["id"]))["reason"] == "not_opened"
 
     asyncio.run(scene())
@@ -93,7 +93,7 @@ def test_foreign_key_ends_the_session_as_invalid(tmp_path: Path) -> None:
             session = rig.session()
             client, other = rig.client(session), rig.client(session, seed=9)
             await client.fetch()
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             other.tls.group = client.tls.group
             with pytest.raises(RefusedError) as refused:
                 await rig.attest(session, other)
@@ -110,7 +110,7 @@ def test_unknown_extension_is_refused_and_nothing_is_attested(tmp_path: Path) ->
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             with pytest.raises(RefusedError) as refused:
                 await rig.attest(session, client, extensions=[{"id": "weather/v1"}])
             assert refused.value.rule == "extension.id"
@@ -126,7 +126,7 @@ def test_quote_value_other_than_the_derived_one_is_refused(tmp_path: Path) -> No
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             wished = [{"id": "quote/v1", "value": {"bid": "1"}}]
             with pytest.raises(RefusedError) as refused:
                 await rig.attest(session, client, extensions=wished)
@@ -157,7 +157,7 @@ def test_bad_response_is_never_attested(tmp_path: Path, answer: bytes, rule: str
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             with pytest.raises(RefusedError) as refused:
                 await rig.attest(session, client)
             assert refused.value.rule == rule
@@ -183,7 +183,7 @@ def test_bad_request_is_never_attested(tmp_path: Path, request_bytes: bytes, rul
             session = rig.session()
             client = rig.client(session)
             await client.fetch(request_bytes)
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             with pytest.raises(RefusedError) as refused:
                 await rig.attest(session, client)
             assert refused.value.rule == rule
@@ -206,7 +206,7 @@ def test_response_before_the_request_is_refused(tmp_path: Path) -> None:
             rig.venue.connections[0].write(http_response())
             await asyncio.sleep(0.02)
             client.send(http_request())
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             with pytest.raises(RefusedError) as refused:
                 await rig.attest(session, client)
             assert refused.value.rule == "W8"
@@ -227,7 +227,7 @@ def test_request_spread_over_too_long_a_time_is_refused(tmp_path: Path) -> None:
             await asyncio.sleep(0.1)
             rig.venue.answer = answer_and_close
             client.send(request[30:])
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             with pytest.raises(RefusedError) as refused:
                 await rig.attest(session, client)
             assert refused.value.rule == "W13"
@@ -250,7 +250,7 @@ def test_request_in_one_byte_records_is_attested_within_the_record_limit(tmp_pat
             client = rig.client(session)
             await client.handshake()
             client.send(http_request(), size=1)
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             attestation = await rig.attest(session, client)
             assert attestation.connection().sent_records > len(http_request())
 
@@ -288,7 +288,7 @@ def test_response_larger_than_allowed_ends_the_session(tmp_path: Path) -> None:
             await client.fetch()
             await rig.ended(session["id"], "venue_tls")
             with pytest.raises(RefusedError):
-                await rig.desk.seal(session["id"])
+                await rig.seal(session)
 
     asyncio.run(scene())
 
@@ -323,7 +323,7 @@ def test_session_tickets_alone_are_no_response(tmp_path: Path) -> None:
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             with pytest.raises(RefusedError) as refused:
                 await rig.attest(session, client)
             assert refused.value.rule == "W8"

@@ -46,7 +46,7 @@ def test_sealed_session_is_attested_and_its_response_released_after(tmp_path: Pa
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            seal = await rig.desk.seal(session["id"])
+            seal = await rig.seal(session)
             assert not client.tls.application
             attestation = await rig.attest(session, client)
             assert await client.read_to_end() == http_response()
@@ -79,10 +79,10 @@ def test_seal_covers_every_raw_byte_of_both_directions(tmp_path: Path) -> None:
 
             client.tls.take = tapped  # type: ignore[method-assign]
             await client.fetch()
-            seal = (await rig.desk.seal(session["id"])).seal
+            seal = (await rig.seal(session)).seal
             assert seal.sent == hash_string(bytes(sent))
             assert seal.sent_size == len(sent)
-            again = (await rig.desk.seal(session["id"])).seal
+            again = (await rig.seal(session)).seal
             assert again == seal
 
     asyncio.run(scene())
@@ -95,7 +95,7 @@ def test_body_tree_folds_to_the_root_of_our_own_merkle_code(tmp_path: Path) -> N
                 session = rig.session()
                 client = rig.client(session)
                 await client.fetch()
-                await rig.desk.seal(session["id"])
+                await rig.seal(session)
                 attestation = await rig.attest(session, client, hash=algorithm)
                 name, root = parse_hash(attestation.header.root)
                 assert (name, root) == (algorithm, merkle.root(attestation.leaves(), algorithm))
@@ -253,14 +253,14 @@ def test_ended_connection_keeps_no_records(tmp_path: Path) -> None:
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            seal = await rig.desk.seal(session["id"])
+            seal = await rig.seal(session)
             await rig.attest(session, client)
             await client.read_to_end()
             witness = rig.desk.registry.get(session["id"]).witness
             assert witness is not None
             assert not witness.gate.sent.records
             assert not witness.gate.received.records
-            assert await rig.desk.seal(session["id"]) == seal
+            assert await rig.seal(session) == seal
 
     asyncio.run(scene())
 
@@ -300,9 +300,9 @@ def test_opening_without_request_is_attested_by_default(tmp_path: Path) -> None:
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             body = json.dumps({"opening": client.opening()}).encode()
-            assert await rig.desk.attest(session["id"], body) is None
+            assert await rig.desk.attest(session["id"], session["token"], body) is None
             assert await client.read_to_end() == http_response()
             repeated = await rig.attest(session, client)
             assert [field.name for field in repeated.fields] == [
@@ -322,11 +322,11 @@ def test_repeated_opening_returns_the_same_attestation(tmp_path: Path) -> None:
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             both = await asyncio.gather(rig.attest(session, client), rig.attest(session, client))
             third = await rig.attest(session, client)
             assert both[0] == both[1] == third
-            assert await rig.desk.attestation(third.header.id) == third
+            assert await rig.desk.attestation(third.header.id, session["token"]) == third
 
     asyncio.run(scene())
 
@@ -354,7 +354,7 @@ def test_response_without_a_close_is_sealed_after_a_quiet_time(tmp_path: Path) -
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            await rig.desk.seal(session["id"])
+            await rig.seal(session)
             attestation = await rig.attest(session, client)
             assert attestation.http().status == 200
 

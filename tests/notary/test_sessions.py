@@ -221,7 +221,7 @@ def test_prover_over_its_sessions_is_refused_until_one_ends(tmp_path: Path) -> N
         first = rig.session()
         rig.session()
         assert refused(rig, rig.envelope()) == ("refused", "limits.sessions", 429)
-        rig.desk.end_session(first["id"])
+        rig.desk.end_session(first["id"], first["token"])
         rig.session()
 
     in_rig(tmp_path, scene, prover_limits=ProverLimits(sessions=2))
@@ -270,7 +270,8 @@ def test_ended_sessions_make_room_for_new_ones(
     def scene(rig: Rig) -> None:
         alive = [rig.session(), rig.session()]
         for _ in range(5):
-            rig.desk.end_session(rig.session()["id"])
+            ending = rig.session()
+            rig.desk.end_session(ending["id"], ending["token"])
         assert len(rig.desk.registry) <= 3
         alive.append(rig.session())
         assert refused(rig, rig.envelope()) == ("refused", "limits.sessions", 429)
@@ -284,7 +285,7 @@ def test_ended_sessions_make_room_for_new_ones(
 def test_ended_sessions_are_forgotten_after_a_while(tmp_path: Path) -> None:
     def scene(rig: Rig) -> None:
         session = rig.session()
-        rig.desk.end_session(session["id"])
+        rig.desk.end_session(session["id"], session["token"])
         now = rig.context.clock.now_us()
         rig.desk.registry.prune(now)
         assert len(rig.desk.registry) == 1

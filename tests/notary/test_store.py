@@ -20,6 +20,8 @@ import pytest
 from attestation.errors import RefusedError, UnavailableError, UsageError
 from notary.store import OpenedRow, Store
 
+TOKEN = b"hash of a token"
+
 
 def row(identifier: str) -> OpenedRow:
     """Returns an ``opened`` row."""
@@ -33,6 +35,7 @@ def row(identifier: str) -> OpenedRow:
         mode="sealed",
         opened_us=10,
         deadline_us=20,
+        token=TOKEN,
     )
 
 
@@ -41,8 +44,10 @@ def test_attested_session_keeps_its_body(tmp_path: Path) -> None:
         store = Store(tmp_path / "n.db")
         await store.open_session(row("s"))
         await store.attest_session("s", "a", b"body", 12)
-        assert await store.attestation("a") == b"body"
-        assert await store.attestation_of("s") == b"body"
+        assert await store.attestation("a", TOKEN) == b"body"
+        assert await store.attestation_of("s", TOKEN) == b"body"
+        assert await store.attestation("a", b"another") is None
+        assert await store.attestation_of("s", b"another") is None
         found = await store.session("s")
         assert found is not None
         assert (found["state"], found["ended_us"], found["reason"]) == ("attested", 12, None)
@@ -66,7 +71,7 @@ def test_session_has_exactly_one_terminal(tmp_path: Path, first: str, second: st
         await end(first, "a")
         with pytest.raises(RefusedError):
             await end(second, "b")
-        assert await store.attestation("b") is None
+        assert await store.attestation("b", TOKEN) is None
         found = await store.session("s")
         assert found is not None
         assert found["state"] == {"abort": "aborted", "attest": "attested"}[first]
@@ -80,7 +85,7 @@ def test_session_that_was_never_opened_cannot_end(tmp_path: Path) -> None:
         store = Store(tmp_path / "n.db")
         with pytest.raises(RefusedError):
             await store.attest_session("s", "a", b"body", 11)
-        assert await store.attestation("a") is None
+        assert await store.attestation("a", TOKEN) is None
         store.close()
 
     asyncio.run(scene())
@@ -120,7 +125,7 @@ def test_open_sessions_are_aborted_as_restart_on_start_up(tmp_path: Path) -> Non
             ("attested", None, None),
             ("aborted", "not_opened", "prover"),
         ]
-        assert await store.attestation("a") == b"body"
+        assert await store.attestation("a", TOKEN) == b"body"
         store.close()
 
     asyncio.run(first())
@@ -290,7 +295,7 @@ def test_killed_writer_loses_nothing_it_answered(tmp_path: Path) -> None:
         store = Store(path)
         await store.recover(99)
         for number in answered:
-            assert await store.attestation_of(f"s{number}") == b"body" * 500
+            assert await store.attestation_of(f"s{number}", TOKEN) == b"body" * 500
         store.close()
 
     asyncio.run(scene())
