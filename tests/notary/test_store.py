@@ -168,7 +168,7 @@ def test_failing_write_is_an_error_and_no_later_write_is_tried(tmp_path: Path, v
             await store.open_session(row("t"))
         store.close()
         again = Store(tmp_path / "n.db")
-        assert await again.attestation("a") is None
+        assert await again.attestation("a", TOKEN) is None
         assert await again.recover(12) == 1
         again.close()
 
