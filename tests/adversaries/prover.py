@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import itertools
 import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import Any, Self
 
 import httpx
@@ -243,6 +245,20 @@ class Attempt:
         """Posts to the session's attestations."""
         answer = self.prover.post(f"/v1/sessions/{self.id}/attestations", body)
         self.attestation = answer.get("attestation")
+        return answer
+
+    def submit(self, body: object) -> Callable[[], dict[str, Any]]:
+        """Posts to the session's attestations; the answer is waited for by the call returned."""
+        path = f"/v1/sessions/{self.id}/attestations"
+        connection = http.client.HTTPConnection(self.prover.http.base_url.netloc.decode())
+        headers = self.prover.bearer(path)
+        connection.request("POST", path, json.dumps(body).encode(), headers)
+
+        def answer() -> dict[str, Any]:
+            with contextlib.closing(connection):
+                response = connection.getresponse()
+                return read(httpx.Response(response.status, content=response.read()))
+
         return answer
 
     def finish(self) -> dict[str, Any]:

@@ -110,21 +110,24 @@ def test_two_requests_at_once_are_refused_in_open_mode(scene: Scene) -> None:
 
 def test_opening_before_the_response_is_refused_in_open_mode(scene: Scene) -> None:
     """Times are signed in their order: who opens early may have known the answer early."""
-    told = threading.Event()
+    asked, told = threading.Event(), threading.Event()
 
     def serve(connection: VenueConnection) -> None:
         connection.request()
+        asked.set()
         told.wait(5)
         connection.send(KEPT)
         connection.drain()
 
     scene.hostile.behave(serve)
     attempt = scene.attempt(mode="open").handshake().send()
-    releasing = threading.Timer(0.05, told.set)
-    releasing.start()
+    assert asked.wait(5)
+    opening = attempt.submit({"opening": attempt.opening(), "request": attempt.request()})
+    # Answered after the opening was read: the notary reads in the order of arrival.
+    assert scene.prover.http.get("/v1/info").status_code == 200
+    told.set()
     with scene.refused("connection.opened_us"):
-        attempt.open()
-    releasing.join()
+        opening()
 
 
 def test_request_without_a_session_of_its_own_never_reaches_the_venue(scene: Scene) -> None:
