@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -107,15 +107,15 @@ def boundary(*, as_json: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress(text: str) -> Iterator[None]:
-    """Shows what is being done, while it is done, on a terminal."""
+def progress(text: str) -> Iterator[Callable[[str], None]]:
+    """Shows what is being done, while it is done, on a terminal; gives what changes the text."""
     if not sys.stderr.isatty():
-        yield
+        yield lambda text: None
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(text):
-        yield
+    with Console(stderr=True).status(text) as status:
+        yield status.update
 
 
 def explain(error: QuotaryError) -> str:

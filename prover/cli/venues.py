@@ -9,9 +9,11 @@ import typer
 from attestation.encoding import Json, JsonObject
 from attestation.errors import UntrustedError
 from attestation.venues import VenueFile, parse_venue, shipped_venues
+from prover.cli import probing
 from prover.cli.boundary import JsonOption, answer, boundary, read, safe, say
 
-app = typer.Typer(no_args_is_help=True, help="List and check venue files.")
+app = typer.Typer(no_args_is_help=True, help="List, check and try venue files.")
+app.command("probe")(probing.probe)
 
 
 @app.command("list")

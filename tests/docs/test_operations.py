@@ -15,6 +15,7 @@ from attestation.keys import SigningKey
 from notary.config import Allow, Config, LimitSettings, load_config
 from notary.metrics import Metrics
 from notary.preflight import examine
+from prover.finding import CURES
 from tests.docs.test_tables import table
 from verifier.question import BODY_LIMIT, MAX_BATCH, MAX_VOICES
 
@@ -65,6 +66,10 @@ def test_every_metric_is_listed() -> None:
     )
     known = {name for name in known if not name.endswith("_created")}
     assert {code(row[0]) for row in table(PAGE, "metrics")} == known
+
+
+def test_every_verdict_of_a_probe_is_listed() -> None:
+    assert [code(row[0]) for row in table(PAGE, "verdicts")] == list(CURES)
 
 
 def test_every_exit_code_is_listed() -> None:

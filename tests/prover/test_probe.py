@@ -1,0 +1,348 @@
+"""``prover venues probe``: every way in which a venue can fail is told apart, with its cure."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import prover.probe
+from attestation.errors import UsageError
+from attestation.tls13.certificates import RootStore
+from attestation.venues import load_venue, shipped_venues
+from examples.venues import Fault, ThreadedVenueServer, VenueServer
+from notary.limits import Deadlines
+from prover.cli import app
+from prover.cli.probing import _row
+from prover.finding import CURES, Finding, Target, cure_of, verdict_of_status
+from prover.probe import Probe, targets, wall_clock_us
+
+ALL = tuple(shipped_venues())
+
+
+@pytest.fixture(autouse=True)
+def no_fault_left(venues: ThreadedVenueServer) -> Iterator[None]:
+    yield
+    venues.clear_faults()
+
+
+def a_probe(server: ThreadedVenueServer, **changes: Any) -> Probe:
+    return Probe(
+        roots_pem=server.ca_pem,
+        roots=RootStore.from_pem(server.ca_pem),
+        **{"connect_to": ("127.0.0.1", server.port), **changes},
+    )
+
+
+def found(
+    server: ThreadedVenueServer, names: Sequence[str] = ALL, **changes: Any
+) -> dict[str, Finding]:
+    """What a probe finds, by host."""
+    wanted = targets([load_venue(name) for name in names])
+    findings = list(a_probe(server, **changes).run(wanted))
+    assert [finding.host for finding in findings] == [target.host for target in wanted]
+    return {finding.host: finding for finding in findings}
+
+
+def test_venue_that_works_shows_how_far_each_step_came(venues: ThreadedVenueServer) -> None:
+    (finding,) = found(venues, ["okx"]).values()
+    assert finding.works and finding.cure == finding.detail == ""
+    assert (finding.tls, finding.group) == ("TLS 1.3", "x25519")
+    assert finding.suite in ("TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256")
+    assert (finding.addresses, finding.chain, finding.status) == (("127.0.0.1",), 2, 200)
+    assert (finding.instrument, finding.symbol, finding.skew_us) == ("BTC-USDT", "BTC-USDT", 0)
+    assert float(finding.bid or 0) < float(finding.ask or 0)
+    assert finding.took_us > 0
+
+
+def test_every_host_of_every_venue_works_where_nothing_is_wrong(
+    venues: ThreadedVenueServer,
+) -> None:
+    findings = found(venues)
+    assert {finding.verdict for finding in findings.values()} == {"works"}
+    assert len(findings) == sum(len(file.hosts) for file in shipped_venues().values())
+
+
+# Of one fault for each venue; what is wrong with one is seen of no other.
+ROUNDS: tuple[dict[str, tuple[str, str]], ...] = (
+    {
+        "binance": ("status:451", "legal"),
+        "bitfinex": ("silence", "silent"),
+        "bitstamp": ("gzip", "http"),
+        "bybit": ("malformed:nan", "parse"),
+        "coinbase": ("trailing", "http"),
+        "crypto_com": ("wrong_instrument", "symbol"),
+        "gate": ("stale", "cached"),
+        "gemini": ("disconnect", "closed"),
+        "kraken": ("status:429", "rate"),
+        "kucoin": ("wrong_certificate:expired", "certificate"),
+        "okx": ("status:403", "blocked"),
+    },
+    {
+        "binance": ("wrong_certificate:unknown_authority", "certificate"),
+        "bitfinex": ("status:404", "path"),
+        "bitstamp": ("status:503", "down"),
+        "bybit": ("chunked", "works"),
+        "coinbase": ("disconnect:close", "closed"),
+        "crypto_com": ("oversized:5000000", "parse"),
+        "gate": ("wrong_certificate:other_host", "certificate"),
+        "gemini": ("status:402", "status"),
+        "kraken": ("wrong_instrument", "quote"),
+        "kucoin": ("malformed:truncated", "parse"),
+        "okx": ("trickle:64", "works"),
+    },
+    {
+        "binance": ("malformed:bom", "parse"),
+        "bitfinex": ("malformed:utf8", "parse"),
+        "bitstamp": ("status:418", "rate"),
+        "coinbase": ("malformed:duplicate_key", "parse"),
+        "gemini": ("slow:50", "works"),
+    },
+)
+
+
+@pytest.mark.parametrize("faults", ROUNDS, ids=["first", "second", "third"])
+def test_each_fault_gets_its_verdict_and_touches_no_other_venue(
+    venues: ThreadedVenueServer, faults: dict[str, tuple[str, str]]
+) -> None:
+    for venue, (fault, _) in faults.items():
+        venues.set_fault(venue, Fault.parse(fault))
+    findings = found(venues, seconds=2.0, limit=12)
+    assert {finding.venue: finding.verdict for finding in findings.values()} == {
+        name: faults.get(name, ("", "works"))[1] for name in ALL
+    }
+    for finding in findings.values():
+        assert finding.works == (finding.detail == "") == (finding.cure == "")
+
+
+def test_note_of_the_venue_file_is_the_cure_for_another_of_its_hosts(
+    venues: ThreadedVenueServer,
+) -> None:
+    venues.set_fault("binance", Fault(kind="status", value=451))
+    findings = found(venues, ["binance"])
+    assert "use data-api.binance.vision" in findings["api.binance.com"].cure
+    assert findings["data-api.binance.vision"].cure == CURES["legal"]
+
+
+def test_server_without_tls13_is_told_apart_from_one_that_fails() -> None:
+    with VenueServer(handshake="tls12").in_thread() as old:
+        (finding,) = found(old, ["kraken"]).values()
+    assert (finding.verdict, finding.tls, finding.suite) == ("tls12", "TLS 1.2", None)
+
+
+def answering(reply: bytes) -> Iterator[int]:
+    """A listener that sends these bytes to everyone and hangs up; yields its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                with client:
+                    client.recv(4096)
+                    client.sendall(reply)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize("reply", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_what_speaks_no_tls_is_a_tls_failure(venues: ThreadedVenueServer, reply: bytes) -> None:
+    for port in answering(reply):
+        place = ("127.0.0.1", port)
+        (finding,) = found(venues, ["kraken"], connect_to=place).values()
+        assert (finding.verdict, finding.tls) == ("tls", None)
+
+
+def test_nobody_listening_is_a_failure_to_connect(venues: ThreadedVenueServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        place = listener.getsockname()
+    (finding,) = found(venues, ["kraken"], connect_to=place).values()
+    assert finding.verdict == "connect"
+    assert "127.0.0.1" in finding.detail
+
+
+def test_name_that_does_not_resolve_is_a_dns_failure(venues: ThreadedVenueServer) -> None:
+    def lookup(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    (finding,) = found(venues, ["kraken"], connect_to=None, lookup=lookup).values()
+    assert (finding.verdict, finding.addresses) == ("dns", ())
+
+
+def test_resolver_that_hangs_does_not_hold_the_probe(venues: ThreadedVenueServer) -> None:
+    answered = threading.Event()
+
+    def lookup(host: str, port: int) -> list[str]:
+        answered.wait(60)
+        return []
+
+    (finding,) = found(venues, ["kraken"], connect_to=None, lookup=lookup, seconds=0.1).values()
+    answered.set()
+    assert (finding.verdict, finding.detail) == (
+        "dns",
+        "api.kraken.com was not resolved in time",
+    )
+
+
+def test_one_address_that_is_not_public_spoils_the_name(venues: ThreadedVenueServer) -> None:
+    def lookup(host: str, port: int) -> list[str]:
+        return ["93.184.215.14", "10.0.0.1"]
+
+    (finding,) = found(venues, ["kraken"], connect_to=None, lookup=lookup).values()
+    assert (finding.verdict, finding.addresses) == ("address", ("93.184.215.14", "10.0.0.1"))
+
+
+@pytest.mark.parametrize(("ahead_s", "said"), [(60, "ahead of"), (-60, "behind")])
+def test_clock_that_is_not_the_venues_is_found(
+    venues: ThreadedVenueServer, ahead_s: int, said: str
+) -> None:
+    (finding,) = found(
+        venues, ["kraken"], clock_us=lambda: wall_clock_us() + ahead_s * 1_000_000
+    ).values()
+    assert finding.verdict == "clock"
+    assert f"s {said} the venue's" in finding.detail
+    assert finding.bid is not None
+
+
+def test_answer_after_a_notarys_deadline_is_slow(
+    venues: ThreadedVenueServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Deadlines().response_us == prover.probe.RESPONSE_SECONDS * 1_000_000
+    monkeypatch.setattr(prover.probe, "RESPONSE_SECONDS", 0.1)
+    venues.set_fault("kraken", Fault(kind="slow", value=500))
+    findings = found(venues, ["kraken", "okx"])
+    assert [finding.verdict for finding in findings.values()] == ["slow", "works"]
+
+
+def test_answer_that_never_ends_is_given_up_at_the_deadline(venues: ThreadedVenueServer) -> None:
+    venues.set_fault("kraken", Fault(kind="trickle", value=1))
+    (finding,) = found(venues, ["kraken"], seconds=0.3).values()
+    assert (finding.verdict, finding.detail) == ("silent", "the answer did not end in time")
+
+
+def test_no_more_hosts_are_probed_at_a_time_than_allowed(venues: ThreadedVenueServer) -> None:
+    lock, running, most = threading.Lock(), 0, 0
+
+    def lookup(host: str, port: int) -> list[str]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        threading.Event().wait(0.02)  # long enough that one too many would be seen
+        with lock:
+            running -= 1
+        return []
+
+    findings = found(venues, connect_to=None, lookup=lookup, limit=2)
+    assert {finding.verdict for finding in findings.values()} == {"dns"}
+    assert 1 <= most <= 2
+
+
+def test_market_that_no_venue_lists_is_a_usage_error() -> None:
+    with pytest.raises(UsageError):
+        targets(shipped_venues().values(), market="XYZ/USD")
+
+
+def test_every_verdict_has_its_cure() -> None:
+    source = Path(prover.probe.__file__).read_text(encoding="utf-8")
+    raised = set(re.findall(r'_StopError\(\s*"(\w+)"', source))
+    by_status = {verdict_of_status(status) for status in range(100, 600)}
+    assert raised | by_status | {"works"} == CURES.keys()
+    kraken = load_venue("kraken")
+    for verdict in CURES:
+        assert cure_of(verdict, kraken, kraken.hosts[0]) == CURES[verdict]
+
+
+# The command.
+
+
+def run(venues: ThreadedVenueServer, tmp_path: Path, *options: str) -> Any:
+    (tmp_path / "roots.pem").write_bytes(venues.ca_pem)
+    place = ("--development-connect-to", f"127.0.0.1:{venues.port}")
+    command = ["venues", "probe", *place, "--roots", str(tmp_path / "roots.pem"), *options]
+    return CliRunner().invoke(app, command)
+
+
+def test_command_ends_with_0_while_one_venue_works(
+    venues: ThreadedVenueServer, tmp_path: Path
+) -> None:
+    venues.set_fault("kraken", Fault(kind="status", value=503))
+    result = run(venues, tmp_path, "--venue", "kraken", "--venue", "okx")
+    assert result.exit_code == 0, result.stderr
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [
+        ["verdict", "venue"],
+        ["down", "kraken"],
+        ["works", "okx"],
+    ]
+    assert "HTTP status 503" in result.stderr
+    assert CURES["down"] in result.stderr
+    assert "1 of 2 simulated venues work from here" in result.stderr
+
+
+def test_command_ends_with_20_if_none_works(venues: ThreadedVenueServer, tmp_path: Path) -> None:
+    venues.set_fault("kraken", Fault(kind="status", value=503))
+    result = run(venues, tmp_path, "--venue", "kraken", "--json")
+    assert result.exit_code == 20
+    document = json.loads(result.stdout)
+    assert (document["type"], document["simulated"]) == ("quotary/probe/v1", True)
+    (row,) = document["hosts"]
+    assert (row["verdict"], row["status"], row["cure"]) == ("down", 503, CURES["down"])
+
+
+def test_command_never_says_that_anything_was_attested(
+    venues: ThreadedVenueServer, tmp_path: Path
+) -> None:
+    for options in ((), ("--json",)):
+        result = run(venues, tmp_path, *options)
+        said = (result.stdout + result.stderr).replace("nothing was witnessed or attested", "")
+        assert result.exit_code == 0
+        assert "attest" not in said and "witness" not in said
+
+
+def test_command_asks_for_the_market_wanted(venues: ThreadedVenueServer, tmp_path: Path) -> None:
+    result = run(venues, tmp_path, "--market", "ETH/USD", "--json")
+    rows = json.loads(result.stdout)["hosts"]
+    assert {row["instrument"] for row in rows if row["venue"] == "kraken"} == {"XETHZUSD"}
+    assert [row["venue"] for row in rows] == sorted(row["venue"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--venue", "mtgox"),
+        ("--market", "XYZ/USD"),
+        ("--timeout", "0"),
+        ("--limit", "0"),
+        ("--roots", "/nowhere/at/all"),
+        ("--development-connect-to", "nowhere"),
+    ],
+)
+def test_wrong_options_are_usage_errors(
+    venues: ThreadedVenueServer, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    assert run(venues, tmp_path, *options).exit_code == 2
+
+
+def test_what_a_venue_says_reaches_no_terminal_unescaped() -> None:
+    finding = Finding(venue="okx", host="www.okx.com", instrument="X", symbol="\x1b[31m\u202e")
+    assert _row(finding)["symbol"] == "\\x1b[31m\\u202e"
+
+
+def test_target_is_a_host_of_the_venue_and_a_listed_instrument() -> None:
+    for target in targets(shipped_venues().values()):
+        assert isinstance(target, Target)
+        assert target.host in target.venue.hosts
+        target.venue.market(target.instrument)
