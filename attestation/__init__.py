@@ -12,7 +12,10 @@ Nothing below does I/O, reads a clock or draws randomness.  The flat list:
 - whose keys are believed (``attestation.trust``): Trust, TrustedKey
 - what a consumer demands (``attestation.expect``): Expect, LogExpectation, NotaryQuorum
 - what a prover asks for and opens (``attestation.request``): SessionRequest,
-  AttestationRequest, ExtensionRequest, KeyOpening
+  AttestationRequest, ExtensionRequest, Opened, KeyOpening, KeylogOpened,
+  KeylogCommitment
+- the requests that a key log may open (``attestation.template``): FORMS,
+  render_template
 - a notary's word before it can read (``attestation.seal``): Seal, SealTimes, SignedSeal
 - what a notary signs (``attestation.document``): Attestation, Header, Field,
   SessionField, ConnectionField, ServerField, HttpField, ExtensionField, NotaryField,
@@ -81,11 +84,20 @@ if TYPE_CHECKING:
         present,
     )
     from attestation.quote import DerivedQuote, QuoteClaim, derive_quote
-    from attestation.request import AttestationRequest, ExtensionRequest, KeyOpening, SessionRequest
+    from attestation.request import (
+        AttestationRequest,
+        ExtensionRequest,
+        KeylogCommitment,
+        KeylogOpened,
+        KeyOpening,
+        Opened,
+        SessionRequest,
+    )
     from attestation.schema import Document
     from attestation.seal import Seal, SealTimes, SignedSeal
     from attestation.secrets import Evidence, Secrets
     from attestation.section import Exchange
+    from attestation.template import FORMS, render_template
     from attestation.transcript import Transcript
     from attestation.trust import Trust, TrustedKey
     from attestation.venues import VenueFile, load_venue, parse_venue, shipped_venues, venue_names
@@ -102,7 +114,11 @@ _MODULES = {
     "attestation.keys": "SigningKey VerifyingKey",
     "attestation.trust": "Trust TrustedKey",
     "attestation.expect": "Expect LogExpectation NotaryQuorum",
-    "attestation.request": "SessionRequest AttestationRequest ExtensionRequest KeyOpening",
+    "attestation.request": (
+        "SessionRequest AttestationRequest ExtensionRequest Opened KeyOpening KeylogOpened "
+        "KeylogCommitment"
+    ),
+    "attestation.template": "FORMS render_template",
     "attestation.seal": "Seal SealTimes SignedSeal",
     "attestation.document": (
         "Attestation Header Field SessionField ConnectionField ServerField HttpField "
@@ -147,7 +163,12 @@ __all__ = [
     "SessionRequest",
     "AttestationRequest",
     "ExtensionRequest",
+    "Opened",
     "KeyOpening",
+    "KeylogOpened",
+    "KeylogCommitment",
+    "FORMS",
+    "render_template",
     "Seal",
     "SealTimes",
     "SignedSeal",

@@ -338,6 +338,22 @@ def check_shape(names: dict[int, str], size: int) -> str:
     return kind
 
 
+def check_binding(session: SessionField, http: HttpField) -> None:
+    """Raises InvalidProofError for what no notary signs under the binding ``template``.
+
+    Messages are never bound by it, and its response starts with the status 200
+    (docs/witness.md, "Openings").
+    """
+    if session.binding != "template":
+        return
+    if session.mode == "live":
+        raise InvalidProofError("live sessions are bound in full", rule="session.binding")
+    if http.status != 200:
+        raise InvalidProofError(
+            "a template's response has the status 200", rule="http.status", found=http.status
+        )
+
+
 def check_times(connection: ConnectionField, session: SessionField, issued_us: int) -> None:
     """Raises InvalidProofError unless all times follow in order.
 

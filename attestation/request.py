@@ -1,22 +1,29 @@
-"""What a prover asks a notary for, and the purposes that bind its sessions."""
+"""What a prover asks a notary for and opens to it, and the purposes that bind its sessions."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self, cast
 
 from attestation.commitment import SectionRequest
 from attestation.document import Binding, Host, Mode, Port
-from attestation.encoding import JsonObject
+from attestation.encoding import Json, JsonObject
 from attestation.errors import MalformedError
-from attestation.schema import Document, Hex, Hex16, Micros, Name, OneOf, Pattern, Text
+from attestation.hashing import hash_string
+from attestation.schema import Document, Hex, Hex16, Hex32, Micros, Name, OneOf, Pattern, Text
+from attestation.template import FORMS
 
 MAX_SECTIONS = 64
 MAX_EXTENSIONS = 8
 
 AdhocText = Annotated[str, Pattern(r"[ -~]{1,128}", "1 to 128 printable ASCII characters")]
 Leg = Annotated[str, OneOf(("open", "close"))]
+Form = Annotated[str, OneOf(FORMS)]
+TrafficSecret = Annotated[
+    str, Pattern("(?:[0-9a-f]{64}|[0-9a-f]{96})", "32 or 48 bytes of lower-case hex")
+]
+"""A secret of the suite's hash: SHA-256 or SHA-384."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +32,9 @@ class SessionRequest(Document):
 
     Names either a registered venue and instrument, or a host and port; exactly
     one purpose: ``adhoc`` text, or ``trade`` and ``leg``.  ``conn`` names the
-    first session of a kept-alive connection to continue.  ``notary``, ``at_us``
-    (the prover's clock) and ``nonce`` keep the request from being replayed.
+    first session of a kept-alive connection to continue.  ``form`` says whose header
+    lines the request will have; it belongs to the binding ``template``.  ``notary``,
+    ``at_us`` (the prover's clock) and ``nonce`` keep the request from being replayed.
     """
 
     TYPE: ClassVar[str | None] = "quotary/session_request/v1"
@@ -41,6 +49,7 @@ class SessionRequest(Document):
     instrument: Text | None = None
     host: Host | None = None
     port: Port | None = None
+    form: Form | None = None
     conn: Hex16 | None = None
     adhoc: AdhocText | None = None
     trade: Name | None = None
@@ -60,6 +69,12 @@ class SessionRequest(Document):
             raise MalformedError("name exactly one purpose: adhoc, or trade and leg")
         if host and self.trade is not None:
             raise MalformedError("an ad hoc host takes an adhoc purpose", rule="W14")
+        if (self.binding == "template") != (self.form is not None):
+            raise MalformedError("a form belongs to the binding template", rule="form")
+        if self.form is not None and (host or self.mode == "live"):
+            raise MalformedError(
+                "a template is of a venue's request, sealed or open", rule="binding"
+            )
 
     @property
     def purpose(self) -> str:
@@ -84,8 +99,29 @@ def check_purpose(purpose: str) -> None:
         raise MalformedError("not a purpose a notary builds", found=purpose[:160])
 
 
+class Opened(Document):
+    """What a prover opens, told by ``kind``: KeyOpening or KeylogOpened.
+
+    Secrets alone: no key, iv, nonce or record number has a member.
+    """
+
+    __slots__ = ()
+    kind: str
+
+    @classmethod
+    def from_json(cls, value: Json) -> Self:
+        """Builds the opening of the value's kind; raises MalformedError."""
+        if cls is not Opened:
+            return super().from_json(value)
+        kind = value.get("kind") if type(value) is dict else None
+        if kind == "keylog":
+            return cast(Self, KeylogOpened.from_json(value))
+        # Any other kind is refused there.
+        return cast(Self, KeyOpening.from_json(value))
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class KeyOpening(Document):
+class KeyOpening(Opened):
     """The client's ephemeral private key of the session's (EC)DHE group, opened.
 
     X25519: 32 bytes; NIST curves: the scalar, big-endian, of the field's size.
@@ -96,6 +132,64 @@ class KeyOpening(Document):
 
     def __repr__(self) -> str:
         return "KeyOpening(kind='ephemeral', private_key=...)"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class KeylogOpened(Opened):
+    """The four secrets of one connection from its client's key log, opened.
+
+    ``client_random`` is the ClientHello's, which the log names the secrets by; they
+    are CLIENT_ and SERVER_HANDSHAKE_TRAFFIC_SECRET and CLIENT_ and
+    SERVER_TRAFFIC_SECRET_0, each of the length of the suite's hash.
+    """
+
+    kind: Annotated[str, OneOf(("keylog",))]
+    client_random: Hex32
+    client_handshake: TrafficSecret
+    server_handshake: TrafficSecret
+    client_application: TrafficSecret
+    server_application: TrafficSecret
+
+    def __repr__(self) -> str:
+        return "KeylogOpened(kind='keylog', ...)"
+
+    def commitment(self, *, session: str, nonce: str) -> KeylogCommitment:
+        """Returns what binds these secrets to a session before anything is sent."""
+        return KeylogCommitment(
+            session=session,
+            nonce=nonce,
+            client_random=self.client_random,
+            client_handshake=self.client_handshake,
+            server_handshake=self.server_handshake,
+            client_application=self.client_application,
+            server_application=self.server_application,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class KeylogCommitment(Document):
+    """What is hashed to commit to a key log; it is never sent itself.
+
+    ``session`` and ``nonce`` are the notary's, from the session's creation.
+    """
+
+    TYPE: ClassVar[str | None] = "quotary/commit/v1"
+
+    session: Hex16
+    nonce: Hex16
+    client_random: Hex32
+    client_handshake: TrafficSecret
+    server_handshake: TrafficSecret
+    client_application: TrafficSecret
+    server_application: TrafficSecret
+
+    def __repr__(self) -> str:
+        return f"KeylogCommitment(session={self.session!r}, ...)"
+
+    @property
+    def digest(self) -> str:
+        """The commitment as it is sent: the SHA-256 of the canonical bytes, as a hash string."""
+        return hash_string(self.encode())
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

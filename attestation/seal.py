@@ -26,7 +26,11 @@ class SealTimes(Document):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Seal(Document):
-    """Hashes of all raw bytes of each direction from byte 0, with their sizes."""
+    """Hashes of all raw bytes of each direction from byte 0, with their sizes.
+
+    ``commitment``: of the key log, as it came before any application data; present
+    under the binding ``template``.
+    """
 
     TYPE: ClassVar[str | None] = "quotary/seal/v1"
 
@@ -36,6 +40,7 @@ class Seal(Document):
     sent_size: Count
     received_size: Count
     times: SealTimes
+    commitment: HashString | None = None
     key: KeyName
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import ClassVar
 
 from attestation.document import Attestation
-from attestation.request import AttestationRequest, KeyOpening
+from attestation.request import AttestationRequest, Opened
 from attestation.schema import Document, Hex16
 from attestation.seal import SignedSeal
 
@@ -48,7 +48,7 @@ class Evidence(Document):
     request: AttestationRequest
     sent: bytes
     received: bytes
-    opening: KeyOpening
+    opening: Opened
     seal: SignedSeal | None = None
 
     def __repr__(self) -> str:

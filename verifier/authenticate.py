@@ -20,6 +20,7 @@ from attestation.document import (
     ServerField,
     SessionField,
     SlotField,
+    check_binding,
     check_shape,
     check_times,
 )
@@ -155,7 +156,9 @@ def _session(header: Header, notary: TrustedKey, fields: dict[int, ShownField]) 
         raise IncompleteError("mandatory fields are not shown", rule="fields", found=missing)
     session = SessionField.from_json(fields[0].value)
     connection = ConnectionField.from_json(fields[1].value)
+    http = HttpField.from_json(fields[3].value)
     check_times(connection, session, header.issued_us)
+    check_binding(session, http)
     check_purpose(session.purpose)
     sections: dict[int, SectionField] = {}
     extensions = []
@@ -174,7 +177,7 @@ def _session(header: Header, notary: TrustedKey, fields: dict[int, ShownField]) 
         session=session,
         connection=connection,
         server=ServerField.from_json(fields[2].value),
-        http=HttpField.from_json(fields[3].value),
+        http=http,
         sections=sections,
         extensions=tuple(extensions),
     )

@@ -7,9 +7,9 @@ the quote.  No I/O, clock or randomness.
 
 Who is to blame is part of the answer.  In a sealed session the notary signed
 the hashes of all raw bytes before it could read them: a contradiction between
-those bytes, opened by the key behind the ClientHello's share, and the
-attestation is the notary's.  Without a seal, and for salts, which a prover
-chooses, the evidence may be the false side.
+those bytes, opened by the key behind the ClientHello's share or by the key log
+whose commitment the seal names, and the attestation is the notary's.  Without a
+seal, and for salts, which a prover chooses, the evidence may be the false side.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from attestation.document import (
     Attestation,
     ConnectionField,
     ServerField,
+    check_binding,
     check_shape,
     check_times,
 )
@@ -29,12 +30,12 @@ from attestation.encoding import hex_decode
 from attestation.errors import InvalidProofError, MalformedError, QuotaryError
 from attestation.hashing import digest, hash_string, parse_hash
 from attestation.http1 import check_host
-from attestation.request import check_purpose
+from attestation.request import KeylogOpened, check_purpose
 from attestation.schema import Document, Hex16
 from attestation.secrets import EVIDENCE_LIMIT, Evidence
 from attestation.section import Exchange
 from attestation.tls13.certificates import RootStore
-from attestation.tls13.opening import EphemeralOpening
+from attestation.tls13.opening import opening_of
 from attestation.tls13.session import TranscriptVerifier, verify_transcript
 from attestation.tls13.wire import RecordReader
 from attestation.trust import Trust, TrustedKey
@@ -44,14 +45,16 @@ from verifier.reclaim import (
     check_http,
     check_quote,
     check_sections,
+    check_template,
     compare,
     last_exchange,
 )
 
 DIFFERS = "evidence and attestation differ; without a seal this does not tell who is wrong"
 
-_EVIDENCE_RULES = ("opening.private_key",)
+_EVIDENCE_RULES = ("opening.private_key", "opening.client_random")
 """Rules whose failure shows a false opening, not a false notary."""
+_KINDS = {"full": "ephemeral", "template": "keylog"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,7 @@ def recheck(
     attestation = evidence.attestation
     notary = _check_attestation(attestation, trust)
     session, connection = attestation.session(), attestation.connection()
+    _check_opening(evidence)
     sealed = _check_seal(evidence, notary)
     blame = SIGNED if sealed else DIFFERS
     _check_counts(evidence, connection, blame)
@@ -97,14 +101,17 @@ def recheck(
     _check_facts(attestation, verifier, connection, same_roots, blame)
     exchange = _exchange(verifier, session.conn is not None, connection, blame)
     check_http(attestation, exchange, blame)
+    template = check_template(evidence, verifier, exchange, venue_files, blame)
     check_sections(evidence, exchange, notary)
     quoted = check_quote(attestation, exchange, venue_files, blame)
     checked = ["signature", "root", *(["seal"] if sealed else [])]
     checked += ["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10"]
     checked += ["connection", "server", "http", "sections"]
+    checked += [] if template == "absent" else ["template"]
     checked += ["W11", "quote"] if quoted == "same" else []
     not_checked = [] if sealed else ["seal"]
     not_checked += ["quote"] if quoted == "unknown" else []
+    not_checked += ["template.target"] if template == "unknown" else []
     not_checked += [] if same_roots else ["server.roots"]
     return Recheck(
         attestation=attestation.header.id,
@@ -133,7 +140,31 @@ def _check_attestation(attestation: Attestation, trust: Trust) -> TrustedKey:
     session = attestation.session()
     check_purpose(session.purpose)
     check_times(attestation.connection(), session, header.issued_us)
+    check_binding(session, attestation.http())
     return notary
+
+
+def _check_opening(evidence: Evidence) -> None:
+    """The attested binding says what was opened, and a seal which key log."""
+    session, opening = evidence.attestation.session(), evidence.opening
+    wanted = _KINDS[session.binding]
+    if opening.kind != wanted:
+        raise MalformedError(
+            f"the binding {session.binding} has another opening",
+            rule="opening.kind",
+            found=opening.kind,
+            wanted=wanted,
+        )
+    if evidence.seal is None:
+        return
+    committed = evidence.seal.seal.commitment
+    if not isinstance(opening, KeylogOpened):
+        compare("seal.commitment", committed, None)
+    elif committed is None:
+        raise InvalidProofError(f"{SIGNED}: no commitment", rule="seal.commitment")
+    else:
+        found = opening.commitment(session=session.id, nonce=session.nonce).digest
+        compare("opening.commitment", found, committed, "the key log is not the committed one")
 
 
 def _check_seal(evidence: Evidence, notary: TrustedKey) -> bool:
@@ -188,7 +219,7 @@ def _replay(evidence: Evidence, roots: RootStore, blame: str | None) -> Transcri
             sent=evidence.sent,
             received=evidence.received,
             host=connection.host,
-            opening=EphemeralOpening(hex_decode(evidence.opening.private_key)),
+            opening=opening_of(evidence.opening),
             roots=roots,
             now_us=connection.opened_us,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -14,6 +15,9 @@ from attestation.quote import QuoteClaim, check_fresh, derive_quote
 from attestation.secrets import Evidence
 from attestation.section import Exchange, commit_section
 from attestation.strictjson import scalars
+from attestation.template import FORMS, check_requests, check_response, render_request
+from attestation.tls13.session import TranscriptVerifier
+from attestation.tls13.wire import RecordReader
 from attestation.transcript import Transcript
 from attestation.trust import TrustedKey
 from attestation.venues import VenueFile, shipped_venues
@@ -21,6 +25,7 @@ from attestation.venues import VenueFile, shipped_venues
 SIGNED = "the notary signed something else"
 MAX_DATE = 64
 """Bytes of a Date that is kept; what is longer, or not ASCII, is none."""
+_TEMPLATE_LINE = re.compile(rb"GET ([!-~]+) HTTP/1\.1")
 MAX_CLAIMS = 4_096
 """Exchanges of one kept-alive connection that evidence may hold."""
 
@@ -75,6 +80,51 @@ def check_http(attestation: Attestation, exchange: Exchange, blame: str) -> None
     )
     for member in ("method", "target", "status", "server_date"):
         compare(f"http.{member}", getattr(http, member), getattr(wanted, member), blame)
+
+
+def check_template(
+    evidence: Evidence,
+    verifier: TranscriptVerifier,
+    exchange: Exchange,
+    venue_files: Mapping[str, VenueFile] | None,
+    blame: str,
+) -> Literal["absent", "unknown", "same"]:
+    """Demands what the binding ``template`` says of every request of the connection.
+
+    The attestation does not say which form a request had: one of them it must be.
+    ``unknown`` where no venue file at hand lists all targets.
+    """
+    session, connection = evidence.attestation.session(), evidence.attestation.connection()
+    if session.binding != "template":
+        return "absent"
+    plaintext = verifier.plaintext("sent")
+    lines = {
+        bytes(plaintext.data[start:end]).partition(b"\r\n")[0] for _, start, end in plaintext.spans
+    }
+    targets = {match[1].decode() for line in lines if (match := _TEMPLATE_LINE.fullmatch(line))}
+    templates = {
+        render_request(
+            "GET", target, host=connection.host, port=connection.port, form=form, mode=session.mode
+        )
+        for target in targets
+        for form in FORMS
+    }
+    try:
+        records = RecordReader("sent").feed(evidence.sent)
+        check_requests(plaintext, records, templates, first_record=verifier.facts.sent_records)
+        check_response(exchange.transcript.received)
+    except QuotaryError as error:
+        raise InvalidProofError(
+            f"{blame}: {error.detail}", rule=error.rule, found=error.found, wanted=error.wanted
+        ) from error
+    files = shipped_venues() if venue_files is None else venue_files
+    listed = {
+        venue.target(listing.instrument)
+        for venue in files.values()
+        if venue.hosts[0] == connection.host and venue.port == connection.port
+        for listing in venue.markets
+    }
+    return "same" if targets <= listed else "unknown"
 
 
 def check_sections(evidence: Evidence, exchange: Exchange, notary: TrustedKey) -> None:

@@ -23,6 +23,7 @@ from attestation.tls13.registry import (
     HARMLESS_EXTENSIONS,
     HELLO_RETRY_RANDOM,
     KEY_SHARE,
+    NAMED_GROUPS,
     PADDING,
     REFUSED_EXTENSIONS,
     SERVER_HELLO,
@@ -226,8 +227,13 @@ def check_second_hello(
         raise _refusal("second ClientHello does not return the cookie")
 
 
-def parse_server_hello(message: bytes, client: ClientHello) -> ServerHello:
-    """Parses the answer to ``client``: a ServerHello or a HelloRetryRequest; W2."""
+def parse_server_hello(
+    message: bytes, client: ClientHello, groups: Mapping[int, str] = GROUPS
+) -> ServerHello:
+    """Parses the answer to ``client``: a ServerHello or a HelloRetryRequest; W2.
+
+    ``groups`` are the key exchange groups that may be chosen, by number.
+    """
     reader = _open(message, SERVER_HELLO, "ServerHello")
     if reader.integer(2) != TLS12:
         raise _refusal("ServerHello has an illegal legacy_version")
@@ -256,18 +262,19 @@ def parse_server_hello(message: bytes, client: ClientHello) -> ServerHello:
         # 4.1.3: "The ServerHello MUST only include extensions which are required".
         raise _refusal("ServerHello has unexpected extensions", found=sorted(extensions))
     if retry:
-        return _retry(message, suite, share, cookie, client)
+        return _retry(message, suite, share, cookie, client, groups)
     if share is None:
         raise _refusal("ServerHello lacks key_share")
     entry = Reader(share, what="ServerHello key_share", rule="W2")
-    group = _supported_group(entry.integer(2))
+    group = _supported_group(entry.integer(2), groups)
     key = entry.vector(2, least=1)
     entry.finish()
     # 4.2.8: "This value MUST be in the same group as the KeyShareEntry value offered
     # by the client".
     if group not in client.shares:
         raise _refusal("ServerHello answers a key share that was not offered")
-    _check_share(group, key, "ServerHello")
+    if group in GROUPS:
+        _check_share(group, key, "ServerHello")
     return ServerHello(
         message=message, retry=False, suite=suite, group=group, share=key, cookie=None
     )
@@ -291,11 +298,12 @@ def _retry(
     share: bytes | None,
     cookie: bytes | None,
     client: ClientHello,
+    groups: Mapping[int, str],
 ) -> ServerHello:
     group = 0
     if share is not None:
         entry = Reader(share, what="HelloRetryRequest key_share", rule="W2")
-        group = _supported_group(entry.integer(2))
+        group = _supported_group(entry.integer(2), groups)
         entry.finish()
         # 4.2.8: the group MUST have been offered, and without a share.
         if group not in client.groups or group in client.shares:
@@ -377,9 +385,14 @@ def _check_share(group: int, share: bytes, what: str) -> None:
         raise _refusal(f"{what} has a malformed {GROUPS[group]} key share")
 
 
-def _supported_group(group: int) -> int:
-    if group not in GROUPS:
-        raise UntrustedError("unsupported key exchange group", rule="W2", found=group)
+def _supported_group(group: int, groups: Mapping[int, str]) -> int:
+    if group not in groups:
+        raise UntrustedError(
+            "unsupported key exchange group",
+            rule="W2",
+            found=NAMED_GROUPS.get(group, group),
+            wanted=list(groups.values()),
+        )
     return group
 
 

@@ -7,6 +7,7 @@ another plaintext.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,9 +17,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import (
 )
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from attestation.encoding import hex_decode
 from attestation.errors import InvalidProofError, MalformedError, UntrustedError
+from attestation.request import KeylogOpened, KeyOpening, Opened
 from attestation.tls13.hello import ClientHello, ServerHello
-from attestation.tls13.registry import SECP256R1, SECP384R1, X25519
+from attestation.tls13.keylog import KeylogOpening
+from attestation.tls13.registry import GROUPS, SECP256R1, SECP384R1, X25519
 from attestation.tls13.schedule import KeySchedule, Secrets, Suite
 
 _CURVES: Final = {SECP256R1: ec.SECP256R1(), SECP384R1: ec.SECP384R1()}
@@ -40,6 +44,10 @@ class Opening(Protocol):
     @property
     def kind(self) -> str:
         """The opening's name in documents."""
+
+    @property
+    def groups(self) -> Mapping[int, str]:
+        """The key exchange groups it can open, by number; others are refused (W2)."""
 
     def secrets(
         self,
@@ -64,6 +72,7 @@ class EphemeralOpening:
 
     __slots__ = ("_private_key",)
     kind: Final = "ephemeral"
+    groups: Final = GROUPS
 
     def __init__(self, private_key: bytes) -> None:
         self._private_key = private_key
@@ -128,6 +137,20 @@ class EphemeralOpening:
             client_share,
         )
         return key.exchange(ec.ECDH(), peer)
+
+
+def opening_of(opened: Opened) -> Opening:
+    """Returns the opening that a document holds."""
+    if isinstance(opened, KeylogOpened):
+        return KeylogOpening(
+            client_random=hex_decode(opened.client_random),
+            client_handshake=hex_decode(opened.client_handshake),
+            server_handshake=hex_decode(opened.server_handshake),
+            client_application=hex_decode(opened.client_application),
+            server_application=hex_decode(opened.server_application),
+        )
+    assert isinstance(opened, KeyOpening)
+    return EphemeralOpening(hex_decode(opened.private_key))
 
 
 def _demand_same(public_key: bytes, client_share: bytes) -> None:

@@ -38,6 +38,29 @@ SECP384R1: Final = 0x0018
 GROUPS: Final[Mapping[int, str]] = MappingProxyType(
     {X25519: "x25519", SECP256R1: "secp256r1", SECP384R1: "secp384r1"}
 )
+"""The groups whose shared secret is derived here."""
+NAMED_GROUPS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        **GROUPS,
+        0x0019: "secp521r1",
+        0x001E: "x448",
+        0x001F: "brainpoolP256r1tls13",
+        0x0020: "brainpoolP384r1tls13",
+        0x0021: "brainpoolP512r1tls13",
+        0x0100: "ffdhe2048",
+        0x0101: "ffdhe3072",
+        0x0102: "ffdhe4096",
+        0x0103: "ffdhe6144",
+        0x0104: "ffdhe8192",
+        0x0200: "MLKEM512",
+        0x0201: "MLKEM768",
+        0x0202: "MLKEM1024",
+        0x11EB: "SecP256r1MLKEM768",
+        0x11EC: "X25519MLKEM768",
+        0x11ED: "SecP384r1MLKEM1024",
+    }
+)
+"""Groups of the IANA registry "TLS Supported Groups" that TLS 1.3 clients offer."""
 SHARE_SIZES: Final[Mapping[int, int]] = MappingProxyType({X25519: 32, SECP256R1: 65, SECP384R1: 97})
 """Bytes of a key share; points are uncompressed (RFC 8446 section 4.2.8.2)."""
 

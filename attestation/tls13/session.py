@@ -27,7 +27,6 @@ from attestation.tls13.hello import (
     parse_server_hello,
 )
 from attestation.tls13.opening import Opening
-from attestation.tls13.registry import GROUPS
 from attestation.tls13.schedule import SUITE_BY_CODE, Secrets, Suite
 from attestation.tls13.wire import (
     ALERT,
@@ -47,7 +46,8 @@ class SessionFacts:
     ``handshake_hash`` is the transcript hash, by the suite's hash, through the
     client's Finished; ``chain`` the DER certificates as sent, leaf first;
     ``leaf_spki`` the SHA-256 of the leaf's SubjectPublicKeyInfo; ``roots`` the
-    hash string of the root store.
+    hash string of the root store; ``sent_records`` counts the client's raw records
+    through its Finished.
     """
 
     suite: str
@@ -59,6 +59,7 @@ class SessionFacts:
     roots: str
     scheme: str
     client_random: bytes
+    sent_records: int
 
 
 class TranscriptVerifier:
@@ -228,7 +229,7 @@ class TranscriptVerifier:
             # RFC 8446 5.1: "Handshake messages MUST NOT span key changes".
             raise MalformedError("bytes follow the ServerHello in its record", rule="W2")
         client = self._hellos.hellos[1 if self._retry else 0]
-        hello = parse_server_hello(message, client)
+        hello = parse_server_hello(message, client, self._opening.groups)
         if hello.retry:
             self._take_retry(hello)
         else:
@@ -303,7 +304,7 @@ class TranscriptVerifier:
         )
         self._facts = SessionFacts(
             suite=self._suite.name,
-            group=GROUPS[hello.group],
+            group=self._opening.groups[hello.group],
             handshake_hash=self._transcript.digest(),
             chain=flight.chain,
             leaf_spki=flight.verified.spki,
@@ -311,6 +312,8 @@ class TranscriptVerifier:
             roots=self._trust.roots.hash,
             scheme=flight.scheme,
             client_random=self._hellos.hellos[-1].random,
+            # The record with the client's Finished is counted once it is done.
+            sent_records=self._sent_count + 1,
         )
 
 

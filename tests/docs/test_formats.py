@@ -27,6 +27,8 @@ from attestation.presentation import Presentation
 from attestation.price import fraction
 from attestation.request import (
     AttestationRequest,
+    KeylogCommitment,
+    KeylogOpened,
     KeyOpening,
     SessionRequest,
     check_purpose,
@@ -62,6 +64,8 @@ DOCUMENTS: dict[str, type[Document]] = {
     "session_request": SessionRequest,
     "seal": SignedSeal,
     "opening": KeyOpening,
+    "keylog_opening": KeylogOpened,
+    "keylog_commitment": KeylogCommitment,
     "request": AttestationRequest,
     "header": Header,
     "attestation": Attestation,
@@ -237,6 +241,16 @@ def test_signatures_are_over_the_shown_bytes() -> None:
     ):
         nacl.signing.VerifyKey(key.public).verify(signed.encode(), bytes.fromhex(signature))
     assert body["header"]["key"] == seal["seal"]["key"] == notary.short
+
+
+def test_the_commitment_is_the_hash_of_the_shown_bytes() -> None:
+    opened, committed = loaded("keylog_opening"), loaded("keylog_commitment")
+    session = loaded("attestation")["fields"][0]["value"]
+    bound = {"type": "quotary/commit/v1", "session": session["id"], "nonce": session["nonce"]}
+    assert opened.pop("kind") == "keylog"
+    assert committed == opened | bound
+    digest = sha256(lines("json keylog_commitment")[0].encode()).hex()
+    assert BLOCKS["text commitment"].strip() == f"sha256:{digest}"
 
 
 def test_fields_fold_to_the_signed_root() -> None:

@@ -13,6 +13,7 @@ import pytest
 import attestation
 from attestation import errors
 from attestation.expect import Expect, NotaryQuorum
+from attestation.request import Opened
 from attestation.schema import AtLeast, Between, Document, Pattern, member_types
 from attestation.trust import Trust, TrustedKey
 from attestation.venues import VenueFile
@@ -60,6 +61,8 @@ def documents() -> dict[str, type[Document]]:
             dotted = f"{kind.__module__}.{kind.__name__}"
             if kind.__module__.startswith("attestation."):
                 found[dotted] = getattr(importlib.import_module(kind.__module__), kind.__name__)
+    # One of its kinds stands for it.
+    del found[f"{Opened.__module__}.{Opened.__name__}"]
     # What a venue file is once it is read; its members are those of its content.
     del found[f"{VenueFile.__module__}.{VenueFile.__name__}"]
     return found | {"verifier.recheck.Recheck": Recheck}

@@ -19,7 +19,7 @@ from attestation.encoding import encode, hex_decode
 from attestation.expect import Expect
 from attestation.presentation import present
 from attestation.quote import quote_pointers
-from attestation.request import KeyOpening
+from attestation.request import KeylogOpened, KeyOpening
 from attestation.schema import Document
 from attestation.secrets import Secrets
 from attestation.section import section_bytes
@@ -48,6 +48,12 @@ max_age_us = 10_000_000
 def blocks() -> dict[str, str]:
     """Returns the content of every generated block of the page by its info string."""
     session, secrets, seal = worked.session()
+    logged = KeylogOpened(
+        kind="keylog",
+        **{name: worked.fixed(name.replace("_", " ")) for name in KeylogOpened.__slots__[1:]},
+    )
+    who = session.session()
+    commitment = logged.commitment(session=who.id, nonce=who.nonce)
     result = {
         "toml trust": worked.trust().dump().decode(),
         "toml expect": EXPECT,
@@ -57,6 +63,9 @@ def blocks() -> dict[str, str]:
         "text session_signature": PROVER.sign(worked.session_request().encode()).hex(),
         "json session_request": _text(worked.session_request()),
         "json opening": _text(KeyOpening(kind="ephemeral", private_key=worked.fixed("ephemeral"))),
+        "json keylog_opening": _text(logged),
+        "json keylog_commitment": _text(commitment),
+        "text commitment": commitment.digest,
         "json seal": _text(seal),
         "json request": _text(secrets.request),
         "json secrets": _text(secrets),

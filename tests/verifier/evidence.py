@@ -20,13 +20,13 @@ from attestation.encoding import JsonObject
 from attestation.hashing import digest, hash_string
 from attestation.http1 import read_request, read_response
 from attestation.quote import claim_quote
-from attestation.request import AttestationRequest, KeyOpening
+from attestation.request import AttestationRequest, KeylogOpened, KeyOpening, Opened
 from attestation.seal import Seal, SealTimes, SignedSeal
 from attestation.secrets import Evidence
 from attestation.section import Exchange, commit_section
 from attestation.strictjson import scalars
 from attestation.tls13.certificates import RootStore
-from attestation.tls13.opening import EphemeralOpening
+from attestation.tls13.opening import opening_of
 from attestation.tls13.session import verify_transcript
 from attestation.tls13.wire import RecordReader
 from attestation.transcript import Transcript
@@ -85,14 +85,19 @@ def evidence(
     seal_lies: Mapping[str, Any] | None = None,
     quote: bool = True,
     notary: forge.LyingNotary | None = None,
+    opened: KeylogOpened | None = None,
 ) -> Evidence:
-    """Attests a captured session; ``lies`` as in ``forge.session``."""
+    """Attests a captured session; ``lies`` as in ``forge.session``.
+
+    With ``opened`` it was opened by key log and is bound by its template.
+    """
     captured, notary = captured or single(), notary or forge.LyingNotary()
+    opening: Opened = opened or KeyOpening(kind="ephemeral", private_key=captured.private_key.hex())
     verifier = verify_transcript(
         sent=captured.sent,
         received=captured.received,
         host=HOST,
-        opening=EphemeralOpening(captured.private_key),
+        opening=opening_of(opening),
         roots=roots(),
         now_us=NOW_US,
     )
@@ -106,7 +111,7 @@ def evidence(
         id=forge.hash_of("recheck/session", 16).hex(),
         conn=conn,
         mode=mode,
-        binding="full",
+        binding="full" if opened is None else "template",
         prover="prover.one+00000000",
         purpose="adhoc/recheck",
         nonce=forge.hash_of("recheck/nonce", 16).hex(),
@@ -158,8 +163,8 @@ def evidence(
         request=request,
         sent=captured.sent,
         received=captured.received,
-        opening=KeyOpening(kind="ephemeral", private_key=captured.private_key.hex()),
-        seal=_seal(captured, session, connection, notary, seal_lies or {}),
+        opening=opening,
+        seal=_seal(captured, session, connection, notary, opened, seal_lies or {}),
     )
 
 
@@ -193,10 +198,14 @@ def _seal(
     session: SessionField,
     connection: ConnectionField,
     notary: forge.LyingNotary,
+    opened: KeylogOpened | None,
     lies: Mapping[str, Any],
 ) -> SignedSeal | None:
     if connection.sealed_us is None:
         return None
+    commitment = None
+    if opened is not None:
+        commitment = opened.commitment(session=session.id, nonce=session.nonce).digest
     seal = Seal(
         session=session.id,
         sent=hash_string(captured.sent),
@@ -209,6 +218,7 @@ def _seal(
             released_us=connection.released_us,
             sealed_us=connection.sealed_us,
         ),
+        commitment=commitment,
         key=notary.key.verifying_key.short,
     )
     seal = dataclasses.replace(seal, **lies)

@@ -1,0 +1,116 @@
+"""What a prover may ask for and open: attack row 4, secrets and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from attestation.encoding import encode
+from attestation.errors import MalformedError
+from attestation.request import KeylogOpened, KeyOpening, Opened, SessionRequest
+
+SECRETS = ("client_handshake", "server_handshake", "client_application", "server_application")
+KEYLOG: dict[str, Any] = {
+    "kind": "keylog",
+    "client_random": "11" * 32,
+    **{name: f"{number:02x}" * 32 for number, name in enumerate(SECRETS)},
+}
+REQUEST: dict[str, Any] = {
+    "type": "quotary/session_request/v1",
+    "notary": "notary.example",
+    "at_us": 1,
+    "nonce": "00" * 16,
+    "prover": "anonymous",
+    "mode": "sealed",
+    "binding": "template",
+    "form": "curl",
+    "venue": "binance",
+    "instrument": "BTCUSDT",
+    "adhoc": "test",
+}
+
+
+def request(**changes: Any) -> SessionRequest:
+    members = {**REQUEST, **changes}
+    return SessionRequest.from_json(
+        {name: value for name, value in members.items() if value is not None}
+    )
+
+
+def test_template_names_its_form() -> None:
+    for form in ("quotary", "httpx", "curl"):
+        assert request(form=form).form == form
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"form": None},
+        {"form": "wget"},
+        {"binding": "full"},
+        {"mode": "live"},
+        {"venue": None, "instrument": None, "host": "a.example", "port": 443},
+    ],
+)
+def test_form_belongs_to_a_template_of_a_venue(changes: dict[str, Any]) -> None:
+    with pytest.raises(MalformedError):
+        request(**changes)
+
+
+def test_opening_is_told_by_its_kind() -> None:
+    key = {"kind": "ephemeral", "private_key": "00" * 32}
+    assert type(Opened.from_json(key)) is KeyOpening
+    assert type(Opened.from_json(KEYLOG)) is KeylogOpened
+    for document in (key, KEYLOG):
+        assert Opened.from_json(document).to_json() == document
+
+
+@pytest.mark.parametrize("kind", [None, "live", "ephemeral", "KEYLOG", 5])
+def test_opening_of_another_kind_is_refused(kind: Any) -> None:
+    with pytest.raises(MalformedError):
+        Opened.from_json({**KEYLOG, "kind": kind})
+
+
+@pytest.mark.parametrize("value", [[], "keylog", 5, None])
+def test_opening_that_is_no_object_is_refused(value: Any) -> None:
+    with pytest.raises(MalformedError):
+        Opened.from_json(value)
+
+
+@pytest.mark.parametrize("member", ["key", "iv", "nonce", "sequence", "private_key", "exporter"])
+def test_nothing_but_the_secrets_can_be_opened(member: str) -> None:
+    with pytest.raises(MalformedError, match="unknown members"):
+        Opened.from_json({**KEYLOG, member: "00" * 16})
+
+
+@pytest.mark.parametrize("member", [name for name in KEYLOG if name != "kind"])
+def test_every_secret_is_needed(member: str) -> None:
+    with pytest.raises(MalformedError, match="lacks"):
+        Opened.from_json({name: value for name, value in KEYLOG.items() if name != member})
+
+
+@pytest.mark.parametrize("size", [0, 16, 31, 33, 47, 64])
+@pytest.mark.parametrize("member", ["client_random", *SECRETS])
+def test_secret_of_no_hash_is_refused(member: str, size: int) -> None:
+    with pytest.raises(MalformedError):
+        Opened.from_json({**KEYLOG, member: "00" * size})
+
+
+def test_commitment_is_over_session_nonce_and_every_secret() -> None:
+    opened = KeylogOpened.from_json(KEYLOG)
+    commitment = opened.commitment(session="ab" * 16, nonce="cd" * 16)
+    members = {**KEYLOG, "type": "quotary/commit/v1", "session": "ab" * 16, "nonce": "cd" * 16}
+    del members["kind"]
+    text = json.dumps(members, sort_keys=True, separators=(",", ":"))
+    assert commitment.digest == f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    assert encode(members) == text.encode()
+    others = {commitment.digest}
+    others.add(opened.commitment(session="ac" * 16, nonce="cd" * 16).digest)
+    others.add(opened.commitment(session="ab" * 16, nonce="ce" * 16).digest)
+    for member in ("client_random", *SECRETS):
+        other = KeylogOpened.from_json({**KEYLOG, member: "ff" * 32})
+        others.add(other.commitment(session="ab" * 16, nonce="cd" * 16).digest)
+    assert len(others) == 8
