@@ -2,6 +2,7 @@
 
 PUT /mids     {"market": "BTC/USD", "mid": "64000.5" | null, "venue"?: "kraken"}
 PUT /faults   {"venue": "kraken", "fault": "status:503*1" | null}
+GET /faults   the faults now in force, with what is left of their times
 GET /quotes   what every venue shows now, as decimal text
 """
 
@@ -55,6 +56,8 @@ class AdminConnection(asyncio.Protocol):
                     text = body["fault"]
                     fault = None if text is None else Fault.parse(text)
                     self._simulation.faults.set(body["venue"] or "", fault)
+                case "GET", "/faults":
+                    return "200 OK", {"faults": self._simulation.faults.shown()}
                 case "GET", "/quotes":
                     return "200 OK", self._quotes()
                 case _:

@@ -163,7 +163,12 @@ class Connection(asyncio.Protocol):
             fault = simulation.faults.take(venue.name, "request")
         if fault is not None and fault.kind == "wrong_instrument":
             target = wire.with_other_instrument(venue, target)
-        response = wire.respond(venue, target, simulation.prices, now_us)
+        shown_us, wick_bps = now_us, 0
+        if fault is not None and fault.kind == "out_of_order":
+            shown_us -= fault.number * 1_000
+        elif fault is not None and fault.kind == "wick":
+            wick_bps = fault.number
+        response = wire.respond(venue, target, simulation.prices, shown_us, wick_bps=wick_bps)
         return deliver(response, simulation.date(now_us), close=close, fault=fault)
 
     def _problem(self, status: int, reason: str, detail: str) -> Delivery:

@@ -29,6 +29,9 @@ KINDS: dict[str, tuple[str, ...] | int | None] = {
     "gzip": None,
     "chunked": None,
     "stale": 37,
+    "wick": 500,
+    "out_of_order": 60_000,
+    "duplicated": None,
     "malformed": ("truncated", "duplicate_key", "nan", "bom", "utf8"),
     "wrong_instrument": None,
     "oversized": 2 * 1024 * 1024,
@@ -43,7 +46,8 @@ KINDS: dict[str, tuple[str, ...] | int | None] = {
 
 _PHASES: dict[str, Phase] = {"wrong_certificate": "certificate", "early": "established"}
 
-_TEXT = re.compile(r"([a-z_]+)(?::([a-z0-9_]{1,20}))?(?:\*([1-9][0-9]{0,5}))?", re.ASCII)
+_TEXT = re.compile(r"([a-z_]+)(?::(-?[a-z0-9_]{1,20}))?(?:\*([1-9][0-9]{0,5}))?", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,9 @@ class Fault:
     """One kind of fault.
 
     status N: that status with an error body.  gzip, chunked: coded so, whatever
-    the request accepts.  stale N: ``Age: N`` seconds.  malformed: a body that is
+    the request accepts.  stale N: ``Age: N`` seconds.  wick N: prices N basis points
+    off, above or, negative, below.  out_of_order N: the answer of N ms before, its
+    time included.  duplicated: the whole response twice.  malformed: a body that is
     not JSON, in five ways.  wrong_instrument: the quote of another one.
     oversized N: a JSON body of at least N bytes.  trailing: bytes after the
     body.  slow N: N ms of silence first.  trickle N: N bytes a TLS record, 1 ms
@@ -79,6 +85,10 @@ class Fault:
                 raise UsageError(f"{self.kind} is one of {', '.join(allowed)}")
         elif allowed is None or not isinstance(self.value, int):
             raise UsageError(f"{self.kind} takes {'no value' if allowed is None else 'a number'}")
+        if isinstance(self.value, int) and self.value < 0 and self.kind != "wick":
+            raise UsageError(f"{self.kind} takes no negative number")
+        if self.kind == "wick" and not -10_000 < self.number <= 100_000:
+            raise UsageError("wick is above -10000 and at most 100000 basis points")
         if self.kind == "status" and not 400 <= self.number <= 599:
             raise UsageError("status is 400 to 599")
         if self.kind == "trickle" and self.number < 1:
@@ -93,9 +103,13 @@ class Fault:
         kind, value, times = found.groups()
         return cls(
             kind=kind,
-            value=int(value) if value and value.isdigit() else value,
+            value=int(value) if value and _NUMBER.fullmatch(value) else value,
             times=int(times) if times else None,
         )
+
+    def __str__(self) -> str:
+        value = "" if self.value is None else f":{self.value}"
+        return f"{self.kind}{value}" + ("" if self.times is None else f"*{self.times}")
 
     @property
     def number(self) -> int:
@@ -123,6 +137,10 @@ class FaultBoard:
             self._faults.pop(venue, None)
         else:
             self._faults[venue] = fault
+
+    def shown(self) -> dict[str, str]:
+        """The faults in force by venue, as ``Fault.parse`` reads them."""
+        return {venue: str(self._faults[venue]) for venue in sorted(self._faults)}
 
     def clear(self) -> None:
         """Ends all faults."""
@@ -153,7 +171,8 @@ class Delivery:
 def deliver(response: Response, date: str, *, close: bool, fault: Fault | None) -> Delivery:
     """Frames a response, with the fault if there is one.
 
-    ``wrong_instrument`` is up to the caller, who asks for another target.
+    ``wrong_instrument``, ``wick`` and ``out_of_order`` are up to the caller, who
+    asks for another target, price or time.
     """
     if fault is None:
         return Delivery(pieces=(frame(response, date, close=close),))
@@ -163,6 +182,8 @@ def deliver(response: Response, date: str, *, close: bool, fault: Fault | None) 
     if kind == "chunked":
         return Delivery(pieces=(_frame_chunked(response, date, close=close),))
     whole = frame(_altered(response, fault), date, close=close)
+    if kind == "duplicated":
+        return Delivery(pieces=(whole, whole))
     if kind == "trailing":
         return Delivery(pieces=(whole + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",))
     if kind == "slow":

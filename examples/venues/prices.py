@@ -16,7 +16,7 @@ import re
 import tomllib
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from attestation.errors import UsageError
@@ -47,6 +47,13 @@ class Quote:
     last: int
     at_us: int
     noise: bytes
+
+    def moved(self, bps: int) -> Quote:
+        """The same quote ``bps`` basis points higher, its spread kept; units are cut."""
+        if not bps:
+            return self
+        shift = self.bid * bps // 10_000
+        return replace(self, bid=self.bid + shift, ask=self.ask + shift, last=self.last + shift)
 
     @property
     def mid(self) -> Fraction:
@@ -163,7 +170,8 @@ class Prices:
     def quote_listing(self, venue: Venue, listing: Listing, at_us: int) -> Quote:
         """As ``quote``, for a listing already found."""
         tick = _TICKS[listing.tick]
-        step = max(at_us - venue.lag_ms * 1000 - self.origin_us, 0) // STEP_US
+        # Before the origin the walk is its mirror image, and its times go on.
+        step = (at_us - venue.lag_ms * 1000 - self.origin_us) // STEP_US
         changed_us = self.origin_us + step * STEP_US
         noise = self._digest(f"{venue.name}/{listing.market}/{step}")
         exact = self._fixed_mid(venue.name, listing.market, at_us)

@@ -42,8 +42,13 @@ class Shape:
     unknown: tuple[int, str]
 
 
-def respond(venue: Venue, target: str, prices: Prices, now_us: int) -> Response:
-    """Answers a GET of origin-form ``target`` at ``now_us`` (UTC microseconds)."""
+def respond(
+    venue: Venue, target: str, prices: Prices, now_us: int, *, wick_bps: int = 0
+) -> Response:
+    """Answers a GET of origin-form ``target`` at ``now_us`` (UTC microseconds).
+
+    ``wick_bps`` puts the quote that many basis points off.
+    """
     shape = SHAPES[venue.name]
     path, _, query = target.partition("?")
     instrument = shape.route(path, dict(parse_qsl(query)))
@@ -53,7 +58,7 @@ def respond(venue: Venue, target: str, prices: Prices, now_us: int) -> Response:
     if listing is None:
         status, body = shape.unknown
         return _response(venue, status, body)
-    quote = prices.quote_listing(venue, listing, now_us)
+    quote = prices.quote_listing(venue, listing, now_us).moved(wick_bps)
     return _response(venue, 200, shape.body(venue, listing, quote, now_us))
 
 

@@ -130,6 +130,38 @@ def test_stale_says_its_age(venues: ThreadedVenueServer) -> None:
     assert fetch(venues)[1]["age"] == "90"
 
 
+@pytest.mark.parametrize(("bps", "bid"), [(500, "67199.98950000"), (-500, "60799.99050000")])
+def test_wick_moves_the_quote_by_basis_points_and_keeps_its_spread(
+    venues: ThreadedVenueServer, bps: int, bid: str
+) -> None:
+    venues.set_fault("binance", Fault(kind="wick", value=bps))
+    shown = json.loads(fetch(venues, "binance")[2])
+    assert shown["bidPrice"] == bid  # 63999.99, moved
+    assert Decimal(shown["askPrice"]) - Decimal(shown["bidPrice"]) == Decimal("0.02")
+
+
+def test_duplicated_sends_the_whole_response_twice(venues: ThreadedVenueServer) -> None:
+    venues.set_fault("okx", Fault(kind="duplicated"))
+    with Client(venues) as client:
+        client.ask()
+        received = client.read()
+    half = len(received) // 2
+    assert received[:half] == received[half:]
+    assert json.loads(split(received[:half])[2])["data"][0]["last"] == "64000.0"
+
+
+def test_out_of_order_answers_as_of_an_earlier_time(venues: ThreadedVenueServer) -> None:
+    def shown() -> dict[str, str]:
+        found: dict[str, str] = json.loads(fetch(venues)[2])["data"][0]
+        return found
+
+    before = shown()
+    venues.set_fault("okx", Fault(kind="out_of_order", value=30_000, times=1))
+    late, after = shown(), shown()
+    assert int(before["ts"]) - 30_500 <= int(late["ts"]) <= int(before["ts"]) - 29_000
+    assert int(after["ts"]) >= int(before["ts"])
+
+
 @pytest.mark.parametrize("venue", ["okx", "gate", "bitfinex", "bitstamp"])
 def test_malformed_bodies_are_malformed_in_the_way_asked(
     venues: ThreadedVenueServer, venue: str
@@ -299,6 +331,7 @@ def test_fault_of_one_venue_ends_after_its_times_and_touches_no_other(
         ("silence", Fault(kind="silence")),
         ("status", Fault(kind="status", value=503)),
         ("status:451*2", Fault(kind="status", value=451, times=2)),
+        ("wick:-250", Fault(kind="wick", value=-250)),
         ("malformed:nan", Fault(kind="malformed", value="nan")),
         ("wrong_certificate:expired*1", Fault(kind="wrong_certificate", value="expired", times=1)),
     ],
@@ -318,6 +351,10 @@ def test_fault_is_read_from_its_text(text: str, fault: Fault) -> None:
         "malformed:7",
         "slow*0",
         "trickle:0",
+        "slow:-1",
+        "oversized:-1",
+        "wick:-10000",
+        "wick:--5",
         "*2",
         "slow:" + "9" * 5000,
     ],
@@ -334,6 +371,7 @@ def test_any_fault_text_is_a_fault_or_a_usage_error(text: str) -> None:
     except UsageError:
         return
     assert fault.kind in KINDS
+    assert Fault.parse(str(fault)) == fault
 
 
 def test_fault_counts_down_only_in_its_own_phase() -> None:

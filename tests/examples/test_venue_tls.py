@@ -355,6 +355,7 @@ def test_admin_port_sets_mids_and_faults_and_shows_quotes() -> None:
             assert admin.put("/mids", json={**mid, "market": None}).status_code == 422
             fault = {"venue": "bitfinex", "fault": "status:429*1"}
             assert admin.put("/faults", json=fault).status_code == 200
+            assert admin.get("/faults").json() == {"faults": {fault["venue"]: fault["fault"]}}
             assert admin.put("/faults", json={**fault, "fault": "no"}).status_code == 422
             assert admin.put(target, json={}).status_code == 404
         answers = []
