@@ -9,25 +9,20 @@ all of it is durable before the process ends.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import gc
 import importlib.metadata
 import json
 import os
-import signal
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import certifi
 import structlog
-import uvicorn
 
-from attestation.errors import UnavailableError, UsageError
+from attestation.errors import UsageError
 from attestation.hashing import HASHES
 from attestation.tls13.certificates import RootStore
 from attestation.venues import VenueFile, shipped_venues
@@ -36,6 +31,7 @@ from notary.clock import RE_ANCHOR_SECONDS, Clock
 from notary.config import Config, join_address, split_address
 from notary.context import Context
 from notary.desk import Desk
+from notary.listening import ControlServer, bind, signals
 from notary.metrics import Metrics
 from notary.relay import Relay
 from notary.resolve import Endpoint, Resolver
@@ -44,7 +40,6 @@ from notary.signer import Signer, read_key
 from notary.store import Store
 
 STORE_FILE = "notary.db"
-BACKLOG = 1_024
 FLUSH_SECONDS = 2.0
 """How long clients may take to read what they were sent before the end."""
 
@@ -161,8 +156,8 @@ async def serve(
     """
     log = structlog.get_logger("notary")
     stop = stop or asyncio.Event()
-    control_socket = _bind(config.listen)
-    relay_socket = _bind(config.relay)
+    control_socket = bind(config.listen)
+    relay_socket = bind(config.relay)
     store = Store(config.data / STORE_FILE)
     try:
         context = make_context(config, signer, roots, store)
@@ -172,11 +167,11 @@ async def serve(
         desk = Desk(context, make_registry(config, context), proxy=proxy)
         relay = Relay(desk, most=config.limits.connections)
         app = make_app(desk, describe(config, context, proxy))
-        control = _ControlServer(HotPath(app, desk))
+        control = ControlServer(HotPath(app, desk))
         await relay.listen(relay_socket)
         serving = asyncio.create_task(control.serve(sockets=[control_socket]))
         ticking = asyncio.create_task(_tick(desk))
-        with _signals(stop):
+        with signals(stop):
             await control.listening.wait()
             ready = {
                 "type": "ready",
@@ -203,37 +198,6 @@ async def serve(
     log.info("stopped")
 
 
-class _ControlServer(uvicorn.Server):
-    """uvicorn without its own handling of signals, which would end the process early."""
-
-    def __init__(self, app: Any) -> None:
-        self.listening = asyncio.Event()
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                date_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=120,
-                timeout_graceful_shutdown=3,
-                backlog=BACKLOG,
-            )
-        )
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def _spare_collector() -> None:
     """Keeps what start-up made out of garbage collections, and these rare.
 
@@ -249,33 +213,3 @@ async def _tick(desk: Desk) -> None:
     while True:
         await asyncio.sleep(RE_ANCHOR_SECONDS)
         desk.tick()
-
-
-@contextlib.contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    handled = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Only the main thread's loop can take signals; elsewhere `stop` is set.
-        with contextlib.suppress(RuntimeError, ValueError):
-            loop.add_signal_handler(number, stop.set)
-            handled.append(number)
-    try:
-        yield
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
-
-
-def _bind(address: str) -> socket.socket:
-    host, port = split_address(address)
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        # The system's words alone: the error's own text names the address again.
-        known = error.errno is not None and error.errno in errno.errorcode
-        why = os.strerror(error.errno or 0) if known else str(error)
-        raise UnavailableError(f"cannot listen on {address}: {why}", rule="listen") from error
-    listener.setblocking(False)
-    return listener
