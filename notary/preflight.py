@@ -32,8 +32,8 @@ from attestation.keys import SEED_SIZE, SigningKey
 from notary.config import Config, split_address
 from notary.kernel_clock import read_kernel_clock
 from notary.resolve import RESOLVE_SECONDS, check_public
-from notary.server import STORE_FILE, allowed_venues, load_roots, load_signer, software
-from notary.store import SCHEMA_VERSION
+from notary.server import allowed_venues, load_roots, load_signer, software
+from notary.store import SCHEMA_VERSION, STORE_FILE
 
 LEAST_FREE = 1024**3
 """Bytes of disk below which the store's folder earns a warning."""

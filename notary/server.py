@@ -37,9 +37,8 @@ from notary.relay import Relay
 from notary.resolve import Endpoint, Resolver
 from notary.sessions import Admission, SessionRegistry
 from notary.signer import Signer, read_key
-from notary.store import Store
+from notary.store import STORE_FILE, Store
 
-STORE_FILE = "notary.db"
 FLUSH_SECONDS = 2.0
 """How long clients may take to read what they were sent before the end."""
 

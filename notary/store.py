@@ -29,6 +29,8 @@ from attestation.errors import RefusedError, UnavailableError, UsageError
 from notary.reasons import FAULTS
 
 SCHEMA_VERSION = 2
+STORE_FILE = "notary.db"
+"""Its name in the data folder."""
 MAX_BATCH = 256
 
 _SCHEMA = """

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from attestation.errors import UsageError
+from notary.cli.backup import backup
 from notary.cli.keys import keygen
 from notary.cli.serving import serve
 
@@ -17,10 +18,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Witness TLS sessions and attest what was fetched through them.",
-    epilog="Exit codes: 0 done, 2 usage, 20 network or disk, 1 a bug.",
+    epilog="Exit codes: 0 done, 2 usage, 10 or 11 a damaged backup, 20 network or disk, 1 a bug.",
 )
 app.command("keygen")(keygen)
 app.command("serve")(serve)
+app.command("backup")(backup)
 
 
 @app.callback(invoke_without_command=True)

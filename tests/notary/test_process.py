@@ -102,7 +102,9 @@ class Process:
         client = Client(HOST)
         while not client.established:
             connection.sendall(client.take())
-            client.receive(connection.recv(65_536))
+            received = connection.recv(65_536)
+            assert received, "the notary hung up"
+            client.receive(received)
         client.write(
             f"GET {VENUE.target(INSTRUMENT)} HTTP/1.1\r\nHost: {HOST}\r\n"
             f"X-Api-Key: {API_KEY}\r\nConnection: close\r\n\r\n".encode()
