@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from attestation.errors import InvalidProofError, MalformedError, QuotaryError, 
 from examples.venues.server import ThreadedVenueServer
 from notary import backup
 from notary.backup import MANIFEST_FILE, Manifest, Source, make_backup, verify_backup
+from tests.notary.rig import bearer
 from tests.notary.test_config import notary
 from tests.notary.test_process import (  # noqa: F401 (fixtures)
     Process,
@@ -39,10 +41,6 @@ def source(folder: Path, *key_files: Path) -> Source:
     return Source(data=folder, name="n.example", software="test", key_files=key_files)
 
 
-def fetched(process: Process, times: int) -> list[Attestation]:
-    return [process.fetch()[2] for _ in range(times)]
-
-
 @pytest.fixture(scope="module")
 def served(
     tmp_path_factory: pytest.TempPathFactory,
@@ -52,7 +50,8 @@ def served(
     folder = tmp_path_factory.mktemp("served")
     keygen(folder)
     with serving(folder, write_config(folder, venues)) as process:
-        fetched(process, 2)
+        for _ in range(2):
+            process.fetch()
         process.connect(process.session())[0].close()
         process.process.terminate()
         assert process.process.wait(20) == 0
@@ -69,13 +68,14 @@ def test_backups_under_load_and_of_a_killed_notary_hold_all_that_was_handed_out(
     tmp_path: Path,
     config: Path,  # noqa: F811
 ) -> None:
-    handed: list[Attestation] = []
+    handed: list[tuple[dict[str, Any], Attestation]] = []
 
     def load(process: Process) -> None:
         # Until the notary is killed, which any step of a fetch may be the one to find out.
         with contextlib.suppress(OSError, AssertionError, httpx.TransportError):
             while True:
-                handed.append(process.fetch()[2])
+                session, _, attestation = process.fetch()
+                handed.append((session, attestation))
 
     made: list[tuple[Path, int]] = []
     with serving(tmp_path, config) as process:
@@ -107,7 +107,7 @@ def test_backups_under_load_and_of_a_killed_notary_hold_all_that_was_handed_out(
         manifest = verify_backup(folder)
         with contextlib.closing(sqlite3.connect(folder / "notary.db")) as database:
             held = {row[0] for row in database.execute("SELECT id FROM attestations")}
-        assert {one.header.id for one in handed[:known]} <= held
+        assert {one.header.id for _, one in handed[:known]} <= held
         assert len(held) == manifest.attestations
     assert [path.name for path in tmp_path.glob("*.partial")] == []
 
@@ -117,10 +117,11 @@ def test_backups_under_load_and_of_a_killed_notary_hold_all_that_was_handed_out(
         shutil.copy2(tmp_path / name, restored / name)
     shutil.copy2(tmp_path / "b5/notary.db", restored / "notary.db")
     with serving(restored, restored / "notary.toml") as process:
-        for attestation in (handed[0], handed[-1]):
-            answer = process.http.get(f"/v1/attestations/{attestation.header.id}")
+        for session, attestation in (handed[0], handed[-1]):
+            path = f"/v1/attestations/{attestation.header.id}"
+            answer = process.http.get(path, headers=bearer(session))
             assert Attestation.from_json(answer.json()["attestation"]) == attestation
-        fetched(process, 1)
+        process.fetch()
 
 
 def test_a_backup_holds_no_private_key_unless_asked(kept: Path) -> None:
