@@ -79,4 +79,7 @@ def bind(address: str) -> socket.socket:
         why = os.strerror(error.errno or 0) if known else str(error)
         raise UnavailableError(f"cannot listen on {address}: {why}", rule="listen") from error
     listener.setblocking(False)
+    # Accepted connections inherit it.  asyncio sets it only where a socket names its protocol,
+    # which these do not: an answer in two writes would wait for a delayed ACK, some 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

@@ -248,6 +248,8 @@ def serve(*, trust: Trust, host: str, port: int) -> None:
     """Serves until SIGTERM or SIGINT; port 0 is the system's choice."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=1024) as listener:
+        # Inherited by what is accepted: asyncio sets it on sockets that name their protocol alone.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         config = uvicorn.Config(
             create_app(trust=trust),
             log_level="warning",
