@@ -19,6 +19,7 @@ DEFAULT_MODES = ("sealed", "live")
 DEFAULT_BINDINGS = ("full",)
 DEFAULT_DATE_SKEW_US = 5_000_000
 DEFAULT_DIVERGENCE_BPS = 20
+DEFAULT_APART_US = 10_000_000
 
 Positive = Annotated[int, AtLeast(1)]
 
@@ -28,12 +29,16 @@ class NotaryQuorum(Document):
     """How many differently named notaries must agree, and who may run them.
 
     ``max_div_bps``: how far, in basis points of their median, the mids of
-    several notaries may lie from it.
+    several notaries may lie from it.  ``max_apart_us``: how far apart the first
+    and the last instant of all their intervals may be.  Two notaries of one
+    operator count once unless ``insecure_shared_operators``.
     """
 
     count: Positive
     operators: tuple[Text, ...] | None = None
     max_div_bps: Positive | None = None
+    max_apart_us: Micros | None = None
+    insecure_shared_operators: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,3 +121,13 @@ class Expect(Document):
         if self.notaries is None or self.notaries.max_div_bps is None:
             return DEFAULT_DIVERGENCE_BPS
         return self.notaries.max_div_bps
+
+    @property
+    def apart_us(self) -> int:
+        if self.notaries is None or self.notaries.max_apart_us is None:
+            return DEFAULT_APART_US
+        return self.notaries.max_apart_us
+
+    @property
+    def shared_operators(self) -> bool:
+        return bool(self.notaries is not None and self.notaries.insecure_shared_operators)

@@ -39,7 +39,10 @@ class VerdictNotary(Document):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted(Document):
-    """A favourable verdict.  ``attestation`` is the first presentation's header id."""
+    """A favourable verdict.  ``attestation`` is the first presentation's header id.
+
+    ``mid`` is there for several notaries: the exact median of their mids.
+    """
 
     TYPE: ClassVar[str | None] = "quotary/verdict/v1"
 
@@ -55,6 +58,7 @@ class Accepted(Document):
     checked: tuple[str, ...]
     not_checked: tuple[str, ...]
     host: str | None = None
+    mid: Price | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,17 +20,18 @@ from tests.verifier.forge import LyingNotary
 from verifier.selftest import SAMPLES
 
 ONE, TWO = LyingNotary(), LyingNotary(name="notary.two", operator="Two Ltd")
+SISTER = LyingNotary(name="notary.sister", operator="Two Ltd")
 CURVE = LyingNotary(name="notary.curve", operator="Curve Ltd", algorithm="ecdsa-secp256k1")
 SPONGE = LyingNotary(name="notary.sponge", operator="Sponge Ltd", hash="sha3-256")
 STRANGER = LyingNotary(name="notary.stranger", operator="Nobody")
 IMPOSTOR = LyingNotary(name="notary.one", algorithm="ecdsa-secp256k1")
 HOUR = 3_600_000_000
 
-EXPECT = """\
+PURPOSE = 'purpose = "trade/t-1/open"\n'
+EXPECT = f"""\
 venues = ["binance", "coinbase", "kraken"]
 market = "BTC/USD"
-purpose = "trade/t-1/open"
-max_age_us = 60_000_000
+{PURPOSE}max_age_us = 60_000_000
 """
 QUORUM = EXPECT + "[notaries]\ncount = 2\n"
 SLOT = 'venues = ["coinbase"]\nmarket = "BTC/USD"\n'
@@ -44,7 +45,7 @@ def build() -> dict[str, bytes]:
     """Returns every file of the folder by name."""
     files = {
         "clock.json": encode({"now_us": forge.NOW}) + b"\n",
-        "trust.toml": forge.trust(ONE, TWO, CURVE, SPONGE).dump(),
+        "trust.toml": forge.trust(ONE, TWO, SISTER, CURVE, SPONGE).dump(),
         "expect.toml": EXPECT.encode(),
     }
     for make in (_accepted, _malformed, _tampered, _lies, _unknown, _wrong_time, _missing, _other):
@@ -217,6 +218,12 @@ def _wrong_time() -> dict[str, bytes]:
         )
         .present()
         .encode(),
+        "stale_voice.13.1.json": at(forge.T0),
+        "stale_voice.13.2.json": at(forge.T0 - HOUR, notary=TWO),
+        "stale_voice.13.expect.toml": QUORUM.encode(),
+        "voices_apart.13.1.json": at(forge.T0),
+        "voices_apart.13.2.json": at(forge.T0 - 20_000_000, notary=TWO),
+        "voices_apart.13.expect.toml": QUORUM.encode(),
         "before_the_window.13.json": at(forge.T0),
         "before_the_window.13.expect.toml": (
             EXPECT + f"not_before_us = {forge.T0 + 31_001}\n"
@@ -250,6 +257,9 @@ def _missing() -> dict[str, bytes]:
     return files | {
         "missing_section.15.json": hidden.encode(),
         "missing_opening.15.json": dataclasses.replace(one.present(), openings=()).encode(),
+        "missing_voice_of_three.15.1.json": one.present().encode(),
+        "missing_voice_of_three.15.2.json": forge.session(notary=TWO).present().encode(),
+        "missing_voice_of_three.15.expect.toml": QUORUM.replace("count = 2", "count = 3").encode(),
         "missing_voice.15.json": one.present().encode(),
         "missing_voice.15.expect.toml": QUORUM.encode(),
         "slot_gap.15.json": forge.show_fields(forge.slot(), [0, 3, 4]).encode(),
@@ -284,6 +294,17 @@ def _other() -> dict[str, bytes]:
         "one_notary_twice.17.2.json": forge.session(label="again").present().encode(),
         "one_notary_twice.17.3.json": forge.session(notary=TWO).present().encode(),
         "one_notary_twice.17.expect.toml": QUORUM.encode(),
+        "one_operator_twice.17.1.json": forge.session(notary=TWO).present().encode(),
+        "one_operator_twice.17.2.json": forge.session(notary=SISTER).present().encode(),
+        "one_operator_twice.17.expect.toml": QUORUM.encode(),
+        "quorum_of_two_venues.17.1.json": one.present().encode(),
+        "quorum_of_two_venues.17.2.json": forge.session("binance", notary=TWO).present().encode(),
+        "quorum_of_two_venues.17.expect.toml": QUORUM.encode(),
+        "quorum_of_two_purposes.17.1.json": one.present().encode(),
+        "quorum_of_two_purposes.17.2.json": (
+            forge.session(notary=TWO, purpose="trade/t-1/close").present().encode()
+        ),
+        "quorum_of_two_purposes.17.expect.toml": QUORUM.replace(PURPOSE, "").encode(),
         "notaries_disagree.17.1.json": one.present().encode(),
         "notaries_disagree.17.2.json": forge.session(notary=TWO, bid="90000", ask="90001")
         .present()

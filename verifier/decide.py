@@ -89,6 +89,7 @@ def accepted(verified: VerifiedQuote | VerifiedTranscript | VerifiedQuorum) -> A
         ),
         not_checked=tuple(dict.fromkeys(item for voice in voices for item in voice.not_checked)),
         host=first.host,
+        mid=format_exact(verified.mid) if isinstance(verified, VerifiedQuorum) else None,
     )
 
 

@@ -36,10 +36,14 @@ class Question:
 
     def answer(self, *, trust: Trust, now_us: int) -> Accepted | Rejected:
         """Returns the verdict; what is wrong with a presentation is a rejection."""
-        try:
-            presentations = [Presentation.from_json(value) for value in self.presentations]
-        except QuotaryError as error:
-            return rejected(error)
+        presentations = []
+        for number, value in enumerate(self.presentations, start=1):
+            try:
+                presentations.append(Presentation.from_json(value))
+            except QuotaryError as error:
+                if len(self.presentations) > 1:
+                    error.detail = f"presentation {number}: {error.detail}"
+                return rejected(error)
         return judge(presentations, trust=trust, expect=self.expect, now_us=now_us)
 
 

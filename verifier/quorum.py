@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from attestation.errors import ExpectationError, IncompleteError
+from attestation.errors import ExpectationError, IncompleteError, QuotaryError, StaleError
 from attestation.expect import Expect
 from attestation.presentation import Presentation
 from attestation.trust import Trust
@@ -38,31 +38,31 @@ def verify_quorum(
 ) -> VerifiedQuorum:
     """Verifies one quote witnessed by several notaries.
 
-    All presentations must verify and tell of the same venue, market,
-    instrument and purpose, no two may be of one notary name (two of one name
-    would count one voice twice), and every mid must lie within
-    ``expect.notaries.max_div_bps`` of their median.  Raises IncompleteError if
-    there are fewer than ``expect.notaries.count``.
+    Each presentation must verify alone; an error then names the one it is about.
+    Together, in this order, else the error in brackets:
+
+    - no notary name speaks twice (ExpectationError, ``quorum.notary``)
+    - ``expect.notaries.count`` names (IncompleteError, ``expect.notaries.count``)
+      of as many operators (ExpectationError, ``quorum.operator``)
+    - one venue, instrument and purpose (ExpectationError, ``quorum.venue`` ...)
+    - intervals within ``expect.notaries.max_apart_us`` (StaleError)
+    - mids within ``expect.notaries.max_div_bps`` of their median (ExpectationError)
     """
-    quotes = []
-    for presentation in presentations:
-        verified = verify_one(
-            presentation, trust=trust, expect=expect, now_us=now_us, venue_files=venue_files
-        )
-        if isinstance(verified, VerifiedTranscript):
-            raise ExpectationError("a quorum is of quotes", rule="expect.hosts")
-        quotes.append(verified)
-    names = [quote.notary.name for quote in quotes]
-    if len(set(names)) < max(expect.notary_count, 1):
-        raise IncompleteError(
-            "fewer notaries than expected",
-            rule="expect.notaries.count",
-            found=len(set(names)),
-            wanted=expect.notary_count,
-        )
-    if len(set(names)) != len(names):
-        raise ExpectationError("one notary speaks twice", rule="expect.notaries.count", found=names)
+    quotes = [
+        _voice(number, presentation, trust, expect, now_us, venue_files)
+        for number, presentation in enumerate(presentations, start=1)
+    ]
+    _check_voices(quotes, expect)
     _check_same(quotes)
+    first_us = min(quote.not_before_us for quote in quotes)
+    last_us = max(quote.not_after_us for quote in quotes)
+    if last_us - first_us > expect.apart_us:
+        raise StaleError(
+            "the notaries witnessed at different times",
+            rule="expect.notaries.max_apart_us",
+            found=last_us - first_us,
+            wanted=expect.apart_us,
+        )
     middle = median([quote.mid for quote in quotes])
     for quote in quotes:
         if abs(quote.mid - middle) * 10_000 > middle * expect.divergence_bps:
@@ -73,10 +73,7 @@ def verify_quorum(
                 wanted=expect.divergence_bps,
             )
     return VerifiedQuorum(
-        quotes=tuple(quotes),
-        mid=middle,
-        not_before_us=min(quote.not_before_us for quote in quotes),
-        not_after_us=max(quote.not_after_us for quote in quotes),
+        quotes=tuple(quotes), mid=middle, not_before_us=first_us, not_after_us=last_us
     )
 
 
@@ -89,12 +86,59 @@ def median(values: Sequence[Fraction]) -> Fraction:
     return (ordered[half - 1] + ordered[half]) / 2
 
 
+def _voice(
+    number: int,
+    presentation: Presentation | bytes,
+    trust: Trust,
+    expect: Expect,
+    now_us: int,
+    venue_files: Mapping[str, VenueFile] | None,
+) -> VerifiedQuote:
+    whose = f"presentation {number}"
+    try:
+        if isinstance(presentation, bytes):
+            presentation = Presentation.decode(presentation)
+        whose += f" ({presentation.header.key})"
+        verified = verify_one(
+            presentation, trust=trust, expect=expect, now_us=now_us, venue_files=venue_files
+        )
+    except QuotaryError as error:
+        error.detail = f"{whose}: {error.detail}"
+        raise
+    if isinstance(verified, VerifiedTranscript):
+        raise ExpectationError("a quorum is of quotes", rule="expect.hosts")
+    return verified
+
+
+def _check_voices(quotes: Sequence[VerifiedQuote], expect: Expect) -> None:
+    """Names are counted, since one notary may have several keys; so are who runs them."""
+    names = [quote.notary.name for quote in quotes]
+    if len(set(names)) != len(names):
+        raise ExpectationError("one notary speaks twice", rule="quorum.notary", found=names)
+    if len(names) < max(expect.notary_count, 1):
+        raise IncompleteError(
+            "fewer notaries than expected",
+            rule="expect.notaries.count",
+            found=len(names),
+            wanted=expect.notary_count,
+        )
+    operators = [quote.notary.operator for quote in quotes]
+    if len(set(operators)) < expect.notary_count and not expect.shared_operators:
+        raise ExpectationError(
+            "the notaries are run by fewer operators than notaries are expected",
+            rule="quorum.operator",
+            found=operators,
+            wanted=expect.notary_count,
+        )
+
+
 def _check_same(quotes: Sequence[VerifiedQuote]) -> None:
-    for member in ("venue", "market", "instrument", "purpose"):
+    # Of one market they are already: the one that is expected.
+    for member in ("venue", "instrument", "purpose"):
         found = {getattr(quote, member) for quote in quotes}
         if len(found) > 1:
             raise ExpectationError(
                 f"the notaries attest different {member}s",
-                rule=f"expect.{member}",
+                rule=f"quorum.{member}",
                 found=sorted(found),
             )

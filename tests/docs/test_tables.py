@@ -150,11 +150,14 @@ def test_the_defaults_of_an_expectation_are_the_code() -> None:
     development = bool(one.insecure_allow_development)
     quorum = Expect(hosts=("example.com",), notaries=NotaryQuorum(count=1))
     assert quorum.divergence_bps == one.divergence_bps
+    assert (quorum.apart_us, quorum.shared_operators) == (one.apart_us, one.shared_operators)
     assert dict(row[:2] for row in table(TEXT, "expect defaults")) == {
         "`modes`": ", ".join(f"`{mode}`" for mode in one.accepted_modes),
         "`bindings`": ", ".join(f"`{binding}`" for binding in one.accepted_bindings),
         "`notaries.count`": f"`{one.notary_count}`",
         "`notaries.max_div_bps`": f"`{one.divergence_bps}`",
+        "`notaries.max_apart_us`": f"`{one.apart_us}`",
+        "`notaries.insecure_shared_operators`": f"`{str(one.shared_operators).lower()}`",
         "`max_date_skew_us`": f"`{one.date_skew_us}`",
         "`insecure_allow_development`": f"`{str(development).lower()}`",
     }

@@ -90,8 +90,11 @@ def test_several_files_are_several_notaries_of_one_quote(shell: Shell) -> None:
     done = shell.verify("good.json", "two.json")
     assert done.returncode == 0
     assert b"witnessed by 2 notaries of 2 operators: One Ltd, Two Ltd" in done.stderr
+    assert b": the median of 2" in done.stderr
     assert shell.verify("good.json").returncode == 15
-    assert shell.verify("good.json", "good.json").returncode == 15
+    twice = shell.verify("good.json", "good.json")
+    assert twice.returncode == 17
+    assert b"one notary speaks twice" in twice.stderr
 
 
 def test_without_expectation_only_the_insecure_switch_answers(shell: Shell) -> None:

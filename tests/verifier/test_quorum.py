@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from attestation.errors import ExpectationError, IncompleteError, QuotaryError, UsageError
+from attestation.errors import (
+    ExpectationError,
+    IncompleteError,
+    InvalidProofError,
+    QuotaryError,
+    StaleError,
+    UntrustedError,
+    UsageError,
+)
 from attestation.expect import Expect, NotaryQuorum
 from attestation.presentation import Presentation
 from tests.verifier import forge
@@ -17,7 +25,9 @@ from verifier.decide import decide, witnesses
 ONE = forge.LyingNotary()
 TWO = forge.LyingNotary(name="notary.two", operator="Two Ltd")
 THREE = forge.LyingNotary(name="notary.three", operator="Three Ltd")
-ALL = (ONE, TWO, THREE)
+SISTER = forge.LyingNotary(name="notary.sister", operator="Two Ltd")
+STRANGER = forge.LyingNotary(name="notary.stranger", operator="Nobody")
+ALL = (ONE, TWO, THREE, SISTER)
 
 
 def quorum(*presentations: Presentation, count: int = 2, **changes: Any) -> VerifiedQuorum:
@@ -62,18 +72,88 @@ def test_too_few_notaries() -> None:
 
 def test_one_notary_with_two_sessions_is_one_voice() -> None:
     twice = (seen(ONE), seen(ONE, label="again"))
-    rejected(IncompleteError, "expect.notaries.count", *twice)
-    rejected(ExpectationError, "expect.notaries.count", *twice, seen(TWO))
+    rejected(ExpectationError, "quorum.notary", *twice)
+    rejected(ExpectationError, "quorum.notary", *twice, seen(TWO))
+    rejected(ExpectationError, "quorum.notary", seen(ONE), seen(ONE))
 
 
-def test_every_voice_must_verify() -> None:
-    liar = seen(TWO, lies={"quote.bid": "1"})
-    with pytest.raises(QuotaryError):
-        quorum(seen(ONE), liar, seen(THREE))
+def test_one_notary_with_two_keys_is_one_voice() -> None:
+    curve = forge.LyingNotary(algorithm="ecdsa-secp256k1")
+    assert curve.name == ONE.name
+    with pytest.raises(ExpectationError) as caught:
+        verify_quorum(
+            [seen(ONE), seen(curve)],
+            trust=forge.trust(ONE, curve),
+            expect=forge.expect(notaries=NotaryQuorum(count=2)),
+            now_us=forge.NOW,
+        )
+    assert caught.value.rule == "quorum.notary"
+
+
+def test_two_notaries_of_one_operator_are_no_quorum_of_two() -> None:
+    rejected(ExpectationError, "quorum.operator", seen(TWO), seen(SISTER))
+    rejected(ExpectationError, "quorum.operator", seen(ONE), seen(TWO), seen(SISTER), count=3)
+
+
+def test_two_notaries_of_one_operator_may_stand_beside_enough_others() -> None:
+    assert len(quorum(seen(ONE), seen(TWO), seen(SISTER)).quotes) == 3
+
+
+def test_shared_operators_count_where_the_reader_takes_that_risk() -> None:
+    assert len(quorum(seen(TWO), seen(SISTER), insecure_shared_operators=True).quotes) == 2
+
+
+@pytest.mark.parametrize(
+    ("second", "kind", "rule"),
+    [
+        (seen(TWO, lies={"quote.bid": "1"}), InvalidProofError, "quote.bid"),
+        (seen(STRANGER), UntrustedError, "trust.unknown"),
+        (seen(TWO, lies={"quote.market": "ETH/USD"}), ExpectationError, "expect.market"),
+        (seen(TWO, mode="open"), ExpectationError, "expect.modes"),
+    ],
+    ids=["lie", "stranger", "market", "mode"],
+)
+def test_every_voice_must_verify_and_the_error_names_the_one_that_does_not(
+    second: Presentation, kind: type[QuotaryError], rule: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        quorum(seen(ONE), second, seen(THREE))
+    assert caught.value.rule == rule
+    assert caught.value.detail.startswith(f"presentation 2 ({second.header.key}): ")
+
+
+def test_stale_voice_spoils_the_quorum() -> None:
+    expect = forge.expect(notaries=NotaryQuorum(count=2), max_age_us=10_000_000)
+    with pytest.raises(StaleError) as caught:
+        verify_quorum(
+            [seen(ONE), seen(TWO, at_us=forge.T0 - 60_000_000)],
+            trust=forge.trust(*ALL),
+            expect=expect,
+            now_us=forge.NOW,
+        )
+    assert caught.value.rule == "expect.max_age_us"
+    assert caught.value.detail.startswith("presentation 2 (notary.two+")
+
+
+def test_bytes_that_are_no_presentation_are_named_by_their_number() -> None:
+    with pytest.raises(QuotaryError) as caught:
+        quorum(seen(ONE), b"{}")  # type: ignore[arg-type]
+    assert caught.value.detail.startswith("presentation 2: ")
+
+
+@pytest.mark.parametrize(("apart_us", "accepted"), [(10_000_000, True), (10_000_001, False)])
+def test_all_intervals_lie_within_the_span_expected(apart_us: int, accepted: bool) -> None:
+    # Each interval is 60 ms long; the span is from the first start to the last end.
+    voices = (seen(ONE), seen(TWO, at_us=forge.T0 - (apart_us - 60_000)))
+    if accepted:
+        assert quorum(*voices).not_after_us - quorum(*voices).not_before_us == apart_us
+    else:
+        rejected(StaleError, "expect.notaries.max_apart_us", *voices)
+        quorum(*voices, max_apart_us=apart_us)
 
 
 def test_notaries_must_tell_of_one_purpose() -> None:
-    rejected(ExpectationError, "expect.purpose", seen(ONE), seen(TWO, purpose="trade/t-2/open"))
+    rejected(ExpectationError, "quorum.purpose", seen(ONE), seen(TWO, purpose="trade/t-2/open"))
 
 
 def test_notaries_must_tell_of_one_venue() -> None:
@@ -87,7 +167,7 @@ def test_notaries_must_tell_of_one_venue() -> None:
             expect=expect,
             now_us=forge.NOW,
         )
-    assert caught.value.rule == "expect.venue"
+    assert caught.value.rule == "quorum.venue"
 
 
 @pytest.mark.parametrize(("ask", "accepted"), [("10040", True), ("10041", False)])
@@ -117,11 +197,13 @@ def test_verdict_on_a_quorum_names_all_who_witnessed() -> None:
     )
     assert [notary.name for notary in verdict.notaries] == ["notary.one", "notary.two"]
     assert len(verdict.quotes) == 2
+    assert verdict.mid == verdict.quotes[0].mid
     assert witnesses(verdict) == "witnessed by 2 notaries of 2 operators: One Ltd, Two Ltd"
 
 
 def test_verdict_on_one_notary_says_what_it_is_worth() -> None:
     verdict = decide([seen(ONE)], trust=forge.trust(), expect=forge.expect(), now_us=forge.NOW)
+    assert verdict.mid is None
     assert witnesses(verdict) == (
         "witnessed by 1 notary, run by One Ltd: this checks the arithmetic, not the operator"
     )

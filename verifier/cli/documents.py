@@ -93,6 +93,8 @@ def _say_verdict(verdict: Accepted) -> None:
             f"ACCEPTED {safe(quote.venue)} {safe(quote.market)} ({safe(quote.instrument)}): "
             f"bid {quote.bid}, ask {quote.ask}, mid {quote.mid}"
         )
+    if verdict.mid is not None:
+        say(f"  mid {verdict.mid}: the median of {len(verdict.quotes)}")
     if not verdict.quotes and verdict.verdict == "accepted":
         say("ACCEPTED as a transcript, without a quote")
     say(f"  attestation {verdict.attestation}")
