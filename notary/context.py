@@ -15,11 +15,11 @@ import structlog
 
 from attestation.document import Attestation
 from attestation.errors import QuotaryError
+from attestation.reasons import FAULTS
 from attestation.tls13.certificates import ChainCache, RootStore
 from notary.clock import Clock
 from notary.limits import Deadlines, SessionLimits
 from notary.metrics import Metrics
-from notary.reasons import FAULTS
 from notary.resolve import Resolver
 from notary.sessions import Session
 from notary.signer import Signer

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from attestation.errors import RefusedError, UnavailableError, UsageError
-from notary.reasons import FAULTS
+from attestation.reasons import FAULTS
 
 SCHEMA_VERSION = 2
 STORE_FILE = "notary.db"

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Generator
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -21,10 +22,14 @@ from hypothesis import settings
 PEERS = {
     "curl": "curl",
     "gnutls": "gnutls-cli",
+    "go": "go",
     "openssl": "openssl",
     "strace": "strace",
 }
 """The command that stands for each peer."""
+
+GO_PATH = "/usr/share/gocode"
+"""Where Debian's golang-*-dev packages are; the peer ``go`` is golang-golang-x-mod-dev too."""
 
 _REASON = "peer: "
 _missing_key = pytest.StashKey[set[str]]()
@@ -43,6 +48,8 @@ def find_peer(name: str) -> str | None:
         version = subprocess.run([path, "version"], capture_output=True, text=True, timeout=10)
         if not version.stdout.startswith("OpenSSL "):
             return None
+    if name == "go" and not Path(GO_PATH, "src/golang.org/x/mod/sumdb").is_dir():
+        return None
     return path
 
 

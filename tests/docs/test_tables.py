@@ -13,17 +13,18 @@ import pytest
 import attestation
 from attestation import errors
 from attestation.expect import Expect, NotaryQuorum
+from attestation.reasons import FAULTS
 from attestation.request import Opened
 from attestation.schema import AtLeast, Between, Document, Pattern, member_types
 from attestation.trust import Trust, TrustedKey
 from attestation.venues import VenueFile
 from notary.gate import TABLE
 from notary.limits import Deadlines, SessionLimits
-from notary.reasons import FAULTS
 from tests.docs.worked_example import FENCE, PAGE
 from verifier.recheck import Recheck
 
 TEXT = PAGE.read_text(encoding="utf-8")
+LOG = (PAGE.parent / "log.md").read_text(encoding="utf-8")
 WITNESS = (PAGE.parent / "witness.md").read_text(encoding="utf-8")
 TYPES: dict[str, str] = {
     # A blank keeps readers of Markdown from taking these for links.
@@ -90,9 +91,15 @@ def described(name: str, hint: Any) -> str:
     return names.get(hint, "object")
 
 
+def page_of(dotted: str) -> str:
+    """The text of the page that describes a document: those of the log have their own."""
+    return LOG if dotted.startswith("attestation.log.") else TEXT
+
+
 def test_every_document_has_its_table() -> None:
-    shown = re.findall(r"<!-- members of (\S+) -->", TEXT)
-    assert sorted(shown) == sorted(documents())
+    for page in (TEXT, LOG):
+        shown = re.findall(r"<!-- members of (\S+) -->", page)
+        assert sorted(shown) == sorted(name for name in documents() if page_of(name) is page)
 
 
 @pytest.mark.parametrize("dotted", sorted(documents()))
@@ -103,8 +110,9 @@ def test_a_table_of_members_is_the_document(dotted: str) -> None:
         [f"`{name}`" + ("" if required else "?"), described(name, hint)]
         for name, hint, required in member_types(kind)
     ]
-    assert f"\n**{kind.__name__}**" in TEXT.split(f"\n\n<!-- members of {dotted} -->")[0][-80:]
-    rows = table(TEXT, f"members of {dotted}")
+    page = page_of(dotted)
+    assert f"\n**{kind.__name__}**" in page.split(f"\n\n<!-- members of {dotted} -->")[0][-80:]
+    rows = table(page, f"members of {dotted}")
     assert [row[:2] for row in rows] == wanted
     for member, _, unit, _ in rows:
         assert (unit == "µs") == member.rstrip("?").strip("`").endswith("_us")
@@ -163,7 +171,9 @@ def test_the_defaults_of_an_expectation_are_the_code() -> None:
     }
 
 
-@pytest.mark.parametrize("row", table(TEXT, "limits"), ids=lambda row: row[2].strip("`"))
+@pytest.mark.parametrize(
+    "row", table(TEXT, "limits") + table(LOG, "limits"), ids=lambda row: row[2].strip("`")
+)
 def test_a_limit_is_the_code(row: list[str]) -> None:
     module, _, name = row[2].strip("`").rpartition(".")
     assert getattr(importlib.import_module(module), name) == int(row[1])

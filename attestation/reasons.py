@@ -1,9 +1,12 @@
-"""Why a session ended without an attestation, and whose fault that is (docs/log.md)."""
+"""Why a session or a slot ended without an attestation, and whose fault that is (docs/log.md)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+
+PARTIES = ("venue", "prover", "notary")
+"""Who may be at fault."""
 
 FAULTS: Mapping[str, str] = MappingProxyType(
     {
@@ -13,10 +16,13 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "venue_malformed": "venue",
         "venue_tls": "venue",
         "prover_closed": "prover",
+        "prover_slow": "prover",
+        "keepalive_missed": "prover",
         "not_opened": "prover",
         "invalid": "prover",
         "violation": "prover",
         "timeout": "prover",
+        "absent": "prover",
         "restart": "notary",
         "clock": "notary",
         "overload": "notary",

@@ -1,0 +1,6 @@
+"""The transparency log's formats, proofs and rules (docs/log.md); C2SP's, as pure values.
+
+Bytes: ``note`` (signed notes), ``checkpoint``, ``cosignature``, ``tiles``, ``bundle``,
+``proof``, ``witness`` (add-checkpoint), ``policy`` (which witnesses suffice).  Trees:
+``tree``.  What is logged: ``entry``, and what may follow what: ``rules``.
+"""
