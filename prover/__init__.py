@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from prover.fetch import AttestedFetch
     from prover.flow import Timeouts
     from prover.notary_client import Notary, NotaryInfo
-    from prover.present import build_presentation
+    from prover.present import build_presentation, build_presentations
+    from prover.quorum import QuorumFetch, Voice, fetch_quorum
     from prover.sections import DEFAULT_SECTIONS, Section
     from prover.transport import (
         AsyncAttestedTransport,
@@ -26,18 +27,19 @@ if TYPE_CHECKING:
         AttestedTransport,
         PendingAttestation,
     )
-    from prover.vault import StoredFetch, load, load_evidence, save
+    from prover.vault import StoredFetch, load, load_evidence, load_set, save
 
 _MODULES = {
     "prover.fetch": "AttestedFetch",
     "prover.flow": "Timeouts",
     "prover.notary_client": "Notary NotaryInfo",
-    "prover.present": "build_presentation",
+    "prover.present": "build_presentation build_presentations",
+    "prover.quorum": "QuorumFetch Voice fetch_quorum",
     "prover.sections": "DEFAULT_SECTIONS Section",
     "prover.transport": (
         "AsyncAttestedTransport AsyncPendingAttestation AttestedTransport PendingAttestation"
     ),
-    "prover.vault": "StoredFetch load load_evidence save",
+    "prover.vault": "StoredFetch load load_evidence load_set save",
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -57,6 +59,11 @@ __all__ = [
     "load",
     "load_evidence",
     "build_presentation",
+    "fetch_quorum",
+    "QuorumFetch",
+    "Voice",
+    "load_set",
+    "build_presentations",
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attestation.errors import UsageError
 from attestation.extension import QUOTE, read_extension
@@ -44,6 +44,20 @@ def build_presentation(
             raise UsageError(f"{BODY} is hidden: no member of it can be shown", rule="pointer")
         sections[BODY] = tuple(dict.fromkeys(members))
     return present(stored.attestation, stored.secrets, stored.exchange, sections=sections)
+
+
+def build_presentations(
+    stored: Iterable[StoredFetch | AttestedFetch], *, quote_only: bool = True
+) -> list[Presentation]:
+    """Builds one presentation for each notary of a quorum.
+
+    With ``quote_only`` each shows no section but the body, and of that only what
+    the quote needs.
+    """
+    return [
+        build_presentation(fetch, show=[BODY] if quote_only else None, quote_only=quote_only)
+        for fetch in stored
+    ]
 
 
 def needed_pointers(stored: StoredFetch | AttestedFetch) -> list[str]:

@@ -79,6 +79,36 @@ def load(folder: Path) -> StoredFetch:
     return stored
 
 
+def load_set(folder: Path) -> dict[str, StoredFetch]:
+    """Reads what several notaries attested of one quote, by the name of its folder, sorted.
+
+    Raises UsageError if there is nothing, or if they are not of one request and
+    purpose; and as ``load``.
+    """
+    try:
+        names = sorted(path.parent.name for path in folder.glob(f"*/{ATTESTATION_FILE}"))
+    except OSError as error:
+        raise UnavailableError(f"{folder}: {error.strerror}", rule="vault") from None
+    if not names:
+        raise UsageError("no attestation is kept there", rule="folder", found=str(folder))
+    stored = {name: load(folder / name) for name in names}
+    places = {
+        (
+            fetch.attestation.connection().host,
+            fetch.attestation.http().target,
+            fetch.attestation.session().purpose,
+        )
+        for fetch in stored.values()
+    }
+    if len(places) > 1:
+        raise UsageError(
+            "the attestations kept there are not of one request and purpose",
+            rule="folder",
+            found=sorted(" ".join(place) for place in places),
+        )
+    return stored
+
+
 def load_evidence(folder: Path) -> Evidence:
     """Reads the evidence of a fetch for a dispute."""
     evidence = Evidence.decode(_read(folder / EVIDENCE_FILE), limit=EVIDENCE_LIMIT)

@@ -69,7 +69,7 @@ def _play(demo: Demo) -> None:
     demo.verify()
     print("5  settling a trade: five venues at open, and 3 s later at close")
     demo.settle()
-    print("6  forging: one digit of a price, a notary nobody trusts, another trade's quote")
+    print("6  forging: a changed digit, an unknown notary, another trade's quote, half a quorum")
     demo.tamper()
     demo.finish()
 

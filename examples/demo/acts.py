@@ -57,7 +57,9 @@ class Demo:
             self._notaries.append(ready["control"])
         write_trust(folder, blocks)
         now_us = time.time_ns() // 1_000
-        write_expectation(folder, now_us - 1_000_000, now_us + HOUR_US)
+        window = (now_us - 1_000_000, now_us + HOUR_US)
+        write_expectation(folder / "expect.toml", *window)
+        write_expectation(folder / "expect-quorum.toml", *window, notaries=len(NOTARIES))
         ready = stage.start(
             *("verifier", "verifier", "serve", "--trust", self._file("trust.toml")),
             *("--port", str(VERIFIER_PORT if self._stay else 0)),
@@ -88,7 +90,7 @@ class Demo:
             print(f"   {venue:<10} {quote['instrument']:<9} {quote['bid']} / {quote['ask']}")
 
     def present(self) -> None:
-        """Writes one whole and all redacted presentations."""
+        """Writes one whole and all redacted presentations, and one by both notaries."""
         (self._folder / "presentations").mkdir()
         name = NOTARIES[0].name
         for venue in VENUES:
@@ -102,9 +104,9 @@ class Demo:
             *("--out", self._presentation(WHOLE, "whole")),
         )
         self._stage.run(
-            *("prover", "present", self._file(f"prover/{WHOLE}/{NOTARIES[1].name}")),
+            *("prover", "present", self._file(f"prover/{WHOLE}")),
             *("--show", "response.body", "--quote"),
-            *("--out", self._presentation(WHOLE, "second")),
+            *("--out", self._file(f"presentations/{WHOLE}.quorum")),
         )
         for kind in ("whole", "redacted"):
             size = Path(self._presentation(WHOLE, kind)).stat().st_size
@@ -116,13 +118,19 @@ class Demo:
         files += [self._presentation(venue, "redacted") for venue in VENUES]
         for file in files:
             self._verify_file(f"{Path(file).name} is what it claims to be", [file], 0)
-        pair = [self._presentation(WHOLE, "redacted"), self._presentation(WHOLE, "second")]
-        self._verify_file("two notaries agree on one quote", pair, 0)
+        pair = [self._quorum_file(party.name) for party in NOTARIES]
+        expect = self._file("expect-quorum.toml")
+        quorum = json.loads(
+            self._verify_file("two notaries of two operators agree", pair, 0, expect)
+        )
         verdict = self._ask(files[-1])
         if verdict["verdict"] != "accepted":
             raise OutcomeMismatchError("the verify API rejects what the CLI accepts")
         quote = verdict["quotes"][0]
-        print(f"   {len(files)} presentations accepted, and a pair by two notaries")
+        print(
+            f"   {len(files)} presentations accepted, and {WHOLE} by a quorum of"
+            f" {len(quorum['notaries'])} notaries: mid {quorum['mid']}"
+        )
         print(
             f"   the API agrees: {quote['venue']} mid {quote['mid']},"
             f" proven within {quote['not_after_us'] - quote['not_before_us']} us"
@@ -158,6 +166,8 @@ class Demo:
         Path(purpose).write_text(f'purpose = "trade/1/close"\n{text}', encoding="utf-8")
         genuine = self._presentation(WHOLE, "redacted")
         self._refused("a genuine quote, shown for a trade it is not of", genuine, 17, purpose)
+        quorum = self._file("expect-quorum.toml")
+        self._refused("one notary, where two must agree", genuine, 15, quorum)
 
     def finish(self) -> None:
         """Writes ``commands.sh`` and ``summary.json``, and runs the former."""
@@ -197,6 +207,9 @@ class Demo:
 
     def _file(self, name: str) -> str:
         return str(self._folder / name)
+
+    def _quorum_file(self, notary: str) -> str:
+        return self._file(f"presentations/{WHOLE}.quorum/{notary}.json")
 
     def _presentation(self, venue: str, kind: str) -> str:
         return self._file(f"presentations/{venue}.{kind}.json")

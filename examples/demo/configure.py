@@ -90,8 +90,10 @@ def make_notary(
     return path, block
 
 
-def write_expectation(folder: Path, not_before_us: int, not_after_us: int) -> Path:
-    """Writes ``expect.toml``: the demo's venues and market, within the demo's time."""
+def write_expectation(
+    path: Path, not_before_us: int, not_after_us: int, *, notaries: int = 1
+) -> None:
+    """Writes an expect file: the demo's venues and market, within the demo's time."""
     lines = [
         "# What the reader of the demo's presentations demands.",
         f"venues = {json.dumps(list(VENUES))}",
@@ -103,9 +105,9 @@ def write_expectation(folder: Path, not_before_us: int, not_after_us: int) -> Pa
         "insecure_allow_development = true",
         "",
     ]
-    path = folder / "expect.toml"
+    if notaries > 1:
+        lines += ["[notaries]", f"count = {notaries}", ""]
     path.write_text("\n".join(lines), encoding="utf-8")
-    return path
 
 
 def write_trust(folder: Path, blocks: Sequence[str]) -> Path:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from concurrent.futures import Future, ThreadPoolExecutor
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from attestation.encoding import Json, JsonObject
 from attestation.errors import QuotaryError, UsageError
-from attestation.keys import DEFAULT_SIGNATURE, SigningKey
+from attestation.keys import DEFAULT_SIGNATURE
 from attestation.secrets import Evidence
-from attestation.trust import Trust
 from attestation.venues import load_venue
 from prover.cli.boundary import (
     DEFAULT_KEY,
     JsonOption,
     KeyOption,
-    answer,
     boundary,
     progress,
     read,
@@ -28,30 +24,7 @@ from prover.cli.boundary import (
     safe,
     say,
 )
-from prover.fetch import AttestedFetch
-
-DEFAULT_OUT = Path("attested")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """What is the same for every notary."""
-
-    url: str
-    key: SigningKey
-    trust: Trust
-    roots: bytes | None
-    mode: str
-    venue: str | None
-    market: str | None
-    instrument: str | None
-    purpose: str | None
-    trade: str | None
-    leg: str | None
-    sections: tuple[str, ...]
-    hash_algorithm: str
-    signature_algorithm: str
-    out: Path | None
+from prover.cli.fetched import DEFAULT_OUT, keep, report
 
 
 def fetch(
@@ -75,6 +48,10 @@ def fetch(
     ] = None,
     hash_algorithm: Annotated[str, typer.Option("--hash")] = "sha256",
     signature_algorithm: Annotated[str, typer.Option("--signature")] = DEFAULT_SIGNATURE,
+    quorum: Annotated[
+        int | None,
+        typer.Option(help="How many of the notaries have to attest it. Default: all."),
+    ] = None,
     key: KeyOption = DEFAULT_KEY,
     roots: Annotated[
         str | None,
@@ -90,31 +67,56 @@ def fetch(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch a quote or a URL and keep what proves it."""
+    """Fetch a quote or a URL and keep what proves it.
+
+    Of several notaries, those that fail keep no other from its attestation. Exit
+    code 0 if as many as --quorum attested it, else that of the failure, or 15 if
+    only some attested it or they failed in different ways.
+    """
     with boundary(as_json=as_json):
-        job = _Job(
-            url=url or _quote_url(venue, market, instrument),
-            key=read_key(key),
-            trust=read_trust(trust),
-            roots=None if roots is None else read(roots),
-            mode=mode,
-            venue=venue,
-            market=market,
-            instrument=instrument,
-            purpose=purpose,
-            trade=trade,
-            leg=leg,
-            sections=tuple(section or ()),
-            hash_algorithm=hash_algorithm,
-            signature_algorithm=signature_algorithm,
-            out=out,
-        )
+        from prover.notary_client import Notary
+        from prover.quorum import fetch_quorum
+        from prover.sections import DEFAULT_SECTIONS
+
+        wanted = url or _quote_url(venue, market, instrument)
         if len(set(notary)) != len(notary):
             raise UsageError("a notary is named twice", rule="notary")
-        with progress(f"fetching {safe(job.url)} through {len(notary)} notaries"):
-            with ThreadPoolExecutor(len(notary)) as pool:
-                results = [pool.submit(_fetch, address, job) for address in notary]
-        _report(notary, results, out, as_json)
+        needed = len(notary) if quorum is None else quorum
+        if not 1 <= needed <= len(notary):
+            raise UsageError(
+                "a quorum is of the notaries named", rule="quorum", found=needed, wanted=len(notary)
+            )
+        prover_key, believed = read_key(key), read_trust(trust)
+        pem = None if roots is None else read(roots)
+        with contextlib.ExitStack() as stack:
+            notaries = [
+                stack.enter_context(
+                    Notary(
+                        address,
+                        prover_key=prover_key,
+                        trust=believed,
+                        roots_pem=pem,
+                        on_refused=_Evidence(address, out or DEFAULT_OUT).keep,
+                    )
+                )
+                for address in notary
+            ]
+            with progress(f"fetching {safe(wanted)} through {len(notary)} notaries"):
+                found = fetch_quorum(
+                    notaries,
+                    wanted,
+                    mode=mode,
+                    venue=venue,
+                    market=market,
+                    instrument=instrument,
+                    purpose=purpose,
+                    trade=trade,
+                    leg=leg,
+                    sections=tuple(section or DEFAULT_SECTIONS),
+                    hash_algorithm=hash_algorithm,
+                    signature_algorithm=signature_algorithm,
+                )
+        report(keep(found, out), needed, as_json=as_json)
 
 
 def _quote_url(venue: str | None, market: str | None, instrument: str | None) -> str:
@@ -125,111 +127,21 @@ def _quote_url(venue: str | None, market: str | None, instrument: str | None) ->
     return f"https://{file.hosts[0]}{file.target(listed)}"
 
 
-def _fetch(address: str, job: _Job) -> tuple[str, AttestedFetch]:
-    import httpx
+class _Evidence:
+    """Keeps what shows that a notary's attestation does not hold."""
 
-    from prover.notary_client import Notary
-    from prover.sections import DEFAULT_SECTIONS
-    from prover.transport import ATTESTATION, AttestedTransport, PendingAttestation
-    from prover.vault import write_private
+    def __init__(self, address: str, folder: Path) -> None:
+        self._address = address
+        self._folder = folder
 
-    def keep(evidence: Evidence, error: QuotaryError) -> None:
+    def keep(self, evidence: Evidence, error: QuotaryError) -> None:
+        from prover.vault import write_private
+
         # The attestation's own word for its id is checked to be hex.
-        path = (job.out or DEFAULT_OUT) / f"refused-{evidence.attestation.header.id}.json"
+        path = self._folder / f"refused-{evidence.attestation.header.id}.json"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(path, evidence.encode() + b"\n")
-        say(f"{safe(address)}: evidence of what does not hold kept in {path}: verifier recheck")
-
-    with Notary(
-        address, prover_key=job.key, trust=job.trust, roots_pem=job.roots, on_refused=keep
-    ) as notary:
-        transport = AttestedTransport(
-            notary,
-            mode=job.mode,
-            venue=job.venue,
-            market=job.market,
-            instrument=job.instrument,
-            purpose=job.purpose,
-            trade=job.trade,
-            leg=job.leg,
-            sections=job.sections or DEFAULT_SECTIONS,
-            hash_algorithm=job.hash_algorithm,
-            signature_algorithm=job.signature_algorithm,
+        say(
+            f"{safe(self._address)}: evidence of what does not hold kept in {path}: "
+            "verifier recheck"
         )
-        try:
-            request_url = httpx.URL(job.url)
-        except httpx.InvalidURL as error:
-            raise UsageError(f"not a URL: {error}", rule="url") from None
-        with httpx.Client(transport=transport, timeout=30.0) as client:
-            attested = client.get(request_url).extensions[ATTESTATION]
-            if isinstance(attested, PendingAttestation):
-                attested = attested.result()
-        return notary.info().name, attested
-
-
-def _report(
-    notaries: list[str],
-    results: list[Future[tuple[str, AttestedFetch]]],
-    out: Path | None,
-    as_json: bool,
-) -> None:
-    """Keeps and prints what succeeded, then raises the first failure."""
-    from prover.vault import save
-
-    rows: list[Json] = []
-    failures: list[QuotaryError] = []
-    for address, result in zip(notaries, results, strict=True):
-        try:
-            name, attested = result.result()
-        except QuotaryError as error:
-            failures.append(error)
-            if len(notaries) > 1:
-                say(f"{safe(address)}: {safe(error, 400)}")
-            continue
-        if out is None:
-            folder = DEFAULT_OUT / attested.attestation.header.id
-        else:
-            folder = out if len(notaries) == 1 else out / _folder_name(name)
-        save(folder, attested)
-        rows.append(_row(name, folder, attested))
-        say(_line(name, folder, attested))
-    if failures:
-        raise failures[0]
-    if as_json:
-        answer({"type": "quotary/fetch/v1", "fetches": rows})
-
-
-def _folder_name(name: str) -> str:
-    """Makes one path component of a notary's name, which the notary chose."""
-    plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in name)
-    return plain.lstrip(".")[:100] or "notary"
-
-
-def _row(name: str, folder: Path, fetch: AttestedFetch) -> JsonObject:
-    connection, http = fetch.attestation.connection(), fetch.attestation.http()
-    row: JsonObject = {
-        "notary": name,
-        "attestation": fetch.attestation.header.id,
-        "folder": str(folder),
-        "host": connection.host,
-        "target": http.target,
-        "status": http.status,
-        "purpose": fetch.attestation.session().purpose,
-        "not_before_us": connection.request_first_us,
-        "not_after_us": connection.response_last_us,
-    }
-    if fetch.quote is not None:
-        row["quote"] = fetch.quote.to_json()
-    return row
-
-
-def _line(name: str, folder: Path, fetch: AttestedFetch) -> str:
-    connection, http = fetch.attestation.connection(), fetch.attestation.http()
-    took = (connection.response_last_us - connection.request_first_us) / 1000
-    quote = fetch.quote
-    what = (
-        f"{connection.host}{http.target} status {http.status}, {len(fetch.response.body)} bytes"
-        if quote is None
-        else f"{quote.venue} {quote.market} ({quote.instrument}) bid {quote.bid} ask {quote.ask}"
-    )
-    return f"{safe(what)}; witnessed by {safe(name)} within {took:.1f} ms; kept in {folder}"

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from attestation.commitment import SectionField
-from attestation.encoding import PRESENTATION_LIMIT, JsonObject
+from attestation.encoding import PRESENTATION_LIMIT, Json, JsonObject
 from attestation.errors import UsageError
-from attestation.presentation import SectionOpening
+from attestation.presentation import Presentation, SectionOpening
 from prover.cli.boundary import answer, boundary, safe, say, write
 from prover.present import build_presentation
-from prover.vault import load, load_evidence
+from prover.vault import ATTESTATION_FILE, StoredFetch, load, load_evidence, load_set
 
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="A folder that `prover fetch` wrote.")
@@ -26,7 +26,9 @@ SummaryOption = Annotated[
 
 def present(
     folder: FolderArgument,
-    out: Annotated[str, typer.Option(metavar="FILE", help="- for stdout.")] = "-",
+    out: Annotated[
+        str, typer.Option(metavar="FILE", help="- for stdout. Of several notaries: a folder.")
+    ] = "-",
     whole: Annotated[bool, typer.Option("--whole", help="Show everything (the default).")] = False,
     show: Annotated[
         list[str] | None, typer.Option(metavar="SECTION", help="Show only these sections.")
@@ -43,39 +45,49 @@ def present(
     ] = False,
     as_json: SummaryOption = False,
 ) -> None:
-    """Make a presentation that anyone can verify with a trust file and no network."""
+    """Make a presentation that anyone can verify with a trust file and no network.
+
+    Of a folder with the attestations of several notaries: one for each of them, to be
+    verified together.
+    """
     with boundary(as_json=as_json):
-        _one_document(out, as_json)
         if whole and (show or hide or pointer or quote):
             raise UsageError("--whole excludes every other choice", rule="whole")
-        stored = load(folder)
-        presentation = build_presentation(
-            stored, show=show or None, hide=hide or (), pointers=pointer or (), quote_only=quote
-        )
-        data = presentation.encode()
-        if len(data) > PRESENTATION_LIMIT:
-            raise UsageError(
-                f"the presentation is larger than {PRESENTATION_LIMIT} bytes: show less of it",
-                found=len(data),
+
+        def build(stored: StoredFetch) -> tuple[Presentation, bytes]:
+            presentation = build_presentation(
+                stored, show=show or None, hide=hide or (), pointers=pointer or (), quote_only=quote
             )
-        write(out, data + b"\n")
-        sections = stored.attestation.sections()
-        opened = {opening.index: opening for opening in presentation.openings}
-        shown = [field.name for index, field in sections.items() if index in opened]
-        hidden = [field.name for index, field in sections.items() if index not in opened]
+            data = presentation.encode()
+            if len(data) > PRESENTATION_LIMIT:
+                raise UsageError(
+                    f"the presentation is larger than {PRESENTATION_LIMIT} bytes: show less of it",
+                    found=len(data),
+                )
+            return presentation, data
+
+        if (folder / ATTESTATION_FILE).exists() or not folder.is_dir():
+            _one_document(out, as_json)
+            stored = load(folder)
+            presentation, data = build(stored)
+            write(out, data + b"\n")
+            row = _shown(stored, presentation, len(data), out)
+            if as_json:
+                answer({"type": "quotary/presented/v1", **row})
+            return
+        if out == "-":
+            raise UsageError("of several notaries: name a folder by --out DIR", rule="out")
+        stored_set = load_set(folder)
+        built = {name: build(stored) for name, stored in stored_set.items()}
+        place = Path(out)
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        rows: list[Json] = []
+        for name, (presentation, data) in built.items():
+            file = str(place / f"{name}.json")
+            write(file, data + b"\n")
+            rows.append(_shown(stored_set[name], presentation, len(data), file))
         if as_json:
-            document: JsonObject = {
-                "type": "quotary/presented/v1",
-                "file": out,
-                "bytes": len(data),
-                "shown": list(shown),
-                "hidden": list(hidden),
-            }
-            answer(document)
-        told = [_told(sections[index], opening) for index, opening in opened.items()]
-        say(f"{len(data)} bytes; shown: {', '.join(told) or 'no section'}")
-        if hidden:
-            say(f"hidden: {', '.join(hidden)}")
+            answer({"type": "quotary/presented_set/v1", "presentations": rows})
 
 
 def dispute(
@@ -101,6 +113,20 @@ def dispute(
 def _one_document(out: str, as_json: bool) -> None:
     if out == "-" and as_json:
         raise UsageError("stdout holds one document: with --json name a file by --out", rule="out")
+
+
+def _shown(stored: StoredFetch, presentation: Presentation, size: int, file: str) -> JsonObject:
+    """Says what a presentation that was written shows; returns the same for programs."""
+    opened = {opening.index: opening for opening in presentation.openings}
+    sections = stored.attestation.sections()
+    shown: list[Json] = [field.name for index, field in sections.items() if index in opened]
+    hidden: list[Json] = [field.name for index, field in sections.items() if index not in opened]
+    told = [_told(sections[index], opening) for index, opening in opened.items()]
+    name = "" if file == "-" else f"{safe(file)}: "
+    say(f"{name}{size} bytes; shown: {', '.join(told) or 'no section'}")
+    if hidden:
+        say(f"hidden: {', '.join(map(str, hidden))}")
+    return {"file": file, "bytes": size, "shown": shown, "hidden": hidden}
 
 
 def _told(section: SectionField, opening: SectionOpening) -> str:

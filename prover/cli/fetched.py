@@ -1,0 +1,127 @@
+"""What ``prover fetch`` keeps and says of each notary."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from attestation.encoding import Json, JsonObject
+from attestation.errors import QuotaryError
+from prover.cli.boundary import answer, explain, naming_files, problem_document, safe, say
+from prover.fetch import AttestedFetch
+
+if TYPE_CHECKING:
+    from prover.quorum import QuorumFetch, Voice
+
+DEFAULT_OUT = Path("attested")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A voice, and the folder that holds its attestation."""
+
+    voice: Voice
+    folder: Path | None = None
+
+
+def keep(found: QuorumFetch, out: Path | None) -> list[Kept]:
+    """Keeps every attestation in a folder; one that cannot be kept is a failure."""
+    from prover.quorum import Voice
+    from prover.vault import save
+
+    kept = []
+    for voice in found.voices:
+        if voice.fetch is None:
+            kept.append(Kept(voice=voice))
+            continue
+        if out is None:
+            folder = DEFAULT_OUT / voice.fetch.attestation.header.id
+        else:
+            folder = out if len(found.voices) == 1 else out / _folder_name(voice.name or "")
+        try:
+            with naming_files():
+                save(folder, voice.fetch)
+        except QuotaryError as error:
+            kept.append(Kept(voice=Voice(url=voice.url, error=error)))
+        else:
+            kept.append(Kept(voice=voice, folder=folder))
+    return kept
+
+
+def report(kept: list[Kept], quorum: int, *, as_json: bool) -> None:
+    """Prints what each notary did; exits by what is missing, of one notary by its failure."""
+    from prover.quorum import QuorumFetch
+
+    found = QuorumFetch(voices=tuple(item.voice for item in kept))
+    several = len(kept) > 1
+    rows: list[Json] = []
+    failures: list[Json] = []
+    for item in kept:
+        voice = item.voice
+        if voice.fetch is not None and item.folder is not None:
+            rows.append(_row(voice.name or "", item.folder, voice.fetch))
+            say(_line(voice.name or "", item.folder, voice.fetch))
+        elif voice.error is not None:
+            if not several:
+                raise voice.error
+            problem = problem_document(voice.error)
+            del problem["type"]
+            failures.append({"notary": safe(voice.url), **problem})
+            say(f"{safe(voice.url)}: {explain(voice.error)}")
+    reached = len(rows) >= quorum
+    if several:
+        state = "reached" if reached else f"missed by {quorum - len(rows)}"
+        say(f"{len(rows)} of {len(kept)} notaries attested it; a quorum of {quorum} is {state}")
+    if as_json:
+        answer(
+            {
+                "type": "quotary/fetch/v1",
+                "fetches": rows,
+                "failures": failures,
+                "quorum": quorum,
+                "reached": reached,
+            }
+        )
+    try:
+        found.require(quorum)
+    except QuotaryError as error:
+        raise typer.Exit(error.exit_code) from error
+
+
+def _folder_name(name: str) -> str:
+    """Makes one path component of a notary's name, which the notary chose."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in name)
+    return plain.lstrip(".")[:100] or "notary"
+
+
+def _row(name: str, folder: Path, fetch: AttestedFetch) -> JsonObject:
+    connection, http = fetch.attestation.connection(), fetch.attestation.http()
+    row: JsonObject = {
+        "notary": name,
+        "attestation": fetch.attestation.header.id,
+        "folder": str(folder),
+        "host": connection.host,
+        "target": http.target,
+        "status": http.status,
+        "purpose": fetch.attestation.session().purpose,
+        "not_before_us": connection.request_first_us,
+        "not_after_us": connection.response_last_us,
+    }
+    if fetch.quote is not None:
+        row["quote"] = fetch.quote.to_json()
+    return row
+
+
+def _line(name: str, folder: Path, fetch: AttestedFetch) -> str:
+    connection, http = fetch.attestation.connection(), fetch.attestation.http()
+    took = (connection.response_last_us - connection.request_first_us) / 1000
+    quote = fetch.quote
+    what = (
+        f"{connection.host}{http.target} status {http.status}, {len(fetch.response.body)} bytes"
+        if quote is None
+        else f"{quote.venue} {quote.market} ({quote.instrument}) bid {quote.bid} ask {quote.ask}"
+    )
+    return f"{safe(what)}; witnessed by {safe(name)} within {took:.1f} ms; kept in {folder}"

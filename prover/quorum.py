@@ -1,0 +1,115 @@
+"""One quote or URL through several notaries at once.
+
+    found = fetch_quorum(notaries, venue="kraken", market="BTC/USD")
+    presentations = [build_presentation(fetch, quote_only=True) for fetch in found.require(2)]
+
+A notary that fails keeps no other from its attestation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from attestation.errors import IncompleteError, QuotaryError, UsageError
+from prover.fetch import AttestedFetch
+from prover.notary_client import Notary
+from prover.transport import ATTESTATION, AttestedTransport, PendingAttestation
+
+TIMEOUT = 30.0
+"""Seconds for each step of a fetch."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Voice:
+    """What came of one notary: ``fetch``, or the ``error`` that prevented it.
+
+    ``url`` is the address of its control API.
+    """
+
+    url: str
+    fetch: AttestedFetch | None = None
+    error: QuotaryError | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The notary's name, as its key has it; None without an attestation."""
+        if self.fetch is None:
+            return None
+        return self.fetch.attestation.header.key.rpartition("+")[0]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumFetch:
+    """One voice for each notary, in the order in which they were given."""
+
+    voices: tuple[Voice, ...]
+
+    @property
+    def fetches(self) -> tuple[AttestedFetch, ...]:
+        """What was attested."""
+        return tuple(voice.fetch for voice in self.voices if voice.fetch is not None)
+
+    @property
+    def failures(self) -> tuple[Voice, ...]:
+        """The notaries that attested nothing."""
+        return tuple(voice for voice in self.voices if voice.error is not None)
+
+    def require(self, quorum: int) -> tuple[AttestedFetch, ...]:
+        """Returns what was attested if that is by ``quorum`` notaries.
+
+        Else raises IncompleteError; where there is only one kind of failure and
+        nothing was attested, that failure.
+        """
+        if len(self.fetches) >= quorum:
+            return self.fetches
+        errors = [voice.error for voice in self.voices if voice.error is not None]
+        if not self.fetches and len({type(error) for error in errors}) == 1:
+            raise errors[0]
+        raise IncompleteError(
+            "fewer notaries attested than are wanted",
+            rule="quorum",
+            found=len(self.fetches),
+            wanted=quorum,
+        )
+
+
+def fetch_quorum(notaries: Sequence[Notary], url: str | None = None, **options: Any) -> QuorumFetch:
+    """Fetches ``url``, or the quote that ``options`` name, through all notaries at once.
+
+    ``options`` are those of ``AttestedTransport``.  Never raises for a notary
+    that fails; a second address of one notary is a failure, since it counts
+    once.  Raises UsageError for options that no notary could meet.
+    """
+    if not notaries:
+        raise UsageError("no notary is named", rule="notary")
+    transports = [AttestedTransport(notary, **options) for notary in notaries]
+    try:
+        wanted = httpx.URL(transports[0].quote_url if url is None else url)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"not a URL: {error}", rule="url") from None
+    with ThreadPoolExecutor(len(transports)) as pool:
+        voices = list(pool.map(lambda transport: _fetch(transport, wanted), transports))
+    heard: set[str | None] = set()
+    for index, voice in enumerate(voices):
+        if voice.fetch is not None and voice.name in heard:
+            again = UsageError("another address of this notary is named too", rule="notary")
+            voices[index] = Voice(url=voice.url, error=again)
+        heard.add(voice.name)
+    return QuorumFetch(voices=tuple(voices))
+
+
+def _fetch(transport: AttestedTransport, url: httpx.URL) -> Voice:
+    notary = transport.notary.url
+    try:
+        with httpx.Client(transport=transport, timeout=TIMEOUT) as client:
+            attested = client.get(url).extensions[ATTESTATION]
+            if isinstance(attested, PendingAttestation):
+                attested = attested.result()
+    except QuotaryError as error:
+        return Voice(url=notary, error=error)
+    return Voice(url=notary, fetch=attested)
