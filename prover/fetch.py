@@ -11,7 +11,13 @@ from collections.abc import Sequence
 
 from attestation.document import Attestation
 from attestation.encoding import Json
-from attestation.errors import MalformedError, QuotaryError, naming
+from attestation.errors import (
+    MalformedError,
+    QuotaryError,
+    RefusedError,
+    UnavailableError,
+    naming,
+)
 from attestation.http1 import Request, Response, read_response
 from attestation.keys import DEFAULT_SIGNATURE
 from attestation.quote import QuoteClaim
@@ -30,6 +36,9 @@ from prover.session import GrantedSession, SessionSpec, read_member
 
 MAX_RECEIVED = 32 * 1024 * 1024
 """Raw bytes a sealed response may take: twice the largest body, for its framing and records."""
+
+
+_RULES = frozenset(f"W{number}" for number in range(1, 15))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +102,7 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
     link: Link | None = None
     try:
         session = yield from lane.take_session(plan.spec)
-        link = yield from Link.open(notary, session)
+        link = yield from open_link(notary, lane, session)
         yield from link.send(plan.plaintext)
         (sealing,) = yield from lane.ask_ahead(plan.spec, (seal_call(session),))
         # All that can be made ready is, while the venue and the notary work.
@@ -126,6 +135,28 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
         if link is not None:
             link.close()
         notary.release(lane)
+
+
+def open_link(notary: Notary, lane: Lane, session: GrantedSession) -> Flow[Link]:
+    """Connects to the venue; where the notary ended that, raises what it found wrong.
+
+    Seen from the relay such an end is a closed connection, like any other.
+    """
+    try:
+        return (yield from Link.open(notary, session))
+    except UnavailableError as error:
+        if error.rule == "network":
+            yield from _raise_rule(lane, session)
+        raise
+
+
+def _raise_rule(lane: Lane, session: GrantedSession) -> Flow[None]:
+    """Raises RefusedError if the notary ended the session by a rule of docs/witness.md."""
+    try:
+        yield from lane.control.call(seal_call(session))
+    except QuotaryError as error:
+        if isinstance(error, RefusedError) and error.rule in _RULES:
+            raise
 
 
 def join_exchange(plan: FetchPlan, received: bytes, response: Response) -> Exchange:

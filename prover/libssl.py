@@ -7,8 +7,8 @@ bytes in, bytes out, no socket, and both raw streams kept from byte 0, which is
 what a seal hashes.
 
 What is offered is what docs/witness.md W2 admits, whatever the system's
-openssl.cnf says: TLS 1.3 only, three suites, X25519, P-256, P-384, no
-resumption, no compressed certificates, ALPN http/1.1.
+openssl.cnf says: TLS 1.3 only, three suites, X25519, P-256, P-384, signatures
+that W5 takes, no resumption, no compressed certificates, ALPN http/1.1.
 """
 
 from __future__ import annotations
@@ -24,6 +24,13 @@ from prover.openssl import OPENSSL_3_2, load_library, reason
 
 SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 GROUPS = b"X25519:P-256:P-384"
+# Those of the server's proof that a notary takes (W5), then those of certificates in its chain:
+# offered another, a server may prove itself by what is refused only after the seal.
+SCHEMES = (
+    b"ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ed25519:"
+    b"rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512:"
+    b"rsa_pkcs1_sha256:rsa_pkcs1_sha384:rsa_pkcs1_sha512"
+)
 ALPN = b"\x08http/1.1"
 
 _TLS1_3 = 0x0304
@@ -32,6 +39,7 @@ _TLS1_3 = 0x0304
 _CTRL_SESS_CACHE_MODE = 44
 _CTRL_SET_TLSEXT_HOSTNAME = 55
 _CTRL_SET_GROUPS_LIST = 92
+_CTRL_SET_SIGALGS_LIST = 98
 _CTRL_SET_MIN_PROTO = 123
 _CTRL_SET_MAX_PROTO = 124
 _CTRL_GET_TMP_KEY = 133
@@ -81,6 +89,7 @@ class ClientContext:
             and lib.SSL_CTX_ctrl(ctx, _CTRL_SET_MAX_PROTO, _TLS1_3, None) == 1
             and lib.SSL_CTX_set_ciphersuites(ctx, SUITES) == 1
             and lib.SSL_CTX_ctrl(ctx, _CTRL_SET_GROUPS_LIST, 0, GROUPS) == 1
+            and lib.SSL_CTX_ctrl(ctx, _CTRL_SET_SIGALGS_LIST, 0, SCHEMES) == 1
             and lib.SSL_CTX_set_alpn_protos(ctx, ALPN, len(ALPN)) == 0
         )
         if not settings:

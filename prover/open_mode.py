@@ -25,6 +25,7 @@ from prover.fetch import (
     checked_fetch,
     is_json,
     join_exchange,
+    open_link,
     own_sight,
     read_attestation,
 )
@@ -150,7 +151,7 @@ class OpenConnection:
         lane, link = self._lane, self._link
         if link is None:
             session = yield from lane.take_session(plan.spec)
-            link = self._link = yield from Link.open(self._notary, session)
+            link = self._link = yield from open_link(self._notary, lane, session)
         else:
             assert self._session is not None
             session, self._session = self._session, None

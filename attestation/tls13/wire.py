@@ -171,6 +171,9 @@ class RecordReader:
         # ClientHello ..., where it MAY also be 0x0301".
         initial_hello = self._legacy_version and content_type == HANDSHAKE
         if version != 0x0303 and not (version == 0x0301 and initial_hello):
+            if content_type == ALERT and not self._started:
+                # What a server without TLS 1.3 answers, if it does not name a version it has.
+                raise self._refusal("an alert of another TLS version", version)
             raise self._refusal("a record has an illegal version", version)
         # RFC 8446 5.1 and 5.2: "The length MUST NOT exceed 2^14 bytes", "2^14 + 256 bytes".
         if not least <= length <= most:

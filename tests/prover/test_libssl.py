@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import prover.openssl
 from attestation.errors import MalformedError, UnavailableError, UntrustedError, UsageError
-from attestation.tls13.certificates import RootStore
+from attestation.tls13.certificates import SCHEMES, RootStore
 from attestation.tls13.hello import HelloReader
 from attestation.tls13.opening import EphemeralOpening
 from attestation.tls13.session import verify_transcript
@@ -198,6 +198,19 @@ def test_close_notify_is_told_from_a_cut(authority: Authority, context: ClientCo
     client.feed(server.outgoing.read())
     assert client.read() == b""
     assert client.close_notify
+
+
+def test_no_proof_is_offered_that_a_notary_refuses(context: ClientContext) -> None:
+    client = context.connect(HOST)
+    client.handshake()
+    reader = HelloReader(HOST)
+    for record in RecordReader("sent").feed(client.outgoing()):
+        reader.feed(record)
+    assert reader.complete is not None
+    # RFC 8446 4.2.3: of PKCS #1 v1.5, "which refer solely to signatures which appear in
+    # certificates".
+    of_certificates = {0x0401, 0x0501, 0x0601}
+    assert set(reader.complete.schemes) - of_certificates == set(SCHEMES)
 
 
 def test_key_before_the_end_of_the_handshake_is_the_callers_mistake(context: ClientContext) -> None:

@@ -73,6 +73,13 @@ def test_server_record_of_version_0301_is_refused() -> None:
         RecordReader("received").feed(HELLO)
 
 
+def test_alert_of_a_server_without_tls13_is_named() -> None:
+    with refused("W1", "an alert of another TLS version"):
+        RecordReader("received").feed(record(21, b"\x02\x46", 0x0301))
+    with refused("W1", "illegal version"):
+        RecordReader("received").feed(record(22, b"\x02") + record(21, b"\x02\x46", 0x0301))
+
+
 def test_illegal_header_is_refused_before_its_payload_arrives() -> None:
     with refused("W1", "illegal type"):
         RecordReader("sent").feed(b"GET /")
