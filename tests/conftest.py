@@ -20,9 +20,12 @@ import pytest
 from hypothesis import settings
 
 PEERS = {
+    "caddy": "caddy",
     "curl": "curl",
-    "gnutls": "gnutls-cli",
+    "gnutls": "gnutls-serv",
     "go": "go",
+    "nginx": "nginx",
+    "node": "node",
     "openssl": "openssl",
     "strace": "strace",
 }

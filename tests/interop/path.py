@@ -1,0 +1,104 @@
+"""The network between notary and venue: a loopback port that leads where a test says.
+
+The notary's configuration names one address for the venue; the path connects it
+to the server under test, and cuts what the server sends into pieces if asked.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Self, TypeAlias
+
+Address: TypeAlias = "str | tuple[str, int]"
+"""A Unix socket's path, or host and port."""
+
+CONNECT_SECONDS = 20.0
+_READ = 1 << 16
+
+
+def connect(address: Address) -> socket.socket:
+    """Connects to a server."""
+    if isinstance(address, str):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(CONNECT_SECONDS)
+        connection.connect(address)
+    else:
+        connection = socket.create_connection(address, timeout=CONNECT_SECONDS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.settimeout(None)
+    return connection
+
+
+class Path:
+    """Listens on ``port`` while it is entered."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port: int = self._listener.getsockname()[1]
+        self._target: Address | None = None
+        self._piece = _READ
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed = True
+        # Closing alone does not wake the thread that accepts.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in tuple(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(20)
+
+    @contextmanager
+    def leads_to(self, address: Address, *, piece: int = 0) -> Iterator[None]:
+        """Leads new connections to a server, whose bytes arrive ``piece`` at a time, 0 for all."""
+        self._target, self._piece = address, piece or _READ
+        try:
+            yield
+        finally:
+            self._target = None
+
+    def _start(self, target: object, *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
+        self._threads = [item for item in self._threads if item.is_alive()] + [thread]
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            target, piece = self._target, self._piece
+            try:
+                far = connect(target) if target is not None else None
+            except OSError:
+                far = None
+            if far is None:
+                near.close()
+                continue
+            self._open |= {near, far}
+            self._start(self._pump, near, far, _READ)
+            self._start(self._pump, far, near, piece)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, piece: int) -> None:
+        with suppress(OSError):
+            while data := source.recv(_READ):
+                for start in range(0, len(data), piece):
+                    sink.sendall(data[start : start + piece])
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+        self._open.discard(source)
+        # Both pumps use both sockets: they are closed with the last reference.
