@@ -10,6 +10,8 @@ Nothing below does I/O, reads a clock or draws randomness.  The flat list:
 - the base of every document (``attestation.schema``): Document
 - keys by name (``attestation.keys``): SigningKey, VerifyingKey
 - whose keys are believed (``attestation.trust``): Trust, TrustedKey
+- a key's successor (``attestation.rotation``): Rotation, RotationStatement, rotated,
+  sign_rotation
 - what a consumer demands (``attestation.expect``): Expect, LogExpectation, NotaryQuorum
 - what a prover asks for and opens (``attestation.request``): SessionRequest,
   AttestationRequest, ExtensionRequest, Opened, KeyOpening, KeylogOpened,
@@ -93,6 +95,7 @@ if TYPE_CHECKING:
         Opened,
         SessionRequest,
     )
+    from attestation.rotation import Rotation, RotationStatement, rotated, sign_rotation
     from attestation.schema import Document
     from attestation.seal import Seal, SealTimes, SignedSeal
     from attestation.secrets import Evidence, Secrets
@@ -113,6 +116,7 @@ _MODULES = {
     "attestation.schema": "Document",
     "attestation.keys": "SigningKey VerifyingKey",
     "attestation.trust": "Trust TrustedKey",
+    "attestation.rotation": "Rotation RotationStatement rotated sign_rotation",
     "attestation.expect": "Expect LogExpectation NotaryQuorum",
     "attestation.request": (
         "SessionRequest AttestationRequest ExtensionRequest Opened KeyOpening KeylogOpened "
@@ -157,6 +161,10 @@ __all__ = [
     "VerifyingKey",
     "Trust",
     "TrustedKey",
+    "Rotation",
+    "RotationStatement",
+    "rotated",
+    "sign_rotation",
     "Expect",
     "LogExpectation",
     "NotaryQuorum",

@@ -7,6 +7,7 @@
     proxy = "notary-a.example:7048"  # what provers are told, if not the relay's address
     data = "data"                    # store; relative to this file
     keys = ["data/attest.key"]       # from `notary keygen`, one of each algorithm
+    retired = []                     # replaced by `notary rotate`: they sign nothing new
 
     [allow]
     venues = ["binance", "kraken"]   # default: every venue file
@@ -226,6 +227,7 @@ class Config(BaseSettings):
     proxy: Address | None = None
     data: Path = Path("data")
     keys: tuple[Path, ...] | None = None
+    retired: tuple[Path, ...] = ()
     allow: Allow = Allow()
     limits: LimitSettings = LimitSettings()
     provers: tuple[ProverSettings, ...] = ()
@@ -284,7 +286,10 @@ def load_config(file: Path, *, development: bool, **overrides: Any) -> Config:
 
 
 def _resolve_paths(config: Config, folder: Path) -> Config:
-    changes: dict[str, Any] = {"data": folder / config.data}
+    changes: dict[str, Any] = {
+        "data": folder / config.data,
+        "retired": tuple(folder / key for key in config.retired),
+    }
     if config.keys is not None:
         changes["keys"] = tuple(folder / key for key in config.keys)
     if config.development is not None:

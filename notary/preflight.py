@@ -29,9 +29,11 @@ from typing import Literal, TypeAlias
 
 from attestation.errors import QuotaryError, RefusedError, UnavailableError, UsageError
 from attestation.keys import SEED_SIZE, SigningKey
+from attestation.rotation import Rotation
 from notary.config import Config, split_address
 from notary.kernel_clock import read_kernel_clock
 from notary.resolve import RESOLVE_SECONDS, check_public
+from notary.rotation import prepared_rotation
 from notary.server import allowed_venues, load_roots, load_signer, software
 from notary.store import SCHEMA_VERSION, STORE_FILE
 
@@ -128,10 +130,22 @@ def _keys(config: Config) -> tuple[Status, str]:
     signer = load_signer(config)
     warnings = []
     for path in config.key_files:
+        if (statement := prepared_rotation(path)) is not None:
+            warnings.append(_due(path, statement.rotation))
         folder = path.parent.stat()
         if stat.S_IMODE(folder.st_mode) & 0o022:
             warnings.append(f"others may write to {path.parent}: chmod go-w")
     return _warn_if(warnings, *signer.vkeys)
+
+
+def _due(path: Path, rotation: Rotation) -> str:
+    begin, end = (
+        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_us // 1_000_000))
+        for at_us in (rotation.from_us, rotation.old_until_us)
+    )
+    if time.time_ns() // 1_000 < rotation.from_us:
+        return f"{path}: publish its rotation statement; switch between {begin} and {end}"
+    return f"{path}: run `notary rotate --switch` and restart before {end}"
 
 
 def _data(config: Config) -> tuple[Status, str]:

@@ -53,7 +53,11 @@ def software() -> str:
 
 def load_signer(config: Config) -> Signer:
     """Reads the configured keys; raises UsageError."""
-    return Signer(config.name, [read_key(path) for path in config.key_files])
+    return Signer(
+        config.name,
+        [read_key(path) for path in config.key_files],
+        retired=[read_key(path) for path in config.retired],
+    )
 
 
 def load_roots(config: Config) -> RootStore:

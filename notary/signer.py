@@ -14,11 +14,17 @@ KEY_FILE = "attest.key"
 
 
 class Signer:
-    """The keys by algorithm; at most one of each, all of the notary's name."""
+    """The keys by algorithm; at most one of each, all of the notary's name.
+
+    ``retired`` keys sign nothing new: they give the signature again of an
+    attestation that was stored while they were in use.
+    """
 
     __slots__ = ("_by_short", "_keys", "name")
 
-    def __init__(self, name: str, keys: Iterable[SigningKey]) -> None:
+    def __init__(
+        self, name: str, keys: Iterable[SigningKey], retired: Iterable[SigningKey] = ()
+    ) -> None:
         self.name = name
         self._keys: dict[str, SigningKey] = {}
         for key in keys:
@@ -29,7 +35,13 @@ class Signer:
             self._keys[key.algorithm] = key
         if DEFAULT_SIGNATURE not in self._keys:
             raise UsageError(f"no {DEFAULT_SIGNATURE} key is configured", rule="keys")
-        self._by_short = {key.verifying_key.short: key for key in self._keys.values()}
+        former = list(retired)
+        for key in former:
+            if key.name != name:
+                raise UsageError("retired key is of another name", found=key.name, wanted=name)
+            if key in self._keys.values():
+                raise UsageError("a key in use is listed as retired", rule="retired")
+        self._by_short = {key.verifying_key.short: key for key in [*former, *self._keys.values()]}
 
     def key(self, algorithm: str) -> SigningKey:
         """Raises UntrustedError for an algorithm without a key."""
@@ -44,7 +56,7 @@ class Signer:
         return found
 
     def key_named(self, short: str) -> SigningKey | None:
-        """The key of ``<name>+<8 hex>``, if it is still configured."""
+        """The key of ``<name>+<8 hex>``, in use or retired, if it is configured."""
         return self._by_short.get(short)
 
     @property

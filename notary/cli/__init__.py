@@ -9,7 +9,7 @@ import typer
 
 from attestation.errors import UsageError
 from notary.cli.backup import backup
-from notary.cli.keys import keygen
+from notary.cli.keys import keygen, rotate
 from notary.cli.serving import serve
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command("keygen")(keygen)
 app.command("serve")(serve)
+app.command("rotate")(rotate)
 app.command("backup")(backup)
 
 

@@ -44,7 +44,7 @@ def backup(
                 data=settings.data,
                 name=settings.name,
                 software=software(),
-                key_files=settings.key_files if with_keys else (),
+                key_files=(*settings.key_files, *settings.retired) if with_keys else (),
             )
             folder = out
             manifest = make_backup(source, out, now_us=time.time_ns() // 1_000)

@@ -1,4 +1,4 @@
-"""``notary keygen``: the key that signs attestations."""
+"""``notary keygen`` and ``notary rotate``: the keys that sign attestations."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import datetime
 import hashlib
 import json
 import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +17,8 @@ from attestation.errors import MalformedError, UsageError
 from attestation.keys import ALGORITHMS, DEFAULT_SIGNATURE, SEED_SIZE, SigningKey, check_name
 from attestation.trust import MAX_TEXT
 from notary.cli.boundary import boundary
+
+_DAY_US = 86_400 * 1_000_000
 
 
 def keygen(
@@ -59,6 +63,72 @@ def keygen(
     for member, value in block.items():
         typer.echo(f"{member} = {json.dumps(value, ensure_ascii=False)}")
     typer.echo(f"private key written to {path} (0600): back it up, show it to nobody", err=True)
+
+
+def rotate(
+    config: Annotated[Path, typer.Option(help="The configuration, notary.toml.")],
+    switch: Annotated[
+        bool, typer.Option("--switch", help="Put the prepared key into place; then restart.")
+    ] = False,
+    key: Annotated[
+        Path | None, typer.Option(help="The key file, where it is not the configuration's.")
+    ] = None,
+    algorithm: Annotated[
+        str, typer.Option(help=f"Which key: {', '.join(ALGORITHMS)}.")
+    ] = DEFAULT_SIGNATURE,
+    days: Annotated[int, typer.Option(min=0, max=365, help="Days until the new key may sign.")] = 7,
+    overlap: Annotated[
+        int, typer.Option(min=1, max=30, help="Days in which both keys may sign.")
+    ] = 2,
+    years: Annotated[int, typer.Option(min=1, max=9, help="Years of the new key.")] = 1,
+) -> None:
+    """Prepare a new key and print the statement to publish; --switch, when its time has come."""
+    from notary.config import load_config
+    from notary.rotation import Schedule, prepare_rotation, statement_path, switch_keys
+
+    with boundary():
+        settings = load_config(config, development=True)
+        file = key or _key_file(settings.key_files, algorithm)
+        now_us = time.time_ns() // 1_000
+        if switch:
+            retired = switch_keys(file, now_us=now_us)
+            typer.echo(
+                f"{file} is the new key: restart the notary. The old one is {retired}: list it"
+                " under `retired`, so that it signs again what it signed, and nothing else",
+                err=True,
+            )
+            return
+        begin = now_us + days * _DAY_US
+        schedule = Schedule(
+            issued_us=now_us,
+            from_us=begin,
+            old_until_us=begin + overlap * _DAY_US,
+            until_us=begin + years * 366 * _DAY_US,
+        )
+        statement = prepare_rotation(
+            file, operator=settings.operator, schedule=schedule, seed=os.urandom(SEED_SIZE)
+        )
+        typer.echo(statement.encode().decode("utf-8"))
+        typer.echo(
+            f"kept as {statement_path(file)}: publish it, so that readers can run"
+            f" `verifier trust rotate`; switch and restart between {_utc(schedule.from_us)}"
+            f" and {_utc(schedule.old_until_us)}",
+            err=True,
+        )
+
+
+def _key_file(files: Sequence[Path], algorithm: str) -> Path:
+    from notary.signer import read_key
+
+    for file in files:
+        if read_key(file).algorithm == algorithm:
+            return file
+    raise UsageError("no key of the algorithm is configured", rule="algorithm", found=algorithm)
+
+
+def _utc(at_us: int) -> str:
+    moment = datetime.datetime.fromtimestamp(at_us // 1_000_000, datetime.UTC)
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _new_key(name: str, operator: str, algorithm: str) -> SigningKey:

@@ -33,6 +33,7 @@ from attestation.request import (
     SessionRequest,
     check_purpose,
 )
+from attestation.rotation import RotationStatement, rotated
 from attestation.schema import Document
 from attestation.seal import SignedSeal
 from attestation.secrets import Secrets
@@ -75,6 +76,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "slot_presentation": Presentation,
     "accepted": Accepted,
     "rejected": Rejected,
+    "rotation": RotationStatement,
 }
 
 
@@ -251,6 +253,18 @@ def test_the_commitment_is_the_hash_of_the_shown_bytes() -> None:
     assert committed == opened | bound
     digest = sha256(lines("json keylog_commitment")[0].encode()).hex()
     assert BLOCKS["text commitment"].strip() == f"sha256:{digest}"
+
+
+def test_both_keys_signed_the_rotation_and_trust_follows() -> None:
+    shown = loaded("rotation")
+    for key, signature in (("old", "old_signature"), ("new", "new_signature")):
+        vkey = VerifyingKey.parse(shown["rotation"][key])
+        nacl.signing.VerifyKey(vkey.public).verify(
+            encode(shown["rotation"]), bytes.fromhex(shown[signature])
+        )
+    assert shown["rotation"]["old"] == lines("text vkeys")[0]
+    statement = RotationStatement.decode(lines("json rotation")[0].encode())
+    assert len(rotated(believed(), statement, now_us=now()).keys) == len(believed().keys) + 1
 
 
 def test_fields_fold_to_the_signed_root() -> None:

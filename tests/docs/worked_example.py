@@ -163,6 +163,7 @@ def _keys() -> dict[str, str]:
         "text vkeys": "\n".join(key.verifying_key.vkey for key in keys),
         "text key_files": "\n".join(key.encode() for key in keys),
         "text signatures": "\n".join(key.sign(SIGNED).hex() for key in keys),
+        "json rotation": _text(worked.rotation()),
     }
 
 

@@ -34,6 +34,7 @@ from attestation.keys import SigningKey
 from attestation.presentation import Presentation, ShownField
 from attestation.quote import claim_quote
 from attestation.request import AttestationRequest, ExtensionRequest, SessionRequest
+from attestation.rotation import Rotation, RotationStatement, sign_rotation
 from attestation.seal import Seal, SealTimes, SignedSeal
 from attestation.secrets import Secrets
 from attestation.section import Exchange, commit_section
@@ -257,6 +258,26 @@ def trust() -> Trust:
                 valid_until_us=T0 - 14 * 86_400_000_000 + YEAR,
             ),
         )
+    )
+
+
+def rotation() -> RotationStatement:
+    """The notary's word on its next key, from a week later on."""
+    new = SigningKey(name=NOTARY.name, algorithm="ed25519", seed=b"\x04" * 32)
+    day = 86_400_000_000
+    return sign_rotation(
+        Rotation(
+            name=NOTARY.name,
+            operator="Example Ltd",
+            old=NOTARY.verifying_key.vkey,
+            new=new.verifying_key.vkey,
+            issued_us=T0,
+            from_us=T0 + 7 * day,
+            old_until_us=T0 + 9 * day,
+            until_us=T0 + 7 * day + YEAR,
+        ),
+        old=NOTARY,
+        new=new,
     )
 
 

@@ -22,6 +22,11 @@ app = typer.Typer(no_args_is_help=True, help="Show, check and extend a trust fil
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
+_ENTRY = re.compile(rb"^(?=\s*\[\[\s*notary\s*\]\])", re.MULTILINE)
+_UNTIL = re.compile(
+    rb"^(\s*valid_until\s*=\s*)(?:\"[^\"\n]*\"|'[^'\n]*'|[0-9TZ:. -]*[0-9Z])", re.MULTILINE
+)
+
 TrustFile = Annotated[
     str, typer.Option("--trust", metavar="FILE", help="Trust file (TOML), - for stdin.")
 ]
@@ -46,15 +51,40 @@ def add(
         old = read(str(trust), limit=CONFIGURATION_LIMIT) if trust.exists() else b""
         entry = _entry(vkey, operator, role, valid_from, valid_until)
         wanted = Trust.parse(old).adding(entry)
-        # Appended, so that comments stay; read back, so that it is what was meant.
-        gap = b"" if not old else b"\n" if old.endswith(b"\n") else b"\n\n"
-        new = old + gap + Trust(keys=(entry,)).dump()
-        if Trust.parse(new) != wanted:
-            raise UsageError("the file ends in something that a new entry cannot follow")
-        _replace(trust, new)
+        _replace(trust, _extended(old, entry, wanted))
         if as_json:
             answer(_document((entry,), now()))
         say(f"added {entry.key.short}, run by {safe(operator)}, to {safe(str(trust))}")
+
+
+@app.command()
+def rotate(
+    statement: Annotated[str, typer.Argument(help="The notary's rotation statement, - for stdin.")],
+    trust: Annotated[Path, typer.Option(metavar="FILE", help="Trust file.")],
+    as_json: JsonOption = False,
+    now_us: NowOption = None,
+) -> None:
+    """Follow a notary to its new key, if a key you trust now names it."""
+    with boundary(as_json=as_json):
+        from attestation.rotation import STATEMENT_LIMIT, RotationStatement, rotated
+
+        old = read(str(trust), limit=CONFIGURATION_LIMIT)
+        believed = Trust.parse(old)
+        document = RotationStatement.decode(
+            read(statement, limit=STATEMENT_LIMIT), limit=STATEMENT_LIMIT
+        )
+        moment = now() if now_us is None else now_us
+        wanted = rotated(believed, document, now_us=moment)
+        *_, added = wanted.keys
+        closed = wanted.find(document.rotation.old_key.short, "attest", added.valid_from_us - 1)
+        _replace(trust, _edited(old, closed, added, wanted))
+        if as_json:
+            answer(_document((closed, added), moment))
+        say(f"{safe(closed.key.short)} is believed until {utc(closed.valid_until_us)}")
+        say(
+            f"added {safe(added.key.short)}, run by {safe(added.operator)}, believed from "
+            f"{utc(added.valid_from_us)} to {utc(added.valid_until_us)}"
+        )
 
 
 @app.command()
@@ -132,6 +162,33 @@ def _entry(
 
 def _time(text: str) -> int:
     return parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
+
+
+def _extended(old: bytes, entry: TrustedKey, wanted: Trust) -> bytes:
+    """Appends an entry, so that comments stay; reads back, so that it is what was meant."""
+    gap = b"" if not old else b"\n" if old.endswith(b"\n") else b"\n\n"
+    new = old + gap + Trust(keys=(entry,)).dump()
+    if Trust.parse(new) != wanted:
+        raise UsageError("the file ends in something that a new entry cannot follow")
+    return new
+
+
+def _edited(old: bytes, closed: TrustedKey, added: TrustedKey, wanted: Trust) -> bytes:
+    """Sets ``valid_until`` where the closed key stands, and appends the added one."""
+    vkey = re.escape(closed.key.vkey.encode("utf-8"))
+    found = _ENTRY.split(old)
+    for number, part in enumerate(found):
+        if re.search(rb"^\s*vkey\s*=\s*[\"']" + vkey + rb"[\"']", part, re.MULTILINE):
+            until = utc(closed.valid_until_us).encode("ascii")
+            found[number] = _UNTIL.sub(rb"\g<1>" + until, part, count=1)
+    try:
+        return _extended(b"".join(found), added, wanted)
+    except UsageError:
+        raise UsageError(
+            f"cannot edit this layout: set valid_until of {closed.key.short} to "
+            f"{utc(closed.valid_until_us)} and add {added.key.vkey} by hand",
+            rule="trust",
+        ) from None
 
 
 def _replace(path: Path, data: bytes) -> None:
