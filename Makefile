@@ -8,16 +8,17 @@ STAMP  = $(VENV)/.quotary-installed
 PIP    = $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 ARGS   =
 
-.PHONY: help setup demo test check bench check-fixtures lock clean
+.PHONY: help setup demo test check bench fuzz check-fixtures lock lock-fuzz clean
 
 help:
 	@echo 'make demo            set up, then run the main job on simulated venues and show what was proven'
 	@echo 'make test            set up, then check and run every test'
 	@echo 'make check           lint, format, types and import arrows'
 	@echo 'make bench           ratios against a plain fetch'
+	@echo 'make fuzz            search for inputs that break a parser: ARGS="http_response --seconds 600"'
 	@echo 'make check-fixtures  read recorded venue messages, those of ../shared/fixtures included'
 	@echo 'make setup           only build $(VENV)'
-	@echo 'make lock            pin requirements/dev.txt anew from pyproject.toml'
+	@echo 'make lock            pin requirements/dev.txt anew from pyproject.toml (lock-fuzz: fuzz.txt)'
 	@echo 'make clean           remove $(VENV), build/ and caches'
 	@echo 'PYTHON=python3.12 chooses the interpreter; ARGS goes to the program: make test ARGS="-k merkle",'
 	@echo 'make demo ARGS=--stay (keeps the servers up until Ctrl-C).'
@@ -70,6 +71,18 @@ check: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
 
+# The fuzzer is no part of `make setup`: tests replay what it found on any Python.
+FUZZ_STAMP = $(VENV)/.quotary-fuzz
+
+$(FUZZ_STAMP): $(STAMP) requirements/fuzz.txt
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements/fuzz.txt || { \
+	  echo "fuzz: atheris has no wheel for $$($(BIN)/python --version) on this machine." >&2; \
+	  echo 'fuzz: try another: make clean fuzz PYTHON=python3.11' >&2; exit 1; }
+	@touch $(FUZZ_STAMP)
+
+fuzz: $(FUZZ_STAMP)
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 check-fixtures: $(STAMP)
 	@if [ -d ../shared/fixtures ]; then echo 'check-fixtures: tests/recorded and ../shared/fixtures'; \
 	else echo 'check-fixtures: tests/recorded alone (../shared/fixtures is not here)'; fi
@@ -78,15 +91,24 @@ check-fixtures: $(STAMP)
 # `make lock ARGS=--upgrade` takes the newest versions. Pip's find-links and extra indexes are left
 # out: the lock must hold what anyone's index serves, with the hashes of all platforms.
 # The comment lines at its head stay.
+EXTRAS  = --extra prover --extra notary --extra service --extra client --extra dev
+COMPILE = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null $(BIN)/pip-compile \
+	  --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --no-emit-options --no-header --strip-extras --allow-unsafe $(ARGS)
+
 lock: $(STAMP)
 	@sed '/^[^#]/,$$d' requirements/dev.txt > requirements/head.tmp
-	@env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null $(BIN)/pip-compile --quiet \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --no-emit-options --no-header --strip-extras --allow-unsafe --all-extras $(ARGS) \
-	  --output-file requirements/dev.txt pyproject.toml
+	@$(COMPILE) $(EXTRAS) --output-file requirements/dev.txt pyproject.toml
 	@cat requirements/head.tmp requirements/dev.txt > requirements/new.tmp
 	@mv requirements/new.tmp requirements/dev.txt && rm requirements/head.tmp
 	@echo "lock: $$(grep -c '==' requirements/dev.txt) packages"
+
+lock-fuzz: $(STAMP)
+	@sed '/^[^#]/,$$d' requirements/fuzz.txt > requirements/head.tmp
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["fuzz"], sep="\n")' \
+	  | $(COMPILE) --output-file requirements/fuzz.txt -
+	@cat requirements/head.tmp requirements/fuzz.txt > requirements/new.tmp
+	@mv requirements/new.tmp requirements/fuzz.txt && rm requirements/head.tmp
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

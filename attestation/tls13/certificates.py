@@ -225,6 +225,9 @@ def _verify_path(chain: Sequence[bytes], host: str, roots: RootStore, now_us: in
         raise UntrustedError(
             f"certificate chain is not valid for {host}: {error}", rule="W4", wanted=host
         ) from None
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        # The library parses a certificate's parts when it first looks at them.
+        raise MalformedError(f"certificate chain does not parse: {error}", rule="W4") from None
     public_key = _leaf_key(leaf)
     spki = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return VerifiedChain(

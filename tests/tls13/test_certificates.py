@@ -56,6 +56,24 @@ def check(identity: Identity, **changes: object) -> VerifiedChain:
     return verify_chain(identity.chain_der, **arguments)  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@pytest.mark.parametrize("index", [0, 1], ids=["leaf", "intermediate"])
+@pytest.mark.parametrize("bit", [0, 3, 6])
+def test_one_bit_flipped_in_what_is_signed_is_refused(
+    index: int, bit: int
+) -> None:
+    chain = list(server().chain_der)
+    genuine = chain[index]
+    # Of the signature, the count of its unused bits may change where those are zero.
+    signed = 4 + len(x509.load_der_x509_certificate(genuine).tbs_certificate_bytes)
+    for position in range(signed):
+        changed = bytearray(genuine)
+        changed[position] ^= 1 << bit
+        chain[index] = bytes(changed)
+        with refused("W4"):
+            verify_chain(chain, host=HOST, roots=roots(), now_us=NOW_US)
+
+
 def test_chain_to_a_root_is_verified() -> None:
     chain = check(server())
     assert chain.not_after_us == NOW_US + 80 * DAY_US
