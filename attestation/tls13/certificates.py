@@ -52,6 +52,8 @@ _ECDSA: Final[Mapping[int, tuple[type[ec.EllipticCurve], hashes.HashAlgorithm]]]
 )
 _ED25519: Final = 0x0807
 _RSA_BITS: Final = (2048, 8192)
+_RSA_EXPONENT: Final = 2**32
+"""What a public exponent stays below: a signature under one of 3,072 bits takes 7 ms."""
 
 SCHEMES: Final[Mapping[int, str]] = MappingProxyType(
     {
@@ -210,6 +212,8 @@ def verify_certificate_verify(
 def _verify_path(chain: Sequence[bytes], host: str, roots: RootStore, now_us: int) -> VerifiedChain:
     try:
         certificates = [x509.load_der_x509_certificate(der) for der in chain]
+        for certificate in certificates:
+            _check_cost(certificate)
         leaf, *intermediates = certificates
         verifier = (
             PolicyBuilder()
@@ -237,6 +241,22 @@ def _verify_path(chain: Sequence[bytes], host: str, roots: RootStore, now_us: in
         valid_from_us=max(_microseconds(item.not_valid_before_utc) for item in path),
         valid_until_us=min(_microseconds(item.not_valid_after_utc) for item in path),
     )
+
+
+def _check_cost(certificate: x509.Certificate) -> None:
+    """Raises UntrustedError for an RSA key made to be slow.
+
+    Whoever answers a hello sends any chain he likes, and the library checks up to
+    a hundred signatures before it gives up on one.
+    """
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return  # under such a key nothing verifies
+    if isinstance(key, RSAPublicKey) and (
+        key.key_size > _RSA_BITS[1] or key.public_numbers().e >= _RSA_EXPONENT
+    ):
+        raise UntrustedError("a certificate has a key that is too slow", rule="W4")
 
 
 def _leaf_key(leaf: x509.Certificate) -> PublicKey:
