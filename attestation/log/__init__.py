@@ -2,5 +2,6 @@
 
 Bytes: ``note`` (signed notes), ``checkpoint``, ``cosignature``, ``tiles``, ``bundle``,
 ``proof``, ``witness`` (add-checkpoint), ``policy`` (which witnesses suffice).  Trees:
-``tree``.  What is logged: ``entry``, and what may follow what: ``rules``.
+``tree``.  What is logged: ``entry``, ``rotation``.  What may follow what: ``rules``, over ``feeds`` and
+``sessions``.
 """

@@ -25,6 +25,9 @@ from attestation.log.cosignature import WitnessKey
 from attestation.log.entry import KINDS, AttestedEntry, read_entry, write_entry
 from attestation.log.policy import LogPolicy
 from attestation.log.proof import LogProof
+from attestation.log.rules import Rules
+from attestation.log.sessions import RETRY_REASONS
+from attestation.log.state import RulesState
 from attestation.log.tiles import Tile, parse_path
 from attestation.log.witness import AddCheckpoint, Head, decide, read_cosignatures
 from tests.docs.log_example import ATTESTED, OLD_SIZE, PAGE, blocks, rewrite
@@ -162,3 +165,16 @@ def test_the_statuses_of_a_witness_are_all_there() -> None:
         "409",
         "422",
     ]
+
+
+def test_the_reasons_that_allow_a_retry_are_the_code() -> None:
+    (row,) = (line for line in TEXT.splitlines() if line.startswith("| L8 |"))
+    assert set(re.findall("`(venue_[a-z]+)`", row)) == RETRY_REASONS
+
+
+def test_the_example_keeps_the_rules() -> None:
+    rules = Rules()
+    for data in ENTRIES:
+        rules.admit(read_entry(data)).take()
+    assert list(rules.overdue()) == []
+    assert RulesState.decode(rules.state().encode()) == rules.state()
