@@ -158,7 +158,7 @@ class _Walk:
         self._check_date(response, first_us, last_us)
         self._check_witness(tls, last_us)
         if response.status != 200:
-            raise _StopError(verdict_of_status(response.status), f"HTTP status {response.status}")
+            raise _StopError(verdict_of_status(response.status), _status_detail(response))
         self._read_quote(response)
         if took > RESPONSE_SECONDS + QUIET_SECONDS:
             raise _StopError("slow", f"the answer took {took:.1f} s")
@@ -367,3 +367,12 @@ class _Walk:
     def _left(self) -> float:
         """Seconds to the deadline; a moment after it, which ends at once."""
         return max(self._deadline - time.monotonic(), 0.001)
+
+
+def _status_detail(response: Response) -> str:
+    try:
+        wait = response.header("retry-after")
+    except MalformedError:  # given twice: neither counts
+        wait = None
+    after = "" if wait is None else f", to be asked again after {wait.decode('latin-1')[:40]}"
+    return f"HTTP status {response.status}{after}"

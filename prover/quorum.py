@@ -11,17 +11,33 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TypedDict, Unpack
 
 import httpx
 
 from attestation.errors import IncompleteError, QuotaryError, UsageError
 from prover.fetch import AttestedFetch
 from prover.notary_client import Notary
+from prover.sections import Section
 from prover.transport import ATTESTATION, AttestedTransport, PendingAttestation
 
 TIMEOUT = 30.0
 """Seconds for each step of a fetch."""
+
+
+class FetchOptions(TypedDict, total=False):
+    """The options of ``AttestedTransport``."""
+
+    mode: str
+    venue: str | None
+    market: str | None
+    instrument: str | None
+    purpose: str | None
+    trade: str | None
+    leg: str | None
+    sections: Sequence[Section | str]
+    hash_algorithm: str
+    signature_algorithm: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +94,9 @@ class QuorumFetch:
         )
 
 
-def fetch_quorum(notaries: Sequence[Notary], url: str | None = None, **options: Any) -> QuorumFetch:
+def fetch_quorum(
+    notaries: Sequence[Notary], url: str | None = None, **options: Unpack[FetchOptions]
+) -> QuorumFetch:
     """Fetches ``url``, or the quote that ``options`` name, through all notaries at once.
 
     ``options`` are those of ``AttestedTransport``.  Never raises for a notary

@@ -228,6 +228,7 @@ def _altered(response: Response, fault: Fault) -> Response:
             response,
             status=fault.number,
             reason=_REASONS.get(fault.number, "Error"),
+            headers=(*response.headers, *_ERROR_HEADERS.get(fault.number, ())),
             body=b'{"message":"simulated error"}',
         )
     if fault.kind == "gzip":
@@ -261,6 +262,7 @@ def _malformed(body: bytes, way: str) -> bytes:
     return body[:-1] + b"," + name + inner + closing
 
 
+_ERROR_HEADERS = {429: (("Retry-After", "3"),)}
 _REASONS = {
     403: "Forbidden",
     404: "Not Found",

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from attestation import errors
 from attestation.keys import SigningKey
+from examples.venues.faults import KINDS
 from notary.config import Allow, Config, LimitSettings, load_config
 from notary.metrics import Metrics
 from notary.preflight import examine
@@ -66,6 +67,16 @@ def test_every_metric_is_listed() -> None:
     )
     known = {name for name in known if not name.endswith("_created")}
     assert {code(row[0]) for row in table(PAGE, "metrics")} == known
+
+
+def test_every_fault_of_the_simulated_venues_is_listed() -> None:
+    said = {code(row[0]): row[1] for row in table(PAGE, "faults")}
+    assert list(said) == list(KINDS)
+    for kind, values in KINDS.items():
+        if isinstance(values, tuple):
+            assert all(f"`{value}`" in said[kind] for value in values)
+        elif isinstance(values, int) and kind != "oversized":
+            assert said[kind].endswith(f"default {values}")
 
 
 def test_every_verdict_of_a_probe_is_listed() -> None:

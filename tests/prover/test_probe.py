@@ -131,6 +131,12 @@ def test_note_of_the_venue_file_is_the_cure_for_another_of_its_hosts(
     assert findings["data-api.binance.vision"].cure == CURES["legal"]
 
 
+def test_rate_limit_says_when_to_ask_again(venues: ThreadedVenueServer) -> None:
+    venues.set_fault("okx", Fault(kind="status", value=429))
+    (finding,) = found(venues, ["okx"]).values()
+    assert finding.detail == "HTTP status 429, to be asked again after 3"
+
+
 def test_server_without_tls13_is_told_apart_from_one_that_fails() -> None:
     with VenueServer(handshake="tls12").in_thread() as old:
         (finding,) = found(old, ["kraken"]).values()
