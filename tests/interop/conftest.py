@@ -19,6 +19,7 @@ from tests.interop.matrix import sites_of
 from tests.interop.path import Path as NetworkPath
 from tests.interop.server import Server
 from tests.interop.site import Site
+from tests.interop.versions import OF
 from tests.prover.stage import PROVER, RunningNotary, running_notary
 
 Factory = Callable[[Sequence[Site], Leaves, Path], AbstractContextManager[Server]]
@@ -33,7 +34,7 @@ FACTORIES: dict[str, Factory] = {
     "python": python.python,
 }
 _tried = pytest.StashKey[Counter[str]]()
-_versions = pytest.StashKey[dict[str, str]]()
+_versions = pytest.StashKey[str]()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +61,9 @@ class Servers:
         return self._running[name]
 
     @property
-    def versions(self) -> dict[str, str]:
+    def versions(self) -> str:
         """Of the servers that were started."""
-        return {name: server.version for name, server in self._running.items()}
+        return ", ".join(f"{name} {OF[name]()}" for name in self._running)
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +127,5 @@ def pytest_terminal_summary(
 ) -> None:
     if counter := config.stash.get(_tried, None):
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counter.items()))
-        versions = config.stash.get(_versions, {})
-        names = ", ".join(f"{name} {version}" for name, version in versions.items())
-        terminalreporter.write_line(f"interoperation: {counts} ({names})")
+        versions = config.stash.get(_versions, "")
+        terminalreporter.write_line(f"interoperation: {counts} ({versions})")

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.interop.gnutls_server import load
 from tests.interop.leaves import Leaves
 from tests.interop.path import Address
 from tests.interop.process import Running, running, start_on_port
-from tests.interop.server import Server, sockets, version_of
+from tests.interop.server import Server, sockets
 from tests.interop.site import Site, response
 
 _SOURCE = Path(__file__).with_name("gnutls_server.py")
@@ -43,8 +42,7 @@ def gnutls(sites: Sequence[Site], leaves: Leaves, folder: Path) -> Iterator[Serv
     settings.write_text(json.dumps(told))
     process = Running([sys.executable, "-I", _SOURCE, settings], folder=folder, name="gnutls")
     with running(process, list(places.values())):
-        version = load().gnutls_check_version(None).decode()
-        yield Server(name="gnutls", version=version, address=places.__getitem__)
+        yield Server(name="gnutls", address=places.__getitem__)
 
 
 @contextmanager
@@ -61,8 +59,7 @@ def gnutls_serv(sites: Sequence[Site], leaves: Leaves, folder: Path) -> Iterator
                 ports[site] = ("127.0.0.1", port)
             return ports[site]
 
-        version = version_of("gnutls-serv", "--version")
-        yield Server(name="gnutls-serv", version=version, address=address)
+        yield Server(name="gnutls-serv", address=address)
 
 
 def _start(site: Site, port: int, leaves: Leaves, folder: Path) -> Running:

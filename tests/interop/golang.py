@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.interop.leaves import Leaves
 from tests.interop.process import Running, running
-from tests.interop.server import Server, sockets, version_of
+from tests.interop.server import Server, sockets
 from tests.interop.site import Site, body
 
 SUITES = ("TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256")
@@ -59,7 +59,7 @@ def golang(sites: Sequence[Site], leaves: Leaves, folder: Path) -> Iterator[Serv
                 [program, settings], folder=folder, name=f"go-{name}", environment=variables
             )
             stack.enter_context(running(process, [places[site] for site in chosen]))
-        yield Server(name="go", version=version_of("go", "version"), address=places.__getitem__)
+        yield Server(name="go", address=places.__getitem__)
 
 
 @contextmanager
@@ -82,8 +82,7 @@ def caddy(sites: Sequence[Site], leaves: Leaves, folder: Path) -> Iterator[Serve
                 environment=home | variables,
             )
             stack.enter_context(running(process, [places[site] for site in chosen]))
-        version = version_of("caddy", "version")
-        yield Server(name="caddy", version=version, address=places.__getitem__)
+        yield Server(name="caddy", address=places.__getitem__)
 
 
 def _by_suite(sites: Sequence[Site]) -> Iterator[tuple[str, list[Site], dict[str, str]]]:

@@ -8,14 +8,14 @@ made from these tables by ``python -m tests.interop``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
-from attestation.errors import QuotaryError, RefusedError, UnavailableError, UntrustedError
 from tests.interop import golang
+from tests.interop.habits import EVERY, HABITS
 from tests.interop.leaves import LEAVES, SCHEMES
-from tests.interop.seen import Seen
-from tests.interop.site import CCM, GROUPS, SUITES, Site
+from tests.interop.refusals import REFUSALS, Refusal
+from tests.interop.site import GROUPS, SUITES, Site
 
 CLIENTS = {"quotary": "quotary (libssl by ctypes, opening `ephemeral`)"}
 SERVERS = {
@@ -30,16 +30,6 @@ SERVERS = {
 }
 PEER = {"gnutls-serv": "gnutls"}
 """The peer that a server needs, where it has another name."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """Who refuses, and the error that says so; ``text`` is part of its detail."""
-
-    by: str
-    kind: type[QuotaryError]
-    rule: str
-    text: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,110 +50,16 @@ class Combination:
         return "-".join(parts + ([f"by-{self.piece}"] if self.piece else []))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Habit:
-    """Something a server does beside what every server does; ``shows`` finds it in the evidence."""
-
-    what: str
-    shows: Callable[[Seen], bool]
-    servers: Sequence[str]
-    mode: str = "sealed"
-
-
-HABITS = {
-    "client-certificate": Habit(
-        what="asks for a client certificate, and takes none for an answer",
-        shows=lambda seen: seen.certificate_requested,
-        servers=("nginx", "openssl", "gnutls", "go", "caddy", "node", "python"),
-    ),
-    "padding": Habit(
-        what="pads its records",
-        shows=lambda seen: seen.padding > 100,
-        servers=("nginx", "openssl", "gnutls", "python"),
-    ),
-    "small-records": Habit(
-        what="cuts a short response into records of 40 to 64 bytes",
-        shows=lambda seen: seen.records >= 5,
-        servers=("nginx", "gnutls"),
-    ),
-    "small-fragments": Habit(
-        what="cuts its certificates and its response into records of 512 bytes",
-        shows=lambda seen: seen.records >= 100_000 // 512,
-        servers=("openssl",),
-    ),
-    "long": Habit(
-        what="sends 100 KB",
-        shows=lambda seen: seen.records >= 7,
-        servers=("nginx", "openssl", "gnutls", "go", "caddy", "node", "python"),
-    ),
-    "chunked": Habit(
-        what="sends its body in chunks, a flush after each",
-        shows=lambda seen: seen.records >= 1,
-        servers=("go", "node"),
-    ),
-    "no-length": Habit(
-        what="ends its body with close_notify alone",
-        shows=lambda seen: seen.records >= 1,
-        servers=("python",),
-    ),
-    "no-middlebox": Habit(
-        what="sends no ChangeCipherSpec",
-        shows=lambda seen: not seen.compatible,
-        servers=("openssl",),
-    ),
-    "tickets": Habit(
-        what="sends eight session tickets",
-        shows=lambda seen: seen.tickets == 8,
-        servers=("openssl",),
-    ),
-    "no-tickets": Habit(
-        what="sends no session ticket",
-        shows=lambda seen: seen.tickets == 0,
-        servers=("openssl", "gnutls", "go"),
-    ),
-    "key-update": Habit(
-        what="changes its keys before it answers (KeyUpdate)",
-        shows=lambda seen: seen.updates == (0, 1),
-        servers=("openssl", "gnutls"),
-    ),
-    "key-update-requested": Habit(
-        what="changes its keys before each of two answers, and asks the client to",
-        shows=lambda seen: seen.updates == (1, 2),
-        servers=("openssl", "gnutls"),
-        mode="open",
-    ),
-    "h2": Habit(
-        what="has HTTP/2 alone in its ALPN, and speaks HTTP/1.1 to who offers nothing else",
-        shows=lambda seen: True,
-        servers=("go", "caddy"),
-    ),
-    "rsa-sha384": Habit(
-        what="signs with rsa_pss_rsae_sha384", shows=lambda seen: True, servers=("nginx",)
-    ),
-    "rsa-sha512": Habit(
-        what="signs with rsa_pss_rsae_sha512", shows=lambda seen: True, servers=("nginx",)
-    ),
-}
-"""By trait."""
-
-_CLIENT_TLS = Refusal(by="client", kind=UnavailableError, rule="tls")
-_W1 = Refusal(by="notary", kind=RefusedError, rule="W1", text="another TLS version")
-_W4 = Refusal(by="client", kind=UntrustedError, rule="W4")
-_W9 = Refusal(by="notary", kind=RefusedError, rule="W9")
-
-
-def _says(refusal: Refusal, text: str) -> Refusal:
-    return dataclasses.replace(refusal, text=text)
-
-
 def offered(server: str) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
     """Leaves, suites and groups that a server can be given."""
     suites = golang.SUITES if server in ("go", "caddy") else SUITES
     return LEAVES, suites, GROUPS
 
 
-FULL = ("nginx", "gnutls", "go", "node", "python")
-"""Servers that get the whole product; the others share their TLS, or answer slowly."""
+BYTE_BY_BYTE = ("nginx", "gnutls", "go")
+"""Servers whose bytes are brought to the notary one by one."""
+FULL = ("nginx", "gnutls", "go", "caddy", "node", "python")
+"""Servers that get the whole product; `s_server` takes longer for each."""
 
 
 def covered(server: str) -> Iterator[Site]:
@@ -185,9 +81,7 @@ def scheme_of(site: Site) -> str:
 
 
 def _attested() -> Iterator[Combination]:
-    for server in SERVERS:
-        if server == "gnutls-serv":
-            continue
+    for server in EVERY:
         for site in covered(server):
             yield Combination(server=server, site=site)
         if server != "openssl":  # -HTTP answers once
@@ -196,42 +90,14 @@ def _attested() -> Iterator[Combination]:
             if server in habit.servers:
                 leaf = "rsa" if trait.startswith("rsa-") else "p256"
                 yield Combination(server=server, site=Site(leaf=leaf, trait=trait), mode=habit.mode)
-    for server in ("nginx", "gnutls", "go"):
+    for server in BYTE_BY_BYTE:
         yield Combination(server=server, site=Site(), piece=1)
 
 
 def _refused() -> Iterator[Combination]:
-    for server in SERVERS:
-        old = _W1 if server in ("go", "caddy") else _CLIENT_TLS
-        yield _refusal(server, Site(trait="tls12"), old)
-    unmatched = _says(_CLIENT_TLS, "handshake failure")
-    for server in ("nginx", "openssl", "gnutls", "node", "python"):
-        yield _refusal(server, Site(suite=CCM), unmatched)
-        yield _refusal(server, Site(group="x448"), unmatched)
-    for server in ("nginx", "openssl", "gnutls", "node", "python", "go", "caddy"):
-        yield _refusal(server, Site(group="secp521r1"), unmatched)
-        yield _refusal(server, Site(leaf="p521"), unmatched)
-        yield _refusal(server, Site(leaf="expired"), _says(_W4, "expired"))
-        yield _refusal(server, Site(leaf="other-name"), _says(_W4, "hostname"))
-        yield _refusal(server, Site(leaf="self-signed"), _says(_W4, "self-signed"))
-        yield _refusal(server, Site(leaf="rsa1024", trait="weak-key"), _says(_W4, "weak"))
-    yield _refusal("openssl", Site(trait="psk-only"), unmatched)
-    for server in ("node", "gnutls"):
-        yield _refusal(server, Site(trait="h2"), _says(_CLIENT_TLS, "no application protocol"))
-    required = Refusal(by="notary", kind=RefusedError, rule="W6", text="alert")
-    yield _refusal("gnutls", Site(trait="client-certificate-required"), required)
-    for server in ("nginx", "go", "node", "python"):
-        yield _refusal(server, Site(trait="gzip"), _says(_W9, "content coding"))
-    for server in ("go", "node"):
-        yield _refusal(server, Site(trait="trailers"), _says(_W9, "trailer"))
-    for server in ("go", "node", "python"):
-        yield _refusal(server, Site(trait="interim"), _says(_W9, "interim"))
-    for leaf in LEAVES:
-        yield _refusal("gnutls-serv", Site(leaf=leaf), _says(_W9, "HTTP/1.1"))
-
-
-def _refusal(server: str, site: Site, refused: Refusal) -> Combination:
-    return Combination(server=server, site=site, refused=refused)
+    for refusal in REFUSALS:
+        for server in refusal.servers:
+            yield Combination(server=server, site=refusal.site, refused=refusal)
 
 
 ATTESTED = tuple(_attested())

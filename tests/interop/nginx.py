@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.interop.leaves import Leaves
 from tests.interop.process import Running, running
-from tests.interop.server import Server, sockets, version_of
+from tests.interop.server import Server, sockets
 from tests.interop.site import OPENSSL_GROUPS, TARGET, Site, body
 
 _TRAITS = {
@@ -48,7 +48,7 @@ def nginx(sites: Sequence[Site], leaves: Leaves, folder: Path) -> Iterator[Serve
     command = ("nginx", "-e", "stderr", "-p", folder, "-c", configuration)
     process = Running(command, folder=folder, name="nginx")
     with running(process, list(places.values())):
-        yield Server(name="nginx", version=version_of("nginx", "-v"), address=places.__getitem__)
+        yield Server(name="nginx", address=places.__getitem__)
 
 
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.interop.leaves import Leaves
 from tests.interop.path import Address
 from tests.interop.process import Running
-from tests.interop.server import Server, version_of
+from tests.interop.server import Server
 from tests.interop.site import OPENSSL_GROUPS, TARGET, Site, body, response
 
 _TRAITS: dict[str, tuple[str, ...]] = {
@@ -30,7 +30,7 @@ _TRAITS: dict[str, tuple[str, ...]] = {
     "no-middlebox": ("-no_middlebox",),
     "tickets": ("-num_tickets", "8"),
     "no-tickets": ("-num_tickets", "0"),
-    "psk-only": ("-nocert", "-psk", "00112233"),
+    "psk": ("-nocert", "-psk", "00112233"),
     "weak-key": ("-cipher", "DEFAULT:@SECLEVEL=0"),
     "key-update": (),
     "key-update-requested": (),
@@ -53,7 +53,7 @@ def openssl(sites: Sequence[Site], leaves: Leaves, folder: Path) -> Iterator[Ser
                 ports[site] = stack.enter_context(_serving(site, leaves, folder))
             return ports[site]
 
-        yield Server(name="openssl", version=version_of("openssl", "version"), address=address)
+        yield Server(name="openssl", address=address)
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def _serving(site: Site, leaves: Leaves, folder: Path) -> Iterator[Address]:
     page.write_bytes(content.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
     command: list[str | Path] = ["openssl", "s_server", "-accept", "127.0.0.1:0"]
     command += ["-alpn", "http/1.1", *_TRAITS[site.trait]]
-    if site.trait != "psk-only":
+    if site.trait != "psk":
         leaf = leaves.leaf(site.leaf)
         command += ["-cert", leaf.chain, "-cert_chain", leaf.chain, "-key", leaf.key]
         command += ["-CAfile", leaves.roots_file]

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import json
-import platform
-import ssl
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -61,8 +59,7 @@ def python(sites: Sequence[Site], leaves: Leaves, folder: Path) -> Iterator[Serv
                 environment={"OPENSSL_CONF": str(configuration)},
             )
             stack.enter_context(running(process, [places[site] for site in chosen]))
-        version = f"{platform.python_version()} ({' '.join(ssl.OPENSSL_VERSION.split()[:2])})"
-        yield Server(name="python", version=version, address=places.__getitem__)
+        yield Server(name="python", address=places.__getitem__)
 
 
 def _lines(site: Site) -> str:

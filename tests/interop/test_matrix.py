@@ -12,8 +12,9 @@ from attestation.errors import QuotaryError
 from attestation.expect import Expect
 from prover import AttestedFetch, AttestedTransport, Notary, build_presentation
 from tests.interop.conftest import Servers
+from tests.interop.habits import HABITS
 from tests.interop.leaves import HOST
-from tests.interop.matrix import ATTESTED, HABITS, PEER, REFUSED, Combination, scheme_of
+from tests.interop.matrix import ATTESTED, PEER, REFUSED, Combination, scheme_of
 from tests.interop.path import Path
 from tests.interop.seen import look
 from tests.interop.site import MID, TARGET

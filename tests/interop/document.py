@@ -1,0 +1,94 @@
+"""Makes docs/interoperation.md from the matrix: ``python -m tests.interop`` writes it anew.
+
+The versions are those of the machine that wrote the page last; the test that
+compares the page with the matrix leaves them out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.interop.habits import HABITS
+from tests.interop.matrix import ATTESTED, BYTE_BY_BYTE, FULL, SERVERS, offered
+from tests.interop.refusals import REFUSALS
+from tests.interop.site import GROUPS, SUITES
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "interoperation.md"
+_LEAF_NAMES = {"rsa": "RSA", "p256": "P-256", "p384": "P-384", "ed25519": "Ed25519"}
+
+
+def blocks() -> dict[str, str]:
+    """Returns the parts of the page that follow from the matrix."""
+    return {"servers": _servers(), "habits": _habits(), "refusals": _refusals()}
+
+
+def versions_of(versions: Mapping[str, str]) -> str:
+    """Returns the page's table of versions."""
+    return _table(["server", "version"], [[SERVERS[name], versions[name]] for name in SERVERS])
+
+
+def written(page: str, parts: Mapping[str, str]) -> str:
+    """Returns the page with the content of its marked blocks replaced."""
+    for name, content in parts.items():
+        pattern = re.compile(f"<!-- {name} -->\n.*?<!-- /{name} -->", re.DOTALL)
+        page, count = pattern.subn(
+            lambda _, block=f"<!-- {name} -->\n{content}<!-- /{name} -->": block, page
+        )
+        if count != 1:
+            raise ValueError(f"the page has {count} blocks {name}")
+    return page
+
+
+def _servers() -> str:
+    rows = []
+    for server, text in SERVERS.items():
+        cells = [cell for cell in ATTESTED if cell.server == server and not cell.site.trait]
+        if not cells:
+            continue
+        leaves, suites, groups = offered(server)
+        rows.append(
+            [
+                text,
+                ", ".join(_LEAF_NAMES[leaf] for leaf in leaves),
+                "all" if tuple(suites) == SUITES else ", ".join(suites),
+                "all" if tuple(groups) == GROUPS else ", ".join(groups),
+                "every one" if server in FULL else "every two of them together",
+                ", ".join(
+                    ["sealed", *(["open"] if any(cell.mode == "open" for cell in cells) else [])]
+                    + (["byte by byte"] if server in BYTE_BY_BYTE else [])
+                ),
+                str(len(cells)),
+            ]
+        )
+    head = ["server", "leaves", "suites", "groups", "combinations", "fetched", "tests"]
+    return _table(head, rows)
+
+
+def _habits() -> str:
+    return _table(
+        ["what the server does", "servers", "mode"],
+        [[habit.what, ", ".join(habit.servers), habit.mode] for habit in HABITS.values()],
+    )
+
+
+def _refusals() -> str:
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for refusal in REFUSALS:
+        key = (
+            refusal.what,
+            refusal.by,
+            f"{refusal.kind.__name__} `{refusal.rule}`: …{refusal.text}…",
+        )
+        names = rows.setdefault(key, [])
+        names += [name for name in refusal.servers if name not in names]
+    return _table(
+        ["what the server has or does", "servers", "refused by", "error"],
+        [[what, ", ".join(names), by, error] for (what, by, error), names in rows.items()],
+    )
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
