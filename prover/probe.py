@@ -44,7 +44,7 @@ READ_SIZE = 64 * 1024
 RESPONSE_SECONDS = 2.0
 """A notary's deadline for a response, as long as its operator sets no other."""
 QUIET_SECONDS = 0.3
-"""After a complete response, as long as a notary waits for bytes that should not come."""
+"""The silence that ends a response for a notary, as long as its operator sets no other."""
 
 Lookup: TypeAlias = Callable[[str, int], Sequence[str]]
 
@@ -141,6 +141,7 @@ class _Walk:
         self._target = target
         self._finding = finding
         self._deadline = deadline
+        self._pause = 0.0
         self._context = context
         self._socket: socket.socket | None = None
         self._tls: TlsClient | None = None
@@ -162,6 +163,9 @@ class _Walk:
         self._read_quote(response)
         if took > RESPONSE_SECONDS + QUIET_SECONDS:
             raise _StopError("slow", f"the answer took {took:.1f} s")
+        if self._pause > QUIET_SECONDS:
+            # Session tickets come first; to a notary without keys they are the answer's begin.
+            raise _StopError("slow", f"a pause of {self._pause:.1f} s within the answer")
         skew_us = self._finding.skew_us
         if skew_us is not None and abs(skew_us) > DEFAULT_DATE_SKEW_US:
             behind = "behind" if skew_us > 0 else "ahead of"
@@ -272,6 +276,7 @@ class _Walk:
         url = f"https://{host}:{venue.port}{venue.target(self._target.instrument)}"
         request = httpx.Request(method, url, headers={"accept": "application/json"})
         received = b""
+        heard: float | None = None
         try:
             tls.write(plan_request(request, b"", TransportOptions()).plaintext)
             self._send(tls)
@@ -283,6 +288,9 @@ class _Walk:
                     raise _StopError("silent", f"{what} in time") from None
                 if not data:
                     raise _StopError("closed", "the connection ended before the answer did")
+                now = time.monotonic()
+                self._pause = max(self._pause, now - (heard or now))
+                heard = now
                 tls.feed(data)
                 received += tls.read()
             received += self._rest(tls)

@@ -53,11 +53,13 @@ REFUSED: dict[str, tuple[type[QuotaryError], str, str]] = {
     "wrong_certificate:other_host": (UntrustedError, "W4", "prover_closed"),
     "wrong_certificate:unknown_authority": (UntrustedError, "W4", "prover_closed"),
     "wrong_certificate:expired": (UntrustedError, "W4", "prover_closed"),
-    # Session tickets are records too: 300 ms after them the response is over.
+    # Session tickets are records too: so long after them the response is over.
     "silence": (RefusedError, "W8", "invalid"),
-    "slow:1000": (RefusedError, "W8", "invalid"),
+    "slow:1500": (RefusedError, "W8", "invalid"),
 }
-HARMLESS = ("chunked", "trickle", "oversized", "slow:30", "early", "wick:300", "out_of_order")
+QUIET_US = 1_000_000
+"""Of the notary: longer than any honest pause on a busy machine."""
+HARMLESS = ("chunked", "trickle", "oversized", "slow:100", "early", "wick:300", "out_of_order")
 REPEATED = frozenset(
     # Who repeats the instrument, in a member of its own or as the name of one.
     name
@@ -120,7 +122,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("faults")
     with (
         VenueServer().in_thread() as venues,
-        running_notary(folder, venues) as running,
+        running_notary(folder, venues, quiet_us=QUIET_US) as running,
         Notary(
             running.url, prover_key=PROVER, trust=running.trust, roots_pem=running.roots_pem
         ) as notary,
