@@ -118,15 +118,16 @@ def check_requests(
 
 
 def check_response(received: bytes) -> None:
-    """Demands the fixed beginning of a response; raises MalformedError (``template.response``).
+    """Demands the fixed beginning of a response, as far as it has come.
 
     A server that echoes what it is sent, instead of answering, could be made to
-    write a record with two readings.
+    write a record with two readings.  Raises MalformedError (``template.response``).
     """
-    if not received.startswith(STATUS):
+    found = received[: len(STATUS)]
+    if not STATUS.startswith(found):
         raise MalformedError(
             "the response does not start with the status 200",
             rule="template.response",
-            found=received[: len(STATUS)].decode("ascii", "replace"),
+            found=found.decode("ascii", "replace"),
             wanted=STATUS.decode("ascii"),
         )

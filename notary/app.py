@@ -18,6 +18,7 @@ from notary.routes.service import service_routes
 from notary.routes.sessions import (
     Action,
     attest_session,
+    commit_session,
     create_session,
     seal_session,
     session_routes,
@@ -25,7 +26,7 @@ from notary.routes.sessions import (
 
 
 class HotPath:
-    """Answers a session's three POSTs itself and leaves everything else to ``app``.
+    """Answers a session's POSTs itself and leaves everything else to ``app``.
 
     A request costs half as much this way (docs/performance.md); what the routes
     declare and do is the same, and ``app`` alone answers alike.
@@ -42,6 +43,8 @@ class HotPath:
             match scope["path"].split("/"):
                 case ["", "v1", "sessions"]:
                     action = create_session
+                case ["", "v1", "sessions", session, "commitment"]:
+                    action = commit_session
                 case ["", "v1", "sessions", session, "seal"]:
                     action = seal_session
                 case ["", "v1", "sessions", session, "attestations"]:

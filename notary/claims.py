@@ -19,8 +19,9 @@ from attestation.http1 import (
     read_response,
 )
 from attestation.section import Exchange
+from attestation.template import check_requests, check_response
 from attestation.tls13.certificates import ChainCache, RootStore
-from attestation.tls13.opening import EphemeralOpening
+from attestation.tls13.opening import Opening
 from attestation.tls13.session import SessionFacts, TranscriptVerifier
 from attestation.tls13.wire import Direction
 from attestation.transcript import Transcript
@@ -70,8 +71,9 @@ class _Cursor:
 class ClaimReader:
     """Reads the claims of one connection, in order, as records come.
 
-    Raises MalformedError, InvalidProofError, UntrustedError or IncompleteError
-    with rules W1 to W10, RefusedError with W13.
+    ``template``, where the binding is of that name, is the request that each claim
+    must have.  Raises MalformedError, InvalidProofError, UntrustedError or IncompleteError
+    with rules W1 to W10 and ``template``, RefusedError with W13.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class ClaimReader:
         *,
         host: str,
         port: int,
-        private_key: bytes,
+        opening: Opening,
         roots: RootStore,
         chains: ChainCache,
         now_us: int,
@@ -92,7 +94,7 @@ class ClaimReader:
         self._port = port
         self._verifier = TranscriptVerifier(
             host=host,
-            opening=EphemeralOpening(private_key),
+            opening=opening,
             roots=roots,
             now_us=now_us,
             chain_cache=chains,
@@ -117,9 +119,10 @@ class ClaimReader:
                     f"{cursor.direction}: application data outside a claim", rule="W8"
                 )
 
-    def whole(self, *, released_us: int, deadlines: Deadlines) -> Claim:
+    def whole(self, *, released_us: int, deadlines: Deadlines, template: bytes | None) -> Claim:
         """Returns the one claim that everything recorded must be (``sealed``)."""
         self._verifier.finish()
+        self._check_template(template)
         request = self._request()
         closed = self._verifier.closed("received")
         response = read_response(self._part(self._received), method=request.method, closed=closed)
@@ -128,7 +131,9 @@ class ClaimReader:
         check_times(claim, released_us=released_us, deadlines=deadlines)
         return claim
 
-    def next(self, *, ended: bool, released_us: int, deadlines: Deadlines) -> Claim | None:
+    def next(
+        self, *, ended: bool, released_us: int, deadlines: Deadlines, template: bytes | None
+    ) -> Claim | None:
         """Returns the next claim, or None while more records must come (``open``).
 
         ``ended`` says that the venue closed: then what is missing raises.
@@ -137,6 +142,7 @@ class ClaimReader:
             if ended:
                 self._verifier.finish()
             return None
+        self._check_template(template)
         if not ended and first_request(self._part(self._sent)) is None:
             return None
         request = self._request()
@@ -165,6 +171,20 @@ class ClaimReader:
         request = read_request(data)
         check_host(request, host=self._host, port=self._port)
         return request
+
+    def _check_template(self, template: bytes | None) -> None:
+        """Holds the claim under way, as far as it has come, against its template."""
+        if template is None:
+            return
+        cursor = self._sent
+        check_requests(
+            self._verifier.plaintext("sent"),
+            cursor.stream.records,
+            (template,),
+            first_record=cursor.records or self._verifier.facts.sent_records,
+            first_span=cursor.span,
+        )
+        check_response(self._part(self._received))
 
     def _part(self, cursor: _Cursor) -> bytes:
         return bytes(memoryview(self._verifier.plaintext(cursor.direction).data)[cursor.offset :])

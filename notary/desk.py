@@ -7,11 +7,11 @@ import asyncio
 from attestation.document import Attestation
 from attestation.encoding import JsonObject
 from attestation.errors import MalformedError, QuotaryError, RefusedError, naming
-from attestation.request import AttestationRequest, KeyOpening
+from attestation.request import AttestationRequest, Opened
 from attestation.seal import SignedSeal
 from notary.connect import ConnectRequest
 from notary.context import Context
-from notary.envelope import read_json
+from notary.envelope import read_commitment, read_json
 from notary.issue import restore, sign
 from notary.sessions import Session, SessionRegistry, token_hash
 from notary.turns import Turn
@@ -59,6 +59,12 @@ class Desk:
         if session.target is not None:
             answer["target"] = session.target
         return answer
+
+    def commit(self, identifier: str, token: str, body: bytes) -> None:
+        """Takes ``{"commitment"}``: to the key log of the session's connection."""
+        session = self._held(identifier, token)
+        commitment = read_commitment(body)
+        self._witness(session).commit(session, commitment)
 
     async def seal(self, identifier: str, token: str) -> SignedSeal:
         """Waits for the end of a sealed session's response and returns the seal."""
@@ -191,7 +197,7 @@ class Desk:
         return sign(restore(body), self.context.signer)
 
 
-def read_attest(body: bytes) -> tuple[KeyOpening | None, AttestationRequest | None]:
+def read_attest(body: bytes) -> tuple[Opened | None, AttestationRequest | None]:
     """Reads ``{"opening"?, "request"?}``; raises MalformedError, and repeats nothing of it."""
     envelope = read_json(body)
     if not envelope or envelope.keys() - {"opening", "request"}:
@@ -199,7 +205,7 @@ def read_attest(body: bytes) -> tuple[KeyOpening | None, AttestationRequest | No
     opening = request = None
     if "opening" in envelope:
         try:
-            opening = KeyOpening.from_json(envelope["opening"])
+            opening = Opened.from_json(envelope["opening"])
         except QuotaryError as error:
             # Without what was found: it may be the key.
             rule = "opening" if error.rule is None else f"opening.{error.rule}"

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from attestation.encoding import JsonObject, decode_message, hex_decode
 from attestation.errors import MalformedError, naming
+from attestation.hashing import parse_hash
 from attestation.keys import VerifyingKey
 from attestation.request import SessionRequest
 
@@ -30,6 +31,19 @@ def read_json(body: bytes) -> JsonObject:
     if not isinstance(value, dict):
         raise MalformedError("the body is not a JSON object", rule="body")
     return value
+
+
+def read_commitment(body: bytes) -> str:
+    """Reads ``{"commitment"}``, a SHA-256 as a hash string; raises MalformedError."""
+    envelope = read_json(body)
+    commitment = envelope.get("commitment")
+    if envelope.keys() != {"commitment"} or type(commitment) is not str:
+        raise MalformedError("not a commitment", rule="body")
+    with naming("commitment"):
+        algorithm, _ = parse_hash(commitment)
+    if algorithm != "sha256":
+        raise MalformedError("a commitment is a sha256", rule="commitment", found=algorithm)
+    return commitment
 
 
 @lru_cache(maxsize=1_024)

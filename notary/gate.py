@@ -8,7 +8,7 @@ Laws of this module:
 3. Whole records pass, never parts: what was recorded is what passed.
 4. Both directions are held from the client's first protected record after the
    ServerHello (without keys, Finished and data look alike) until the session's
-   ``opened`` row is durable.
+   ``opened`` row is durable and, before a key log, its commitment is here.
 5. ``sent`` records are stamped when forwarded, ``received`` ones when they came.
 """
 
@@ -124,9 +124,9 @@ TRANSITIONS: Mapping[Event, str] = MappingProxyType(
         _E.CONNECTED: "the venue's connection stands",
         _E.HELLO: "a ClientHello passed W2",
         _E.PROTECTED: "the client's first type-23 record after the ServerHello",
-        _E.RELEASE: "the session's `opened` row is durable",
+        _E.RELEASE: "the session's `opened` row is durable, and a key log committed to",
         _E.SEAL: "the response ended and its seal is to be signed",
-        _E.OPEN: "the prover opened its ephemeral key",
+        _E.OPEN: "the prover opened its secrets",
         _E.VERIFY: "every check of the claim held",
         _E.ISSUE: "the attestation is durable",
         _E.NEXT: "the next session of a kept-alive connection begins",
@@ -190,7 +190,10 @@ _STAMPS: Mapping[Event, str] = MappingProxyType(
 class Gate:
     """One connection's gate; see the laws above.
 
-    Raises MalformedError (W1, W2), RefusedError (W13, ``gate``).
+    ``permitted`` and ``committed`` are what a release waits for: the durable row of
+    the session whose turn it is, and, under the binding ``template``, the
+    commitment to the connection's key log.  Raises MalformedError (W1, W2),
+    RefusedError (W13, ``gate``).
     """
 
     __slots__ = (
@@ -200,16 +203,17 @@ class Gate:
         "_held_bytes",
         "_limits",
         "_outbox",
-        "_permitted",
         "_readers",
+        "committed",
         "path",
+        "permitted",
         "received",
         "sent",
         "state",
         "times",
     )
 
-    def __init__(self, mode: str, host: str, limits: SessionLimits) -> None:
+    def __init__(self, mode: str, host: str, limits: SessionLimits, binding: str = "full") -> None:
         self.state = State.CONNECT
         self.path: Path = "sealed" if mode == "sealed" else "open"
         self.times = GateTimes()
@@ -222,7 +226,8 @@ class Gate:
         self._held_bytes = 0
         self._outbox: list[bytes] = []
         self._answered = False
-        self._permitted = False
+        self.permitted = False
+        self.committed = binding != "template"
 
     def move(self, event: Event, now_us: int) -> Passing:
         """Makes a transition and returns what it lets pass."""
@@ -231,11 +236,18 @@ class Gate:
 
     def permit(self, now_us: int) -> Passing:
         """Tells that the ``opened`` row is durable: releases, now or once a record waits."""
-        if self._permitted or self.state not in (State.FLIGHT, State.HELD):
+        if self.permitted or self.state not in (State.FLIGHT, State.HELD):
             raise _illegal(self.state, "permit")
-        self._permitted = True
-        if self.state is State.HELD and self._held:
-            self._advance(Event.RELEASE, now_us)
+        self.permitted = True
+        self._release(now_us)
+        return self._drain(now_us)
+
+    def commit(self, now_us: int) -> Passing:
+        """Tells that the commitment came: once, after the ServerHello, before the release."""
+        if self.committed or not self._answered or self.state not in (State.FLIGHT, State.HELD):
+            raise _illegal(self.state, "commit")
+        self.committed = True
+        self._release(now_us)
         return self._drain(now_us)
 
     def receive(self, direction: Direction, data: bytes, now_us: int) -> Passing:
@@ -289,7 +301,7 @@ class Gate:
             self.times.hello_us = now_us
         elif event is Event.NEXT:
             self.path = "follow"
-            self._permitted = False
+            self.permitted = False
             self.times.released_us = None
 
     def _client_record(self, record: Record, now_us: int) -> None:
@@ -306,7 +318,10 @@ class Gate:
                 )
             self._advance(Event.PROTECTED, now_us)
         self._hold(record)
-        if self.state is State.HELD and self._permitted:
+        self._release(now_us)
+
+    def _release(self, now_us: int) -> None:
+        if self.state is State.HELD and self._held and self.permitted and self.committed:
             self._advance(Event.RELEASE, now_us)
 
     def _hello_record(self, record: Record, now_us: int) -> None:

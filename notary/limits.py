@@ -35,6 +35,8 @@ class Deadlines:
     hello_us: int = 5_000_000
     flight_us: int = 5_000_000
     """From the ClientHello to the client's first protected record."""
+    commit_us: int = 2_000_000
+    """From the client's first protected record to the commitment to its key log."""
     request_us: int = 2_000_000
     """From the release to the first record of the request."""
     request_span_us: int = 250_000
@@ -58,7 +60,8 @@ class Deadlines:
     @property
     def total_us(self) -> int:
         """The longest from the ``opened`` row to the terminal."""
-        return self.session_us + self.flight_us + self.exchange_us + 2 * self.opening_us
+        held_us = self.flight_us + self.commit_us
+        return self.session_us + held_us + self.exchange_us + 2 * self.opening_us
 
 
 @dataclasses.dataclass(slots=True)

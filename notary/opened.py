@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from time import perf_counter
 
-from attestation.encoding import hex_decode
-from attestation.errors import RefusedError
-from attestation.request import KeyOpening
+from attestation.errors import InvalidProofError, RefusedError
+from attestation.request import KeylogOpened, Opened
+from attestation.tls13.opening import opening_of
 from notary.claims import Claim, ClaimReader
 from notary.context import Context
 from notary.gate import Gate
@@ -18,22 +18,25 @@ from notary.turns import Turn
 class OpenedConnection:
     """Verifies a gate's records under an opening, claim by claim.
 
-    The key itself is kept by nobody: the verifier has what it derived until
-    ``forget``, and a hash tells whether the same key is opened again.
+    What was opened is kept by nobody: the verifier has what it derived until
+    ``forget``, and a hash tells whether the same is opened again.  Raises
+    InvalidProofError (``opening.commitment``) for a key log other than the one
+    that ``session`` committed to.
     """
 
     __slots__ = ("_context", "_gate", "_key_hash", "_reader")
 
     def __init__(
-        self, gate: Gate, opening: KeyOpening, context: Context, session: Session, *, now_us: int
+        self, gate: Gate, opening: Opened, context: Context, session: Session, *, now_us: int
     ) -> None:
+        _check_commitment(opening, session)
         self._gate = gate
         self._context = context
         self._key_hash = _hash(opening)
         self._reader: ClaimReader | None = ClaimReader(
             host=session.host,
             port=session.port,
-            private_key=hex_decode(opening.private_key),
+            opening=opening_of(opening),
             roots=context.roots,
             chains=context.chains,
             now_us=now_us,
@@ -41,8 +44,8 @@ class OpenedConnection:
             received=gate.received,
         )
 
-    def check_same(self, opening: KeyOpening | None) -> None:
-        """Raises RefusedError (409) if another key is opened than before."""
+    def check_same(self, opening: Opened | None) -> None:
+        """Raises RefusedError (409) if something else is opened than before."""
         if opening is not None and _hash(opening) != self._key_hash:
             raise RefusedError("another key was opened", rule="opening", http_status=409)
 
@@ -61,10 +64,13 @@ class OpenedConnection:
             return None
         released, deadlines = turn.released_us, self._context.deadlines
         claim: Claim | None
+        template = turn.session.template
         if self._gate.path == "sealed":
-            claim = reader.whole(released_us=released, deadlines=deadlines)
+            claim = reader.whole(released_us=released, deadlines=deadlines, template=template)
         else:
-            claim = reader.next(ended=venue_gone, released_us=released, deadlines=deadlines)
+            claim = reader.next(
+                ended=venue_gone, released_us=released, deadlines=deadlines, template=template
+            )
         if claim is not None:
             self._context.metrics.verify.observe(perf_counter() - started)
         return claim
@@ -79,5 +85,33 @@ class OpenedConnection:
         self._reader = None
 
 
-def _hash(opening: KeyOpening) -> bytes:
-    return hashlib.sha256(opening.private_key.encode()).digest()
+def demand_opening(opening: Opened | None, session: Session) -> Opened:
+    """Returns an opening of the kind that the session's binding has; raises RefusedError."""
+    if opening is None:
+        raise RefusedError("the opening is missing", rule="opening", http_status=409)
+    wanted = "keylog" if session.request.binding == "template" else "ephemeral"
+    if opening.kind != wanted:
+        raise RefusedError(
+            f"the binding {session.request.binding} has another opening",
+            rule="opening.kind",
+            found=opening.kind,
+            wanted=wanted,
+        )
+    return opening
+
+
+def _check_commitment(opening: Opened, session: Session) -> None:
+    if not isinstance(opening, KeylogOpened):
+        return
+    found = opening.commitment(session=session.id, nonce=session.nonce).digest
+    if found != session.commitment:
+        raise InvalidProofError(
+            "opened secrets are not those committed to",
+            rule="opening.commitment",
+            found=found,
+            wanted=session.commitment,
+        )
+
+
+def _hash(opening: Opened) -> bytes:
+    return hashlib.sha256(opening.encode()).digest()

@@ -7,9 +7,10 @@ from attestation.hashing import hash_string
 from attestation.keys import SigningKey
 from attestation.seal import Seal, SealTimes, SignedSeal
 from notary.gate import Gate
+from notary.sessions import Session
 
 
-def sign_seal(session: str, gate: Gate, key: SigningKey) -> SignedSeal:
+def sign_seal(session: Session, gate: Gate, key: SigningKey) -> SignedSeal:
     """Hashes all raw bytes of both directions and signs them with the gate's times."""
     times = gate.times
     if (
@@ -20,7 +21,7 @@ def sign_seal(session: str, gate: Gate, key: SigningKey) -> SignedSeal:
     ):
         raise RefusedError("nothing to seal yet", rule="gate", found=gate.state, http_status=409)
     seal = Seal(
-        session=session,
+        session=session.id,
         sent=hash_string(gate.sent.raw()),
         received=hash_string(gate.received.raw()),
         sent_size=gate.sent.size,
@@ -31,6 +32,7 @@ def sign_seal(session: str, gate: Gate, key: SigningKey) -> SignedSeal:
             released_us=times.released_us,
             sealed_us=times.sealed_us,
         ),
+        commitment=session.commitment,
         key=key.verifying_key.short,
     )
     return SignedSeal(seal=seal, signature=key.sign(seal.encode()).hex())

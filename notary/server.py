@@ -24,6 +24,7 @@ import structlog
 
 from attestation.errors import UsageError
 from attestation.hashing import HASHES
+from attestation.template import FORMS
 from attestation.tls13.certificates import RootStore
 from attestation.venues import VenueFile, shipped_venues
 from notary.app import HotPath, make_app
@@ -129,7 +130,8 @@ def describe(config: Config, context: Context, proxy: str) -> dict[str, Any]:
         "vkeys": list(context.signer.vkeys),
         "algorithms": {"hash": sorted(HASHES), "signature": list(context.signer.algorithms)},
         "modes": ["sealed", "open"],
-        "bindings": ["full"],
+        "bindings": ["full", "template"],
+        "forms": list(FORMS),
         "venues": [
             {"name": name, "hash": venue.hash} for name, venue in allowed_venues(config).items()
         ],

@@ -19,6 +19,7 @@ from attestation.errors import (
     naming,
 )
 from attestation.request import SessionRequest
+from attestation.template import render_template
 from attestation.venues import VenueFile
 from notary.clock import Clock
 from notary.envelope import prover_key, read_envelope
@@ -42,7 +43,8 @@ class Session:
     connection once there is one, ``connected`` that a CONNECT named the session.
     ``logged`` tells that the ``opened`` row was
     submitted; from then on the store holds exactly one terminal.  ``failure`` is
-    what was wrong with the bytes, if that ended it.
+    what was wrong with the bytes, if that ended it.  ``commitment`` is to the key
+    log of the connection that this session began.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Session:
     witness: Witness | None = None
     connected: bool = False
     logged: bool = False
+    commitment: str | None = None
     ended: str | None = None
     ended_us: int = 0
     failure: RefusedError | None = None
@@ -78,6 +81,14 @@ class Session:
         if self.venue is None or self.request.instrument is None:
             return None
         return self.venue.target(self.request.instrument)
+
+    @property
+    def template(self) -> bytes | None:
+        """The whole request, under the binding ``template``."""
+        request = self.request
+        if self.venue is None or request.instrument is None or request.form is None:
+            return None
+        return render_template(self.venue, request.instrument, form=request.form, mode=request.mode)
 
     def field(self) -> SessionField:
         """Returns field 0 of the attestation."""
@@ -212,11 +223,11 @@ class SessionRegistry:
                 wanted=self._admission.notary,
                 http_status=403,
             )
-        if request.mode not in ("sealed", "open") or request.binding != "full":
+        if request.mode not in ("sealed", "open"):
             raise RefusedError(
-                "mode or binding is not offered",
+                "the mode is not offered",
                 rule="request.mode",
-                found=[request.mode, request.binding],
+                found=request.mode,
                 http_status=403,
             )
         limits = self._admission.limits(request.prover)
@@ -307,6 +318,9 @@ class SessionRegistry:
             )
         if request.mode != "open":
             raise RefusedError("only open connections are kept alive", rule="request.conn")
+        if request.binding != first.request.binding:
+            # What was opened once reads every claim of the connection.
+            raise RefusedError("the connection is bound in another way", rule="request.binding")
         witness.check_continuable()
         return witness
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from attestation.errors import QuotaryError
+from attestation.errors import QuotaryError, RefusedError
 from attestation.request import AttestationRequest
 from attestation.seal import SignedSeal
 from notary.claims import Claim
+from notary.context import Context
 from notary.gate import GateTimes
 from notary.issue import SessionFacts, default_request
+from notary.problems import refusal
 from notary.sessions import Session, token_hash
 from notary.signer import Signer
 from notary.store import OpenedRow
@@ -74,11 +76,21 @@ class Turn:
         )
         self.claim.set_result(claim)
 
-    def fail(self, error: QuotaryError) -> None:
-        """Tells everybody who waits that nothing will come."""
+    def end(self, reason: str, error: QuotaryError | None, context: Context) -> None:
+        """Ends a turn without a verified claim, and tells everybody who waits for one."""
+        if self.verified:
+            return
+        if error is None:
+            refused = RefusedError(
+                f"the session ended: {reason}", rule="session", found=reason, http_status=409
+            )
+        else:
+            refused = refusal(error)
+            self.session.fail(error)
         for future in (self.seal, self.claim):
             if not future.done():
-                future.set_exception(error)
+                future.set_exception(refused)
+        context.end_session(self.session, reason)
 
     def forget(self) -> None:
         """Drops the claim once it is attested."""

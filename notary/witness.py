@@ -14,15 +14,15 @@ from collections.abc import Callable
 
 from attestation.document import Attestation
 from attestation.errors import QuotaryError, RefusedError, UnavailableError
-from attestation.request import AttestationRequest, KeyOpening
+from attestation.request import AttestationRequest, Opened
 from attestation.seal import SignedSeal
 from attestation.tls13.wire import Direction
+from notary.blame import reason_of_error, reason_of_silence
 from notary.context import Context
 from notary.gate import Event, Gate, Passing, State
 from notary.issuing import issue
 from notary.legs import Alarms, Legs
-from notary.opened import OpenedConnection
-from notary.problems import refusal
+from notary.opened import OpenedConnection, demand_opening
 from notary.sealing import sign_seal
 from notary.sessions import Session
 from notary.turns import Turn, retrieve
@@ -41,7 +41,8 @@ class Witness:
         self._address = address
         self._account = session.account
         self._account.connect()
-        self._gate = Gate(session.request.mode, session.host, context.limits)
+        request = session.request
+        self._gate = Gate(request.mode, session.host, context.limits, request.binding)
         self._opened: OpenedConnection | None = None
         self._turns: dict[str, Turn] = {}
         self._queue: deque[Session] = deque()
@@ -107,16 +108,22 @@ class Witness:
 
     # What the control API asks.
 
+    def commit(self, session: Session, commitment: str) -> None:
+        """Takes the commitment to the key log, once and in time; another ends the session."""
+        if self._turn_of(session).verified or session.request.binding != "template":
+            raise RefusedError("there is nothing to commit to", rule="commitment", http_status=409)
+        self._guard(lambda: self._commit(session, commitment), "sent")
+        session.check_alive()
+
     async def seal(self, session: Session) -> SignedSeal:
         """Waits for the end of the response and returns its seal, always the same one."""
-        session.check_alive()
-        turn = self._turns.get(session.id)
-        if turn is None or self._gate.path != "sealed":
+        turn = self._turn_of(session)
+        if self._gate.path != "sealed":
             raise RefusedError("only sealed sessions have a seal", rule="gate", http_status=409)
         return await asyncio.shield(turn.seal)
 
     async def attest(
-        self, session: Session, opening: KeyOpening | None, request: AttestationRequest | None
+        self, session: Session, opening: Opened | None, request: AttestationRequest | None
     ) -> Attestation | None:
         """Opens, verifies and issues; None if it opened and no request came yet.
 
@@ -124,10 +131,7 @@ class Witness:
         """
         if session.attestation is not None:
             return session.attestation
-        session.check_alive()
-        turn = self._turns.get(session.id)
-        if turn is None:
-            raise RefusedError("the session's turn has not come", rule="gate", http_status=409)
+        turn = self._turn_of(session)
         if request is not None and request.session != session.id:
             raise RefusedError("the request is of another session", rule="request.session")
         self._open(turn, opening)
@@ -138,6 +142,13 @@ class Witness:
             session.issuing = self._loop.create_task(self._issue(turn, request))
             session.issuing.add_done_callback(retrieve)
         return await asyncio.shield(session.issuing)
+
+    def _turn_of(self, session: Session) -> Turn:
+        session.check_alive()
+        turn = self._turns.get(session.id)
+        if turn is None:
+            raise RefusedError("the session's turn has not come", rule="gate", http_status=409)
+        return turn
 
     def check_continuable(self) -> None:
         """Raises RefusedError unless another session may follow on this connection."""
@@ -176,42 +187,34 @@ class Witness:
         if self._gate.path == "sealed" and self._turn.verified and error is None:
             return  # Verified: it is attested, by default if need be, and then released.
         self._retire(flush=flush)
-        refused = RefusedError(
-            f"the session ended: {reason}", rule="session", found=reason, http_status=409
-        )
         for turn in self._turns.values():
-            if not turn.verified:
-                turn.fail(refused if error is None else refusal(error))
-                if error is not None:
-                    turn.session.fail(error)
-                self._context.end_session(turn.session, reason)
+            turn.end(reason, error, self._context)
         while self._queue:
             self._context.end_session(self._queue.popleft(), reason)
 
     def issue_defaults(self) -> None:
         """Issues the default attestation of every claim that still waits for a request."""
         for turn in self._turns.values():
-            if turn.verified and turn.session.ended is None and turn.session.issuing is None:
+            if turn.verified:
                 self._issue_default(turn)
 
     # Moving bytes.
 
     def _receive(self, direction: Direction, data: bytes) -> None:
-        gate = self._gate
+        gate, deadlines = self._gate, self._context.deadlines
         before, released = gate.state, gate.times.released_us
         self._write(gate.receive(direction, data, self._context.clock.now_us()))
         if gate.state is not before:
             if before is State.HELLO:
                 self._submit_opened()
-                self._alarms.set(self._context.deadlines.flight_us, self._late)
+                self._alarms.set(deadlines.flight_us, self._late)
             elif gate.state is State.HELD:
-                self._alarms.set(self._context.deadlines.flight_us, lambda: self.end("overload"))
+                wait_us = deadlines.flight_us if gate.committed else deadlines.commit_us
+                self._alarms.set(wait_us, self._late)
         if released is None and gate.times.released_us is not None:
             self._released()
         if direction == "received" and gate.path == "sealed" and gate.state is State.RELEASED:
-            self._alarms.set_quiet(
-                self._context.deadlines.quiet_us, lambda: self._guard(self._seal)
-            )
+            self._alarms.set_quiet(deadlines.quiet_us, lambda: self._guard(self._seal))
         self._advance()
 
     def _write(self, passing: Passing) -> None:
@@ -230,13 +233,9 @@ class Witness:
             self._fail(error, direction)
 
     def _fail(self, error: QuotaryError, direction: Direction | None) -> None:
-        opened = self._opened
-        if self._venue_gone and opened is not None and opened.asked and error.rule == "W8":
-            reason = "venue_closed"
-        elif opened is not None or self._gate.times.sealed_us is not None:
-            reason = "invalid"
-        else:
-            reason = "violation" if direction == "sent" else "venue_tls"
+        reason = reason_of_error(
+            error, self._gate, direction, self._opened, venue_gone=self._venue_gone
+        )
         self._context.log.info(
             "connection_failed",
             session=self._turn.session.id,
@@ -268,10 +267,15 @@ class Witness:
         if written.exception() is not None:
             self.end("overload")
         else:
-            self._guard(self._permit)
+            self._guard(lambda: self._let(self._gate.permit))
 
-    def _permit(self) -> None:
-        self._write(self._gate.permit(self._context.clock.now_us()))
+    def _commit(self, session: Session, commitment: str) -> None:
+        self._let(self._gate.commit)
+        session.commitment = commitment
+
+    def _let(self, step: Callable[[int], Passing]) -> None:
+        """Notes one of the things a release waits for."""
+        self._write(step(self._context.clock.now_us()))
         if self._gate.times.released_us is not None:
             self._released()
         self._advance()
@@ -281,10 +285,9 @@ class Witness:
         deadlines, path = self._context.deadlines, self._gate.path
         if path == "sealed":
             self._alarms.set(deadlines.exchange_us, lambda: self._guard(self._seal))
-        elif path == "open":
-            self._alarms.set(deadlines.exchange_us + deadlines.opening_us, self._late)
         else:
-            self._alarms.set(deadlines.exchange_us, self._late)
+            more = deadlines.opening_us if path == "open" else 0
+            self._alarms.set(deadlines.exchange_us + more, self._late)
 
     def _seal(self) -> None:
         gate, context = self._gate, self._context
@@ -298,30 +301,25 @@ class Witness:
         gate.check_whole("received")
         self._alarms.stop()
         gate.move(Event.SEAL, context.clock.now_us())
-        self._turn.seal.set_result(sign_seal(self._turn.session.id, gate, context.signer.default))
+        self._turn.seal.set_result(sign_seal(self._turn.session, gate, context.signer.default))
         self._alarms.set(context.deadlines.opening_us, self._late)
 
     def _late(self) -> None:
-        # Silence is the venue's fault only if it was asked.
-        if self._gate.state is State.FLIGHT:
-            self.end("timeout" if self._gate.received.records else "venue_silent")
-        elif self._opened is None:
-            self.end("not_opened")
-        else:
-            self.end("venue_silent" if self._opened.asked else "timeout")
+        self.end(reason_of_silence(self._gate, self._opened))
 
     # Opening, claims, attestation.
 
-    def _open(self, turn: Turn, opening: KeyOpening | None) -> None:
+    def _open(self, turn: Turn, opening: Opened | None) -> None:
         if self._opened is not None:
             self._opened.check_same(opening)
             return
-        if opening is None:
-            raise RefusedError("the opening is missing", rule="opening", http_status=409)
-        gate, now = self._gate, self._context.clock.now_us()
-        gate.move(Event.OPEN, now)
-        self._opened = OpenedConnection(gate, opening, self._context, turn.session, now_us=now)
-        self._guard(self._advance)
+        wanted, now = demand_opening(opening, turn.session), self._context.clock.now_us()
+        self._gate.move(Event.OPEN, now)
+        self._guard(lambda: self._read(wanted, turn.session, now))
+
+    def _read(self, opening: Opened, session: Session, now: int) -> None:
+        self._opened = OpenedConnection(self._gate, opening, self._context, session, now_us=now)
+        self._advance()
 
     def _advance(self) -> None:
         """Verifies what was recorded since, and completes the claim of the turn if it can."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from attestation.errors import MalformedError
-from attestation.tls13.hello import ClientHello, read_extensions
+from attestation.tls13.hello import ClientHello
 from attestation.tls13.registry import (
     ALPN,
     ALPN_HTTP11,
@@ -27,7 +27,7 @@ from attestation.tls13.registry import (
     SUPPORTED_GROUPS,
 )
 from attestation.tls13.schedule import Suite
-from attestation.tls13.wire import Reader
+from attestation.tls13.wire import Reader, read_extensions
 
 _HEADER: Final = 4
 _ZLIB: Final = 1

@@ -37,7 +37,7 @@ from attestation.tls13.registry import (
     TLS13,
     X25519,
 )
-from attestation.tls13.wire import HANDSHAKE, Reader, Record
+from attestation.tls13.wire import HANDSHAKE, Reader, Record, read_extensions
 
 MAX_HELLO: Final = 2**14
 """Bytes of a hello message accepted here, header included."""
@@ -278,18 +278,6 @@ def parse_server_hello(
     return ServerHello(
         message=message, retry=False, suite=suite, group=group, share=key, cookie=None
     )
-
-
-def read_extensions(reader: Reader, what: str, rule: str) -> dict[int, bytes]:
-    """Reads an extension block; a repeated type is refused (RFC 8446 section 4.2, MUST NOT)."""
-    block = reader.nested(2)
-    extensions: dict[int, bytes] = {}
-    while not block.empty:
-        kind = block.integer(2)
-        if kind in extensions:
-            raise MalformedError(f"{what} repeats an extension", rule=rule, found=kind)
-        extensions[kind] = block.vector(2)
-    return extensions
 
 
 def _retry(

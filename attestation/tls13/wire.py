@@ -95,6 +95,18 @@ class Reader:
             raise MalformedError(f"{self._what} has bytes after its end", rule=self._rule)
 
 
+def read_extensions(reader: Reader, what: str, rule: str) -> dict[int, bytes]:
+    """Reads an extension block; a repeated type is refused (RFC 8446 section 4.2, MUST NOT)."""
+    block = reader.nested(2)
+    extensions: dict[int, bytes] = {}
+    while not block.empty:
+        kind = block.integer(2)
+        if kind in extensions:
+            raise MalformedError(f"{what} repeats an extension", rule=rule, found=kind)
+        extensions[kind] = block.vector(2)
+    return extensions
+
+
 class RecordReader:
     """Cuts one direction's byte stream into records, in any chunking.
 

@@ -67,6 +67,7 @@ _SEAL = {
     },
     "signature": "00" * 64,
 }
+_COMMITMENT = {"commitment": "sha256:" + "00" * 32}
 _OPENING = {
     "opening": {"kind": "ephemeral", "private_key": "00" * 32},
     "request": {
@@ -109,6 +110,12 @@ async def create_session(desk: Desk, session: str, token: str, content: bytes) -
     return 201, json.dumps(desk.create_session(content), separators=(",", ":")).encode()
 
 
+async def commit_session(desk: Desk, session: str, token: str, content: bytes) -> tuple[int, bytes]:
+    """``POST /v1/sessions/{session}/commitment``."""
+    desk.commit(session, token, content)
+    return 200, b'{"state":"committed"}'
+
+
 async def seal_session(desk: Desk, session: str, token: str, content: bytes) -> tuple[int, bytes]:
     """``POST /v1/sessions/{session}/seal``."""
     return 200, (await desk.seal(session, token)).encode()
@@ -145,6 +152,22 @@ def session_routes(desk: Desk) -> APIRouter:
     )
     async def post_session(request: Request) -> Response:
         return await respond(request, create_session)
+
+    @router.post(
+        "/v1/sessions/{session}/commitment",
+        summary="Commit to the connection's key log, before the request may pass",
+        description=(
+            "Once in a session with the binding `template`, after the ServerHello and before "
+            "anything is released; a second or a late one ends the session."
+        ),
+        responses={
+            200: answer({"state": "committed"}, "Noted; the request may pass."),
+            **problem_responses(400, 401, 403, 404, 409, 422),
+        },
+        openapi_extra=with_token(body(_COMMITMENT)),
+    )
+    async def post_commitment(request: Request) -> Response:
+        return await respond(request, commit_session)
 
     @router.post(
         "/v1/sessions/{session}/seal",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import http.client
 import itertools
 import json
@@ -27,6 +28,7 @@ HOST = "hostile.example"
 """The ad hoc host behind which the hostile venue sits."""
 BINANCE = "data-api.binance.vision"
 TARGET = "/api/v3/ticker/bookTicker?symbol=BTCUSDT"
+SECRETS = ("client_handshake", "server_handshake", "client_application", "server_application")
 _SEEDS = itertools.count(1_000)
 
 
@@ -147,6 +149,10 @@ class MaliciousProver:
         client = client or Client(granted["host"], seed=next(_SEEDS))
         return Attempt(self, granted, self.connect(granted), client)
 
+    def template(self, client: Client | None = None, **changes: Any) -> Attempt:
+        """An attempt at a quote whose key log will be opened."""
+        return self.quote(client, **{"binding": "template", "form": "httpx", **changes})
+
     def quote(self, client: Client | None = None, **changes: Any) -> Attempt:
         """An attempt at a quote of Binance's, whose host the hostile venue answers for."""
         place = {"host": None, "port": None, "venue": "binance", "instrument": "BTCUSDT"}
@@ -224,6 +230,26 @@ class Attempt:
         """The opening of the TLS client's own key, or of another."""
         own = self.client.private_key if own is None else own
         return {"kind": "ephemeral", "private_key": own.hex(), **members}
+
+    def keylog(self, **changes: bytes) -> dict[str, Any]:
+        """The opening of the TLS client's key log, with some of it replaced."""
+        own = {name: getattr(self.client, name) for name in SECRETS}
+        values = {"client_random": self.client.random} | own | changes
+        return {"kind": "keylog"} | {name: value.hex() for name, value in values.items()}
+
+    def commit(self, opening: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Commits to a key log, by default to the TLS client's own."""
+        members = {**(opening or self.keylog()), "type": "quotary/commit/v1", "session": self.id}
+        members = {**members, "nonce": self.granted["nonce"]}
+        del members["kind"]
+        digest = hashlib.sha256(encode(members)).hexdigest()
+        return self.prover.post(
+            f"/v1/sessions/{self.id}/commitment", {"commitment": f"sha256:{digest}"}
+        )
+
+    def open_keylog(self, opening: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Opens a key log, by default the own, and asks for the attestation."""
+        return self.ask({"opening": opening or self.keylog(), "request": self.request()})
 
     def request(self, *sections: dict[str, Any], **changes: Any) -> dict[str, Any]:
         """An attestation request."""

@@ -75,6 +75,10 @@ class Scene:
         """A session for a quote that the hostile venue answers."""
         return self._keep(self.prover.quote(client, **changes))
 
+    def template(self, client: Client | None = None, **changes: Any) -> Attempt:
+        """A session for such a quote whose key log will be opened."""
+        return self._keep(self.prover.template(client, **changes))
+
     @contextmanager
     def refused(self, *rules: str, reason: str | None = "invalid") -> Iterator[None]:
         """Demands a refusal by one of ``rules`` and nothing attested by it.

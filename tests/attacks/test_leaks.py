@@ -9,9 +9,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from attestation.template import render_template
+from attestation.venues import load_venue
 from tests.adversaries.prover import (
     BINANCE,
     HOST,
+    SECRETS,
     Attempt,
     MaliciousProver,
     Refusal,
@@ -39,7 +42,7 @@ class Secrets:
         client = attempt.client
         self.words[f"key of {attempt.id}"] = client.private_key
         self.words[f"token of {attempt.id}"] = bytes.fromhex(attempt.granted["token"])
-        for name in ("client_handshake", "server_handshake", "client_application", "master"):
+        for name in (*SECRETS, "master"):
             self.words[f"{name} of {attempt.id}"] = getattr(client, name)
 
     def refused(self, attempt: Attempt, body: object) -> None:
@@ -109,9 +112,27 @@ def attest_well(world: World, prover: MaliciousProver, found: Secrets) -> None:
     found.seeds["seed of an attestation"] = bytes.fromhex(attestation["seed"])
     found.texts.append(str({**attestation, "seed": ""}))
     attempt.open(b"\x22" * 32)  # answered with the same attestation: the key is not looked at
+    open_by_key_log(world, prover, found)
     unasked = start(prover, found)
     unasked.seal()
     unasked.ask({"opening": unasked.opening()})
+
+
+def open_by_key_log(world: World, prover: MaliciousProver, found: Secrets) -> None:
+    form = "quotary"
+    text = render_template(load_venue("binance"), "BTCUSDT", form=form, mode="sealed")
+    for change in ({}, {"client_handshake": b"\x5a" * 32}, {"client_random": b"\x5a" * 32}):
+        attempt = prover.template(form=form).handshake()
+        attempt.commit()
+        attempt.send(text)
+        found.of_session(attempt)
+        attempt.seal()
+        body = {"opening": attempt.keylog(**change), "request": attempt.request()}
+        if change:
+            found.refused(attempt, {**body, "opening": {**attempt.keylog(), "iv": API_KEY}})
+            found.refused(attempt, body)
+        else:
+            attempt.ask(body)
 
 
 def fail_at_the_opening(world: World, prover: MaliciousProver, found: Secrets) -> None:

@@ -111,7 +111,7 @@ def test_key_iv_or_sequence_number_beside_the_opening_is_refused(scene: Scene, m
         attempt.ask({"opening": opening, "request": attempt.request()})
 
 
-@pytest.mark.parametrize("kind", ["keys", "keylog", "traffic", ""])
+@pytest.mark.parametrize("kind", ["keys", "traffic", ""])
 def test_opening_of_another_kind_is_refused(scene: Scene, kind: str) -> None:
     attempt = scene.attempt().handshake().send()
     attempt.seal()

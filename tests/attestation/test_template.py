@@ -151,9 +151,15 @@ def test_padded_record_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "start", [b"HTTP/1.1 200", b"HTTP/1.1 201 ", b"HTTP/1.0 200 ", b"http/1.1 200 ", b"\nHTTP", b""]
+    "start",
+    [b"HTTP/1.1 201 ", b"HTTP/1.1 2000", b"HTTP/1.0 200 ", b"http/1.1 200 ", b"\nHTTP", b"X"],
 )
 def test_response_of_another_beginning_is_refused(start: bytes) -> None:
-    check_response(b"HTTP/1.1 200 OK\r\n\r\n")
     with refused("template.response"):
         check_response(start)
+
+
+def test_beginning_of_a_response_may_still_become_one() -> None:
+    whole = b"HTTP/1.1 200 OK\r\n\r\n"
+    for size in range(len(whole) + 1):
+        check_response(whole[:size])

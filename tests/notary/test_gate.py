@@ -243,3 +243,64 @@ def test_any_bytes_pass_unchanged_or_raise_a_named_error(data: bytes, direction:
         passing = made.receive(direction, data, 3)  # type: ignore[arg-type]
     assert data.startswith(passing.to_venue)
     assert data.startswith(passing.to_client)
+
+
+def bound(mode: str = "sealed") -> Gate:
+    """Returns a gate of the binding ``template`` before the client's first protected record."""
+    made = Gate(mode, HOST, SessionLimits(), "template")
+    made.move(Event.CONNECTED, 1)
+    made.receive("sent", SENT[0], 2)
+    made.receive("received", b"".join(RECEIVED[:FLIGHT]), 3)
+    return made
+
+
+@pytest.mark.parametrize("mode", ["sealed", "open"])
+@pytest.mark.parametrize("order", list(itertools.permutations(("permit", "commit", "hold"))))
+def test_key_log_is_committed_to_and_logged_before_anything_passes(
+    mode: str, order: tuple[str, ...]
+) -> None:
+    made = bound(mode)
+    passed = Passing()
+    for step in order:
+        assert passed == Passing()
+        assert made.times.released_us is None
+        if step == "hold":
+            ccs = [raw for raw in SENT[1:FIRST_PROTECTED] if raw[0] == 20]
+            made.receive("sent", b"".join(ccs), 4)
+            passed = made.receive("sent", SENT[FIRST_PROTECTED], 4)
+            early = made.receive("received", RECEIVED[FLIGHT], 5)
+            assert made.state is State.RELEASED or early == Passing()
+        else:
+            passed = getattr(made, step)(6)
+    assert made.state is State.RELEASED
+    assert passed.to_venue == SENT[FIRST_PROTECTED]
+    if mode == "open" and order[-1] != "hold":
+        assert passed.to_client == RECEIVED[FLIGHT]
+
+
+def test_commitment_comes_once_and_before_the_release() -> None:
+    made = bound()
+    made.commit(4)
+    with pytest.raises(RefusedError):
+        made.commit(5)
+    made = bound()
+    for raw in SENT[1 : FIRST_PROTECTED + 1]:
+        made.receive("sent", raw, 4)
+    made.permit(5)
+    made.commit(6)
+    assert made.state is State.RELEASED
+    with pytest.raises(RefusedError):
+        made.commit(7)
+
+
+def test_commitment_before_the_server_answered_or_without_a_key_log_is_refused() -> None:
+    early = Gate("sealed", HOST, SessionLimits(), "template")
+    for step in (lambda: None, lambda: early.move(Event.CONNECTED, 1)):
+        step()
+        with pytest.raises(RefusedError):
+            early.commit(2)
+    early.receive("sent", SENT[0], 2)
+    with pytest.raises(RefusedError):
+        early.commit(3)
+    with pytest.raises(RefusedError):
+        held().commit(5)

@@ -64,7 +64,12 @@ def test_session_answers_with_all_a_prover_needs(tmp_path: Path) -> None:
     [
         ({"notary": "other.example"}, "refused", "request.notary", 403),
         ({"mode": "live"}, "refused", "request.mode", 403),
-        ({"binding": "template"}, "refused", "request.mode", 403),
+        (
+            {"binding": "template", "form": "curl", "instrument": "DOGEUSDT"},
+            "malformed",
+            "W14",
+            400,
+        ),
         ({"venue": "nowhere"}, "refused", "W14", 403),
         ({"instrument": "DOGEUSDT"}, "malformed", "W14", 400),
         (
