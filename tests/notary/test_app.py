@@ -110,9 +110,11 @@ def test_stranger_that_knows_a_sessions_id_gets_nothing_of_it(tmp_path: Path) ->
         await tunnel.fetch()
         path = f"/v1/sessions/{session['id']}"
         opening = {"opening": tunnel.opening(), "request": attestation_request(session)}
+        commitment = {"commitment": "sha256:" + "0" * 64}
 
         async def strange(headers: dict[str, str], status: int, rule: str) -> None:
             for answer in (
+                await client.post(f"{path}/commitment", json=commitment, headers=headers),
                 await client.post(f"{path}/seal", json={}, headers=headers),
                 await client.post(f"{path}/attestations", json=opening, headers=headers),
                 await client.delete(path, headers=headers),
@@ -195,6 +197,7 @@ def test_every_route_declares_its_problems_and_examples(tmp_path: Path) -> None:
         assert document["components"]["securitySchemes"]["session"]["scheme"] == "bearer"
         assert set(operations) == {
             ("post", "/v1/sessions"),
+            ("post", "/v1/sessions/{session}/commitment"),
             ("post", "/v1/sessions/{session}/seal"),
             ("post", "/v1/sessions/{session}/attestations"),
             ("delete", "/v1/sessions/{session}"),
