@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.interop.habits import HABITS
+from tests.interop.hellos import CLIENTS
 from tests.interop.matrix import ATTESTED, BYTE_BY_BYTE, FULL, SERVERS, offered
 from tests.interop.refusals import REFUSALS
 from tests.interop.site import GROUPS, SUITES
@@ -21,7 +22,12 @@ _LEAF_NAMES = {"rsa": "RSA", "p256": "P-256", "p384": "P-384", "ed25519": "Ed255
 
 def blocks() -> dict[str, str]:
     """Returns the parts of the page that follow from the matrix."""
-    return {"servers": _servers(), "habits": _habits(), "refusals": _refusals()}
+    return {
+        "servers": _servers(),
+        "habits": _habits(),
+        "refusals": _refusals(),
+        "clients": _clients(),
+    }
 
 
 def versions_of(versions: Mapping[str, str]) -> str:
@@ -87,6 +93,15 @@ def _refusals() -> str:
         ["what the server has or does", "servers", "refused by", "error"],
         [[what, ", ".join(names), by, error] for (what, by, error), names in rows.items()],
     )
+
+
+def _clients() -> str:
+    told = [
+        [f"`{client.name}`" if client.peer != "python" else client.name, client.refused]
+        for client in CLIENTS
+    ]
+    rows = [[name, f"`W2`: ClientHello {why}" if why else "goes out"] for name, why in told]
+    return _table(["client", "its (last) ClientHello"], rows)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

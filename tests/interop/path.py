@@ -24,12 +24,37 @@ def connect(address: Address) -> socket.socket:
     if isinstance(address, str):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(CONNECT_SECONDS)
-        connection.connect(address)
+        try:
+            connection.connect(address)
+        except OSError:
+            connection.close()
+            raise
     else:
         connection = socket.create_connection(address, timeout=CONNECT_SECONDS)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.settimeout(None)
     return connection
+
+
+def pump(source: socket.socket, sink: socket.socket, piece: int = _READ) -> None:
+    """Copies bytes, ``piece`` at a time, and then the end of the stream."""
+    with suppress(OSError):
+        while data := source.recv(_READ):
+            for start in range(0, len(data), piece):
+                sink.sendall(data[start : start + piece])
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+    # The other direction uses both sockets still: they close with their last reference.
+
+
+def wake(listener: socket.socket) -> None:
+    """Closes a listener and wakes the thread that accepts on it."""
+    # Closing alone does not; nor does shutting down, everywhere.
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):
+        socket.create_connection(listener.getsockname(), timeout=1).close()
+    listener.close()
 
 
 class Path:
@@ -40,7 +65,6 @@ class Path:
         self.port: int = self._listener.getsockname()[1]
         self._target: Address | None = None
         self._piece = _READ
-        self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._closed = False
 
@@ -50,13 +74,7 @@ class Path:
 
     def __exit__(self, *_: object) -> None:
         self._closed = True
-        # Closing alone does not wake the thread that accepts.
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for connection in tuple(self._open):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        wake(self._listener)
         for thread in self._threads:
             thread.join(20)
 
@@ -89,16 +107,5 @@ class Path:
             if far is None:
                 near.close()
                 continue
-            self._open |= {near, far}
-            self._start(self._pump, near, far, _READ)
-            self._start(self._pump, far, near, piece)
-
-    def _pump(self, source: socket.socket, sink: socket.socket, piece: int) -> None:
-        with suppress(OSError):
-            while data := source.recv(_READ):
-                for start in range(0, len(data), piece):
-                    sink.sendall(data[start : start + piece])
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-        self._open.discard(source)
-        # Both pumps use both sockets: they are closed with the last reference.
+            self._start(pump, near, far)
+            self._start(pump, far, near, piece)
