@@ -23,6 +23,7 @@ from attestation.address import is_public
 from attestation.errors import (
     MalformedError,
     QuotaryError,
+    StaleError,
     UnavailableError,
     UntrustedError,
     UsageError,
@@ -313,10 +314,10 @@ class _Walk:
         return received
 
     def _check_date(self, response: Response, first_us: int, last_us: int) -> None:
-        date = response.header("date")
-        if date is None:
-            return
         try:
+            date = response.header("date")
+            if date is None:
+                return
             date_us = http_date_us(date.decode("ascii", "replace"))
         except MalformedError as error:
             raise _StopError("http", f"Date: {error.detail}") from None
@@ -342,8 +343,10 @@ class _Walk:
         venue, instrument, finding = self._target.venue, self._target.instrument, self._finding
         try:
             check_fresh(response)
-        except QuotaryError as error:
+        except StaleError as error:
             raise _StopError("cached", f"{error.detail}: Age {error.found}") from None
+        except MalformedError as error:
+            raise _StopError("http", f"Age: {error.detail}") from None
         try:
             members = scalars(response.body)
         except QuotaryError as error:
