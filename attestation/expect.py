@@ -28,7 +28,7 @@ Positive = Annotated[int, AtLeast(1)]
 class NotaryQuorum(Document):
     """How many differently named notaries must agree, and who may run them.
 
-    ``max_div_bps``: how far, in basis points of their median, the mids of
+    ``max_div_bps``: how far, in basis points of their median, the prices of
     several notaries may lie from it.  ``max_apart_us``: how far apart the first
     and the last instant of all their intervals may be.  Two notaries of one
     operator count once unless ``insecure_shared_operators``.

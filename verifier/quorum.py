@@ -46,7 +46,8 @@ def verify_quorum(
       of as many operators (ExpectationError, ``quorum.operator``)
     - one venue, instrument and purpose (ExpectationError, ``quorum.venue`` ...)
     - intervals within ``expect.notaries.max_apart_us`` (StaleError)
-    - mids within ``expect.notaries.max_div_bps`` of their median (ExpectationError)
+    - bids, asks, mids and last prices, each within ``expect.notaries.max_div_bps`` of
+      their median (ExpectationError): a lie may leave the middle where it is
     """
     quotes = [
         _voice(number, presentation, trust, expect, now_us, venue_files)
@@ -63,17 +64,12 @@ def verify_quorum(
             found=last_us - first_us,
             wanted=expect.apart_us,
         )
-    middle = median([quote.mid for quote in quotes])
-    for quote in quotes:
-        if abs(quote.mid - middle) * 10_000 > middle * expect.divergence_bps:
-            raise ExpectationError(
-                "the notaries saw different prices",
-                rule="expect.notaries.max_div_bps",
-                found=[f"{each.notary.name} {each.bid} {each.ask}" for each in quotes],
-                wanted=expect.divergence_bps,
-            )
+    _check_prices(quotes, expect)
     return VerifiedQuorum(
-        quotes=tuple(quotes), mid=middle, not_before_us=first_us, not_after_us=last_us
+        quotes=tuple(quotes),
+        mid=median([quote.mid for quote in quotes]),
+        not_before_us=first_us,
+        not_after_us=last_us,
     )
 
 
@@ -130,6 +126,20 @@ def _check_voices(quotes: Sequence[VerifiedQuote], expect: Expect) -> None:
             found=operators,
             wanted=expect.notary_count,
         )
+
+
+def _check_prices(quotes: Sequence[VerifiedQuote], expect: Expect) -> None:
+    for member in ("mid", "bid", "ask", "last"):
+        values = [getattr(quote, member) for quote in quotes]
+        prices = [Fraction(value) for value in values if value is not None]
+        middle = median(prices) if prices else Fraction(0)
+        if any(abs(price - middle) * 10_000 > middle * expect.divergence_bps for price in prices):
+            raise ExpectationError(
+                "the notaries saw different prices",
+                rule="expect.notaries.max_div_bps",
+                found=[f"{each.notary.name} {each.bid} {each.ask}" for each in quotes],
+                wanted=expect.divergence_bps,
+            )
 
 
 def _check_same(quotes: Sequence[VerifiedQuote]) -> None:
