@@ -19,7 +19,8 @@ from cryptography import x509
 
 from attestation.errors import MalformedError, QuotaryError, UntrustedError
 from attestation.tls13.certificates import ChainCache, RootStore, verify_chain
-from attestation.tls13.opening import EphemeralOpening
+from attestation.tls13.keylog import KeylogOpening
+from attestation.tls13.opening import EphemeralOpening, Opening
 from attestation.tls13.session import TranscriptVerifier
 from attestation.tls13.wire import Direction, Record, RecordReader
 from notary.claims import Claim, ClaimReader
@@ -101,6 +102,7 @@ class Session:
     pieces: dict[Direction, list[Piece]]
     secrets: dict[tuple[Direction, int], bytes]
     private_key: bytes
+    client_random: bytes
     suite: int
 
     def raw(self, direction: Direction) -> bytes:
@@ -127,16 +129,29 @@ class Session:
 @cache
 def honest() -> Session:
     """A session with padding, a ticket and key updates of both sides, taken apart."""
+    return _make(updates=True)
+
+
+@cache
+def bare() -> Session:
+    """One whose request is one record without padding, as a template wants it."""
+    return _make(updates=False)
+
+
+def _make(*, updates: bool) -> Session:
     client, side = Client(HOST), Server(server(), tickets=1)
     pipe = Pipe(client, side)
     pipe.pump()
-    half = len(REQUEST) // 2
-    client.write(REQUEST[:half])
-    client.key_update()
-    client.write(REQUEST[half:], padding=9)
+    if updates:
+        client.write(REQUEST[:90])
+        client.key_update()
+        client.write(REQUEST[90:], padding=9)
+    else:
+        client.write(REQUEST)
     pipe.pump()
     side.write(RESPONSE[:40])
-    side.key_update()
+    if updates:
+        side.key_update()
     side.write(RESPONSE[40:], size=50)
     side.close()
     client.close()
@@ -154,6 +169,7 @@ def honest() -> Session:
         },
         secrets=secrets,
         private_key=client.private_key,
+        client_random=client.random,
         suite=client.suite,
     )
     demand(made.raw("sent") == pipe.sent, "the session is not put together again")
@@ -198,7 +214,7 @@ def _ends_with_finished(text: bytes) -> bool:
 def transcript(data: bytes) -> None:
     """A session changed below its encryption is refused, or says what its records say."""
     edits = Edits(data)
-    session = honest()
+    session = bare() if edits.number(3) == 2 else honest()
     pieces = {name: list(items) for name, items in session.pieces.items()}
     while edits.left and edits.number(256) < 240:
         direction: Direction = "received" if edits.number(2) else "sent"
@@ -210,7 +226,29 @@ def transcript(data: bytes) -> None:
         direction = "received" if edits.number(2) else "sent"
         raw[direction] = edits.splice(raw[direction])
         cut = True
-    _judge(changed, raw, cut=cut, cuts=1 + edits.number(4_096))
+    cuts = 1 + edits.number(4_096)
+    opening, template = _opening(changed, edits)
+    _judge(changed, raw, opening, template, cut=cut, cuts=cuts)
+
+
+def _opening(session: Session, edits: Edits) -> tuple[Opening, bytes | None]:
+    """The ephemeral key or the key log, true or altered; a key log with the request it binds."""
+    kind = edits.number(5)
+    secrets = dict(session.secrets)
+    if kind < 2:
+        key = edits.splice(session.private_key) if kind else session.private_key
+        return EphemeralOpening(key), None
+    if kind == 4:
+        name = tuple(secrets)[edits.number(4)]
+        secrets[name] = edits.splice(secrets[name])
+    opening = KeylogOpening(
+        client_random=session.client_random,
+        client_handshake=secrets["sent", 1],
+        server_handshake=secrets["received", 1],
+        client_application=secrets["sent", 2],
+        server_application=secrets["received", 2],
+    )
+    return opening, None if kind == 2 else REQUEST
 
 
 def _change(pieces: list[Piece], edits: Edits) -> None:
@@ -247,14 +285,22 @@ def _change(pieces: list[Piece], edits: Edits) -> None:
             pieces[at] = dataclasses.replace(pieces[at], inner=inner)
 
 
-def _judge(session: Session, raw: dict[Direction, bytes], *, cut: bool, cuts: int) -> None:
+def _judge(
+    session: Session,
+    raw: dict[Direction, bytes],
+    opening: Opening,
+    template: bytes | None,
+    *,
+    cut: bool,
+    cuts: int,
+) -> None:
     """Verifies; where it is accepted, compares with what the records say."""
     records = parse(lambda: {name: _records(name, raw[name], cuts) for name in raw}, QuotaryError)
     if records is None:
         return
     verifier = TranscriptVerifier(
         host=HOST,
-        opening=EphemeralOpening(session.private_key),
+        opening=opening,
         roots=roots(),
         now_us=NOW_US,
         chain_cache=_CACHE,
@@ -270,7 +316,7 @@ def _judge(session: Session, raw: dict[Direction, bytes], *, cut: bool, cuts: in
         return True
 
     accepted = parse(feed, QuotaryError) is not None
-    claimed = parse(lambda: _claim(session, records), QuotaryError)
+    claimed = parse(lambda: _claim(opening, template, records), QuotaryError)
     if not accepted:
         demand(claimed is None, "a claim of what is refused")
         return
@@ -282,6 +328,8 @@ def _judge(session: Session, raw: dict[Direction, bytes], *, cut: bool, cuts: in
         if claimed is not None:
             part = claimed.exchange.transcript.direction(direction)
             demand(part == found, f"{direction}: the claim is not all that was said")
+    if claimed is not None and template is not None:
+        demand(claimed.exchange.transcript.sent == template, "another request than the template")
 
 
 def _records(direction: Direction, stream: bytes, cuts: int) -> list[Record]:
@@ -293,7 +341,9 @@ def _records(direction: Direction, stream: bytes, cuts: int) -> list[Record]:
     return found
 
 
-def _claim(session: Session, records: dict[Direction, list[Record]]) -> Claim:
+def _claim(
+    opening: Opening, template: bytes | None, records: dict[Direction, list[Record]]
+) -> Claim:
     sent, received = Stream("sent"), Stream("received")
     for number, record in enumerate(records["sent"]):
         sent.add(record, number)
@@ -302,7 +352,7 @@ def _claim(session: Session, records: dict[Direction, list[Record]]) -> Claim:
     reader = ClaimReader(
         host=HOST,
         port=443,
-        private_key=session.private_key,
+        opening=opening,
         roots=roots(),
         chains=_CACHE,
         now_us=NOW_US,
@@ -310,14 +360,20 @@ def _claim(session: Session, records: dict[Direction, list[Record]]) -> Claim:
         received=received,
     )
     reader.follow()
-    return reader.whole(released_us=0, deadlines=Deadlines())
+    return reader.whole(released_us=0, deadlines=Deadlines(), template=template)
 
 
 def transcript_seeds() -> Iterable[bytes]:
     yield b""
-    yield bytes((0, 1, 8, 6, 2, 4, 10)) + b"0123456789"
-    yield bytes((0, 0, 0, 9, 0, 0, 4)) + b"GET " + bytes((23, 3, 0, 0, 1, 1, 0, 2, 1, 7))
-    yield bytes((0, 1, 1, 3, 0, 1, 3, 5, 6, 255, 1, 1, 1, 0, 200))
+    for which in (0, 2):
+        start = bytes((which,))
+        yield start + bytes((0, 1, 8, 6, 2, 4, 10)) + b"0123456789"
+        yield (
+            start + bytes((0, 0, 0, 9, 0, 0, 4)) + b"GET " + bytes((23, 3, 0, 0, 1, 1, 0, 2, 1, 7))
+        )
+        yield start + bytes((0, 1, 1, 3, 0, 1, 3, 5, 6, 255, 1, 1, 1, 0, 200))
+        for kind in range(5):
+            yield start + bytes((255, 0, 0, 0, kind, 1, 0, 3))
 
 
 _TAMPERED = (
