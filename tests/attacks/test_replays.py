@@ -217,17 +217,12 @@ def spell(scene: Scene, **raw: str) -> bytes:
 @pytest.mark.parametrize(
     ("member", "raw"),
     [
-        ("port", "443.0"),
         ("port", '"443"'),
         ("port", "true"),
-        ("port", "null"),
         ("port", "-443"),
-        ("port", "1" + "0" * 400),
-        ("at_us", "1e15"),
         ("nonce", '"' + "0" * 31 + '"'),
         ("nonce", '"' + "A" * 32 + '"'),
         ("nonce", '"' + "٠" * 32 + '"'),
-        ("host", '"\\ud800"'),
         ("host", '"Hostile.example"'),
         ("mode", "[]"),
         ("extra", "1"),
@@ -235,6 +230,21 @@ def spell(scene: Scene, **raw: str) -> bytes:
 )
 def test_member_spelled_otherwise_is_refused(scene: Scene, member: str, raw: str) -> None:
     with scene.refused("request" if member == "extra" else member, reason=None):
+        scene.prover.post("/v1/sessions", spell(scene, **{member: raw}))
+
+
+@pytest.mark.parametrize(
+    ("member", "raw"),
+    [
+        ("port", "443.0"),
+        ("port", "null"),
+        ("port", "1" + "0" * 400),
+        ("at_us", "1e15"),
+        ("host", '"\\ud800"'),
+    ],
+)
+def test_value_that_no_document_holds_is_refused(scene: Scene, member: str, raw: str) -> None:
+    with scene.refused("body", reason=None):
         scene.prover.post("/v1/sessions", spell(scene, **{member: raw}))
 
 

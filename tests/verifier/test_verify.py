@@ -149,6 +149,29 @@ def test_open_mode_must_be_asked_for() -> None:
     assert check(presentation, forge.expect(modes=("open",))).mode == "open"
 
 
+def test_template_binding_must_be_asked_for() -> None:
+    presentation = forge.session(lies={"session.binding": "template"}).present()
+    rejected(ExpectationError, "expect.bindings", presentation)
+    assert check(presentation, forge.expect(bindings=("template",))).binding == "template"
+    both = check(presentation, forge.expect(bindings=("full", "template")))
+    assert both.binding == "template"
+
+
+@pytest.mark.parametrize(
+    ("lies", "rule"),
+    [
+        ({"http.status": 206}, "http.status"),
+        ({"session.mode": "live", "connection.sealed_us": None}, "session.binding"),
+    ],
+)
+def test_template_binding_that_no_notary_signs_is_refused(lies: dict[str, Any], rule: str) -> None:
+    lies = {"session.binding": "template", "connection.opened_us": forge.T0 + 20_000, **lies}
+    if rule == "http.status":
+        del lies["connection.opened_us"]
+    expect = forge.expect(bindings=("template",), modes=("sealed", "live"))
+    rejected(InvalidProofError, rule, forge.session(lies=lies).present(), expect)
+
+
 @pytest.mark.parametrize(
     "address",
     [
