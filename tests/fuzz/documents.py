@@ -14,7 +14,7 @@ from attestation.encoding import decode, decode_message, encode
 from attestation.errors import InvalidProofError, MalformedError, UntrustedError, UsageError
 from attestation.expect import Expect
 from attestation.keys import SigningKey, VerifyingKey
-from attestation.request import KeyOpening
+from attestation.request import KeylogCommitment, KeylogOpened, KeyOpening
 from attestation.schema import Document
 from attestation.seal import SignedSeal
 from attestation.strictjson import check_pointer
@@ -71,8 +71,8 @@ def _depth(value: Any) -> int:
     return 1 + max(map(_depth, items), default=0)
 
 
-UNTYPED: tuple[type[Document], ...] = (KeyOpening, Expect)
-TYPED: tuple[type[Document], ...] = (Part, SignedSeal, Accepted, Rejected)
+UNTYPED: tuple[type[Document], ...] = (KeyOpening, KeylogOpened, Expect)
+TYPED: tuple[type[Document], ...] = (KeylogCommitment, Part, SignedSeal, Accepted, Rejected)
 
 
 def documents(data: bytes) -> None:
@@ -114,6 +114,10 @@ def document_seeds() -> Iterable[bytes]:
         yield record.seal.encode()
         yield record.seal.seal.encode()
     yield record.opening.encode()
+    secrets = dict.fromkeys(KeylogOpened.__slots__[1:], "5a" * 32)
+    logged = KeylogOpened(kind="keylog", **secrets)
+    yield logged.encode()
+    yield logged.commitment(session="5a" * 16, nonce="5a" * 16).encode()
     yield forge.expect(modes=("open", "sealed"), insecure_allow_development=True).encode()
     yield Part(salt="0" * 32, at="/a/0", data=b'"1"').encode()
     for venue in ("kraken", "bybit"):

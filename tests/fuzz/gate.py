@@ -26,8 +26,8 @@ _HELD = (State.HELD, State.SEALED, State.OPENED, State.VERIFIED)
 class _Watched:
     """A gate and what went in and out of it."""
 
-    def __init__(self, mode: str) -> None:
-        self.gate = Gate(mode, HOST, _LIMITS)
+    def __init__(self, mode: str, binding: str) -> None:
+        self.gate = Gate(mode, HOST, _LIMITS, binding)
         self.mode = mode
         self.now_us = 0
         self.given: dict[Direction, bytearray] = {"sent": bytearray(), "received": bytearray()}
@@ -50,6 +50,8 @@ class _Watched:
             demand(stream.times == sorted(stream.times), "times run backwards")
             demand(len(stream.times) == len(stream.records), "a record without its time")
             demand(stream.size <= _LIMITS.received_bytes, "more bytes than allowed")
+        if gate.state is State.RELEASED:
+            demand(gate.permitted and gate.committed, "released before its time")
         if gate.state in _HELD:
             demand(not passing.to_venue, f"to the venue in state {gate.state}")
         if self.mode == "sealed" and gate.state in (State.HELD, State.RELEASED, *_HELD):
@@ -61,7 +63,8 @@ class _Watched:
 def gate(data: bytes) -> None:
     """Bytes of both sides, true ones and others, and events of the control API, in any order."""
     edits = Edits(data)
-    watched = _Watched("open" if edits.number(2) else "sealed")
+    kind = edits.number(4)
+    watched = _Watched("open" if kind % 2 else "sealed", "template" if kind > 1 else "full")
     streams = {name: honest().raw(name) for name in ("sent", "received")}  # type: ignore[arg-type]
     try:
         watched.take(watched.gate.move(Event.CONNECTED, 0))
@@ -90,7 +93,8 @@ def _step(watched: _Watched, streams: dict[str, bytes], edits: Edits) -> None:
                 watched.given[direction] += chunk
             watched.take(gate_.receive(direction, chunk, watched.now_us))
         elif choice == 5:
-            watched.take(gate_.permit(watched.now_us))
+            commits = gate_.permitted and not gate_.committed
+            watched.take((gate_.commit if commits else gate_.permit)(watched.now_us))
         else:
             watched.take(gate_.move(_EVENTS[edits.number(len(_EVENTS))], watched.now_us))
     except RefusedError as error:
@@ -110,6 +114,8 @@ def gate_seeds() -> Iterable[bytes]:
         start = bytes((mode,)) + hello + flight + rest
         sealed = () if mode else (6, 4)
         yield start + bytes((5,)) + flight + bytes((*sealed, 6, 5, 6, 6, 6, 7, 6, 8, 6, 9))
+        twice = bytes((mode + 2,)) + hello + flight + rest + bytes((5, 5, 5))
+        yield twice + flight + bytes((*sealed, 6, 5, 6, 6, 6, 7))
         yield bytes((mode, 5)) + hello + bytes((5,)) + flight + rest + flight + bytes((7, 8))
         yield start + bytes((4, 0, 0, 5)) + b"\x17\x03\x03\x00\x10" + bytes((size % 256,))
 

@@ -23,6 +23,7 @@ from attestation.seal import Seal, SealTimes, SignedSeal
 from attestation.secrets import Evidence, Secrets
 from attestation.section import Exchange
 from attestation.tls13.certificates import ChainCache, RootStore
+from attestation.tls13.opening import EphemeralOpening
 from attestation.tls13.wire import RecordReader
 from attestation.venues import load_venue
 from examples.venues.authority import Authority
@@ -155,7 +156,7 @@ def make_scene() -> Scene:
     reader = ClaimReader(
         host=HOST,
         port=443,
-        private_key=key.private_key,
+        opening=EphemeralOpening(key.private_key),
         roots=RootStore.from_pem(authority.certificate_pem),
         chains=ChainCache(),
         now_us=now,
@@ -163,7 +164,7 @@ def make_scene() -> Scene:
         received=received,
     )
     reader.follow()
-    claim = reader.whole(released_us=now, deadlines=Deadlines())
+    claim = reader.whole(released_us=now, deadlines=Deadlines(), template=None)
     exchange: Exchange = claim.exchange
     times = SealTimes(
         connected_us=now - 3_000, hello_us=now - 2_000, released_us=now, sealed_us=now + 3_000
