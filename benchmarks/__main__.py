@@ -1,6 +1,6 @@
 """``make bench``: one command, one table; ratios of one run, never a timed test.
 
-python -m benchmarks [--rounds N] [--json FILE]
+python -m benchmarks [--rounds N] [--no-delay] [--json FILE]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import fetch
+from benchmarks import delayed, fetch
 
 
 def main() -> int:
@@ -21,11 +21,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=300, help="fetches of each kind")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument(
+        "--no-delay", action="store_true", help="leave out the rows with injected delay"
+    )
     options = parser.parse_args()
     figures = fetch.measure(options.rounds)
+    if not options.no_delay:
+        figures += delayed.measure(options.rounds)
     print(
         f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION},"
-        f" {platform.system()} {platform.machine()}; medians of {options.rounds} rounds\n"
+        f" {platform.system()} {platform.machine()}; medians of {options.rounds} rounds"
+        f" ({min(options.rounds, delayed.MOST_ROUNDS)} with delay)\n"
     )
     print("| figure | measured | bar | note |\n|---|---|---|---|")
     for figure in figures:
