@@ -122,12 +122,15 @@ class LogPolicy:
         Raises what ``open_checkpoint`` raises, and IncompleteError where too few
         witnesses have cosigned.
         """
-        signed = open_checkpoint(
+        return self.check(self.open_log(data))
+
+    def open_log(self, data: bytes) -> SignedCheckpoint:
+        """Opens a checkpoint's note, whoever has cosigned it."""
+        return open_checkpoint(
             data,
             logs=[log.key for log in self.logs],
             witnesses=[witness.key for witness in self.witnesses.values()],
         )
-        return self.check(signed)
 
     def check(self, signed: SignedCheckpoint) -> Witnessed:
         """Checks the quorum over a checkpoint opened with this policy's keys."""

@@ -86,6 +86,14 @@ class Rules:
         """The sessions without a terminal, in the order they were opened."""
         return self._sessions.open
 
+    def open_session(self, session: str) -> OpenSession | None:
+        """Returns a session without a terminal by its id."""
+        return self._sessions.get(session)
+
+    def has_feed(self, name: str) -> bool:
+        """Tells whether a feed of that name is in the log."""
+        return self._feeds.get(name) is not None
+
     def judge(self, entry: Entry) -> Step:
         """Tells what the next entry breaks; changes nothing until the step is taken."""
         found: list[Violation] = []

@@ -39,6 +39,10 @@ class Sessions:
         """The sessions without a terminal, in the order they were opened."""
         return tuple(self._open.values())
 
+    def get(self, session: str) -> OpenSession | None:
+        """Returns a session that is open."""
+        return self._open.get(session)
+
     def restore(self, sessions: Iterable[OpenSession]) -> None:
         """Goes on with these sessions open; raises MalformedError where a feed is missing."""
         for session in sessions:
@@ -73,6 +77,8 @@ class Sessions:
             return None
         session = OpenSession(
             session=entry.session,
+            prover=entry.prover,
+            venue=entry.venue,
             index=index,
             logged_us=entry.logged_us,
             deadline_us=entry.deadline_us,

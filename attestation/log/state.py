@@ -43,6 +43,8 @@ class OpenSession(Document):
     """A session without a terminal; ``started``: a live one whose start is attested."""
 
     session: Hex16
+    prover: Text
+    venue: Name | None = None
     index: Count
     logged_us: Micros
     deadline_us: Micros

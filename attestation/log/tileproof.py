@@ -55,7 +55,19 @@ class TileReader:
 
     def root(self, size: int) -> bytes:
         """Returns the root that the tiles give the tree of ``size`` entries."""
-        return self._subtree(size.bit_length(), 0, size) if size else merkle.root(())
+        return self.prefix_root(size, size)
+
+    def prefix_root(self, old_size: int, size: int) -> bytes:
+        """Returns the root over the first entries, from the tiles of the tree of ``size``."""
+        if not 0 <= old_size <= size:
+            raise UsageError("no such older tree", found=old_size, wanted=size)
+        if old_size == 0:
+            return merkle.root(())
+        *rest, last = _complete(old_size.bit_length(), 0, old_size)
+        node = self._node(*last, size)
+        for place in reversed(rest):
+            node = node_hash(self._node(*place, size), node)
+        return node
 
     def _subtree(self, height: int, position: int, size: int) -> bytes:
         """Returns the root of the subtree that ``size`` may cut short."""

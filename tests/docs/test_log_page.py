@@ -25,6 +25,7 @@ from attestation.log.cosignature import WitnessKey
 from attestation.log.entry import KINDS, AttestedEntry, read_entry, write_entry
 from attestation.log.policy import LogPolicy
 from attestation.log.proof import LogProof
+from attestation.log.report import FINDINGS
 from attestation.log.rules import Rules
 from attestation.log.sessions import RETRY_REASONS
 from attestation.log.state import RulesState
@@ -33,6 +34,7 @@ from attestation.log.witness import AddCheckpoint, Head, decide, read_cosignatur
 from tests.docs.log_example import ATTESTED, OLD_SIZE, PAGE, blocks, rewrite
 from tests.docs.test_formats import TEXT as FORMATS
 from tests.docs.test_formats import root_of
+from tests.docs.test_tables import table
 from tests.docs.worked_example import FENCE
 
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -178,3 +180,7 @@ def test_the_example_keeps_the_rules() -> None:
         rules.admit(read_entry(data)).take()
     assert list(rules.overdue()) == []
     assert RulesState.decode(rules.state().encode()) == rules.state()
+
+
+def test_the_findings_are_the_code() -> None:
+    assert [row[0].strip("`") for row in table(TEXT, "findings")] == list(FINDINGS)
