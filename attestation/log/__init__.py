@@ -2,6 +2,6 @@
 
 Bytes: ``note`` (signed notes), ``checkpoint``, ``cosignature``, ``tiles``, ``bundle``,
 ``proof``, ``witness`` (add-checkpoint), ``policy`` (which witnesses suffice).  Trees:
-``tree``, and ``tileproof`` for proofs from tiles.  What is logged: ``entry``,
-``rotation``.  What may follow what: ``rules``, over ``feeds`` and ``sessions``.
+``tree``, and ``tileproof`` for proofs from tiles.  What is logged: ``entry``.
+What may follow what: ``rules``, over ``feeds`` and ``sessions``.
 """

@@ -19,9 +19,9 @@ from attestation.errors import MalformedError, UntrustedError, UsageError
 from attestation.hashing import digest
 from attestation.keys import VerifyingKey
 from attestation.log.bundle import MAX_ENTRY_SIZE
-from attestation.log.rotation import SignedRotation
 from attestation.reasons import FAULTS, PARTIES
 from attestation.request import check_purpose
+from attestation.rotation import RotationStatement
 from attestation.schema import (
     AtLeast,
     Count,
@@ -224,13 +224,13 @@ class TradesEntry(Document):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class KeyEntry(Document):
-    """The notary changes a key."""
+    """The notary's key has a successor: a statement that both keys signed."""
 
     TYPE: ClassVar[str | None] = ENTRY_TYPE
 
     kind: Annotated[str, OneOf(("key",))] = "key"
     logged_us: Micros = 0
-    statement: SignedRotation
+    statement: RotationStatement
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -162,11 +162,9 @@ def _judge_policy(entry: PolicyEntry, index: int, found: list[Violation]) -> Non
 
 def _judge_key(entry: KeyEntry, index: int, found: list[Violation]) -> None:
     try:
-        entry.statement.verify()
+        entry.statement.check_signatures()
     except InvalidProofError:
-        found.append(
-            Violation(kind="bad_signature", detail="the old key did not sign the rotation")
-        )
+        found.append(Violation(kind="bad_signature", detail="the keys did not sign the rotation"))
 
 
 def _judge_nothing(entry: TradesEntry | TickEntry, index: int, found: list[Violation]) -> None:

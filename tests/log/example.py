@@ -24,18 +24,14 @@ from attestation.log.entry import (
     TradesEntry,
     logged_at,
 )
-from attestation.log.rotation import Rotation
 from attestation.reasons import FAULTS
 from tests.docs import worked_session as worked
 from tests.docs.worked_session import PROVER, T0
-from tests.log.keys import signing_key
 
 FEED = "btc-usd"
 GRID = 500_000
 LATE = 1_000_000
 VKEY = PROVER.verifying_key.vkey
-OLD_KEY = signing_key("notary.example", 50)
-NEW_KEY = signing_key("notary.example", 51)
 POLICY: JsonObject = {"name": "example", "market": "BTC/USD", "grid_us": GRID}
 
 
@@ -97,17 +93,11 @@ def entries() -> list[Entry]:
     """The log's entries in order, each 100 ms after the one before or later."""
     session, _, _ = worked.session()
     second = session.session().id
-    rotation = Rotation(
-        role="attest",
-        old=OLD_KEY.verifying_key.vkey,
-        new=NEW_KEY.verifying_key.vkey,
-        from_us=T0,
-    )
     trade = "trade/t-1/open"
     deadline = T0 + 20_000_000
     planned: list[tuple[int, Entry]] = [
         (0, feed()),
-        (100_000, KeyEntry(statement=rotation.sign(OLD_KEY))),
+        (100_000, KeyEntry(statement=worked.rotation())),
         (
             200_000,
             PolicyEntry(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.encoding import Json, encode
-from attestation.errors import InvalidProofError, MalformedError, UsageError
+from attestation.errors import MalformedError, UsageError
 from attestation.log.bundle import MAX_ENTRY_SIZE
 from attestation.log.entry import (
     KINDS,
@@ -21,10 +21,8 @@ from attestation.log.entry import (
     read_entry,
     write_entry,
 )
-from attestation.log.rotation import Rotation
 from attestation.reasons import FAULTS, PARTIES
-from tests.log.example import NEW_KEY, OLD_KEY, entries, identifier
-from tests.log.keys import signing_key
+from tests.log.example import entries, identifier
 
 ENTRIES = entries()
 
@@ -137,21 +135,6 @@ def test_entry_over_the_limit_is_neither_written_nor_read() -> None:
 def _policy(document: dict[str, Json]) -> PolicyEntry:
     policy_id = hashlib.sha256(encode(document)).hexdigest()
     return PolicyEntry(policy_id=policy_id, document=document, effective_us=0)
-
-
-def test_rotation_is_the_old_keys_word_on_a_key_of_its_name() -> None:
-    rotation = Rotation(
-        role="log", old=OLD_KEY.verifying_key.vkey, new=NEW_KEY.verifying_key.vkey, from_us=5
-    )
-    signed = rotation.sign(OLD_KEY)
-    assert signed.verify() == NEW_KEY.verifying_key
-    with pytest.raises(InvalidProofError):
-        rotation.sign(NEW_KEY)
-    with pytest.raises(InvalidProofError):
-        dataclasses.replace(signed, rotation=dataclasses.replace(rotation, from_us=6)).verify()
-    for new in (OLD_KEY, signing_key("other.example", 3)):
-        with pytest.raises(MalformedError):
-            dataclasses.replace(rotation, new=new.verifying_key.vkey)
 
 
 def test_sequencer_gives_the_time() -> None:
