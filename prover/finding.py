@@ -13,7 +13,9 @@ WORKS = "works"
 CURES: Mapping[str, str] = MappingProxyType(
     {
         WORKS: "",
-        "dns": "check the resolver of this machine, and that it may ask for this name",
+        "notary": "ask the notary's operator whether it serves this venue and prover, and for its "
+        "limits; `prover doctor --notary` tells whether it answers at all",
+        "dns": "check the resolver there, and that it may ask for this name",
         "address": "a notary refuses this address: use a resolver that gives the venue's own",
         "connect": "allow connections to port 443; if the address is IPv6, check its route",
         "tls": "look for a middlebox that blocks or changes TLS; try another network",
@@ -56,6 +58,15 @@ class Target:
     venue: VenueFile
     host: str
     instrument: str
+
+
+class StopError(Exception):
+    """Ends a probe with a verdict."""
+
+    def __init__(self, verdict: str, detail: str) -> None:
+        super().__init__(detail)
+        self.verdict = verdict
+        self.detail = detail
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

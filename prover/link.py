@@ -28,23 +28,14 @@ class Link:
     @classmethod
     def open(cls, notary: Notary, session: GrantedSession) -> Flow[Link]:
         """Connects to the relay and completes the handshake."""
-        peer = f"relay {session.proxy_host}:{session.proxy_port}"
-        channel = yield from connect(session.proxy_host, session.proxy_port, peer)
-        tls: TlsClient | None = None
+        channel: Channel | None = None
+        tls = notary.tls.connect(session.host)
         try:
-            place = f"{session.host}:{session.port}"
-            credentials = base64.b64encode(f"{session.id}:{session.token}".encode()).decode("ascii")
-            head = (
-                f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n"
-                f"Proxy-Authorization: Basic {credentials}\r\n\r\n"
-            )
-            tls = notary.tls.connect(session.host)
-            link = cls(channel, tls, session.host)
             tls.handshake()
             # The ClientHello goes along, which saves a round trip; a relay that
             # refuses has sent nothing of it on.
-            yield from send(channel, head.encode("ascii") + tls.outgoing())
-            rest = yield from _tunnel(channel, session)
+            channel, rest = yield from dial(session, tls.outgoing())
+            link = cls(channel, tls, session.host)
             if rest:
                 tls.feed(rest)
             while not tls.handshake():
@@ -55,9 +46,9 @@ class Link:
                 raise MalformedError("the server chose another protocol", rule="W2")
             return link
         except BaseException:
-            channel.close()
-            if tls is not None:
-                tls.close()
+            if channel is not None:
+                channel.close()
+            tls.close()
             raise
 
     def send(self, data: bytes) -> Flow[None]:
@@ -123,6 +114,28 @@ class Link:
                 rule="network",
             )
         self.tls.feed(data)
+
+
+def dial(session: GrantedSession, first: bytes = b"") -> Flow[tuple[Channel, bytes]]:
+    """Connects to a session's venue through the relay.
+
+    ``first`` goes along with the CONNECT.  Returns the tunnel and the bytes that
+    came with the relay's answer; raises what the relay refuses with.
+    """
+    peer = f"relay {session.proxy_host}:{session.proxy_port}"
+    channel = yield from connect(session.proxy_host, session.proxy_port, peer)
+    try:
+        place = f"{session.host}:{session.port}"
+        credentials = base64.b64encode(f"{session.id}:{session.token}".encode()).decode("ascii")
+        head = (
+            f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n"
+            f"Proxy-Authorization: Basic {credentials}\r\n\r\n"
+        )
+        yield from send(channel, head.encode("ascii") + first)
+        return channel, (yield from _tunnel(channel, session))
+    except BaseException:
+        channel.close()
+        raise
 
 
 def _tunnel(channel: Channel, session: GrantedSession) -> Flow[bytes]:

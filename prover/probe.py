@@ -1,9 +1,8 @@
-"""Asks a venue for a quote directly and says how far that came: for diagnosis only.
+"""Asks a venue for a quote and says how far that came: for diagnosis only.
 
-Nobody witnesses a probe, and nothing of it is attested.  It does what a fetch
-would, without a notary between: the same TLS, the same bytes, and on what comes
-back the very checks of a notary (rules W1 to W11), so that "works" means that a
-notary at this place could attest the quote.
+Nothing of a probe is attested.  It does what a fetch would: the same TLS, the
+same bytes, and on what comes back the very checks of a notary (rules W1 to W11),
+so that "works" means that a notary at this place could attest the quote.
 """
 
 from __future__ import annotations
@@ -11,15 +10,12 @@ from __future__ import annotations
 import dataclasses
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias
 
 import httpx
 
-from attestation.address import is_public
 from attestation.errors import (
     MalformedError,
     QuotaryError,
@@ -37,23 +33,16 @@ from attestation.tls13.certificates import RootStore, verify_chain
 from attestation.tls13.opening import EphemeralOpening
 from attestation.tls13.session import verify_transcript
 from attestation.venues import VenueFile
-from prover.finding import Finding, Target, cure_of, verdict_of_status
+from prover.finding import Finding, StopError, Target, cure_of, verdict_of_status
 from prover.libssl import ClientContext, TlsClient
 from prover.plan import TransportOptions, plan_request
+from prover.route import Direct, Route, seconds_left
 
 READ_SIZE = 64 * 1024
 RESPONSE_SECONDS = 2.0
 """A notary's deadline for a response, as long as its operator sets no other."""
 QUIET_SECONDS = 0.3
 """The silence that ends a response for a notary, as long as its operator sets no other."""
-
-Lookup: TypeAlias = Callable[[str, int], Sequence[str]]
-
-
-def system_lookup(host: str, port: int) -> Sequence[str]:
-    """Resolves by the system's resolver."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return [str(item[4][0]) for item in found]
 
 
 def wall_clock_us() -> int:
@@ -66,16 +55,14 @@ class Probe:
     """How to probe: ``seconds`` for each host, ``limit`` hosts at a time.
 
     ``roots_pem`` and ``roots`` are the same roots, for this side's TLS and for
-    the notary's rule.  ``connect_to`` is where simulated venues listen, instead of
-    the hosts' own addresses.
+    the notary's rule.
     """
 
     roots_pem: bytes
     roots: RootStore
     seconds: float = 10.0
     limit: int = 6
-    connect_to: tuple[str, int] | None = None
-    lookup: Lookup = system_lookup
+    route: Route = dataclasses.field(default_factory=Direct)
     clock_us: Callable[[], int] = wall_clock_us
 
     def run(self, targets: Iterable[Target]) -> Iterator[Finding]:
@@ -93,7 +80,7 @@ class Probe:
         walk = _Walk(self, target, context, finding, started + self.seconds)
         try:
             walk.go()
-        except _StopError as stop:
+        except StopError as stop:
             finding.verdict, finding.detail = stop.verdict, stop.detail
             finding.cure = cure_of(stop.verdict, target.venue, target.host)
         finally:
@@ -102,8 +89,12 @@ class Probe:
         return finding
 
 
-def targets(venues: Iterable[VenueFile], *, market: str | None = None) -> list[Target]:
-    """Every host of the venues, each with the instrument of ``market`` or the first one.
+def targets(
+    venues: Iterable[VenueFile], *, market: str | None = None, all_hosts: bool = True
+) -> list[Target]:
+    """The venues' hosts, or only the first of each, which a fetch asks.
+
+    Each comes with the instrument of ``market``, or the first one.
 
     Venues that do not list the market are left out; raises UsageError if none does.
     """
@@ -111,20 +102,11 @@ def targets(venues: Iterable[VenueFile], *, market: str | None = None) -> list[T
         Target(venue=venue, host=host, instrument=listing.instrument)
         for venue in venues
         for listing in [item for item in venue.markets if market in (None, item.market)][:1]
-        for host in venue.hosts
+        for host in (venue.hosts if all_hosts else venue.hosts[:1])
     ]
     if not found:
         raise UsageError("no venue lists this market", rule="market", found=market)
     return found
-
-
-class _StopError(Exception):
-    """Ends a walk with a verdict."""
-
-    def __init__(self, verdict: str, detail: str) -> None:
-        super().__init__(detail)
-        self.verdict = verdict
-        self.detail = detail
 
 
 class _Walk:
@@ -148,10 +130,10 @@ class _Walk:
         self._tls: TlsClient | None = None
 
     def go(self) -> None:
-        place = self._resolve()
-        self._socket = self._connect(place)
-        self._tls = tls = self._context.connect(self._target.host)
-        self._handshake(tls, place)
+        route, target = self._probe.route, self._target
+        self._socket = route.open(target, self._finding, self._deadline)
+        self._tls = tls = self._context.connect(target.host)
+        self._handshake(tls)
         first_us, asked = self._probe.clock_us(), time.monotonic()
         response = self._exchange(tls)
         took = time.monotonic() - asked
@@ -160,17 +142,17 @@ class _Walk:
         self._check_date(response, first_us, last_us)
         self._check_witness(tls, last_us)
         if response.status != 200:
-            raise _StopError(verdict_of_status(response.status), _status_detail(response))
+            raise StopError(verdict_of_status(response.status), _status_detail(response))
         self._read_quote(response)
         if took > RESPONSE_SECONDS + QUIET_SECONDS:
-            raise _StopError("slow", f"the answer took {took:.1f} s")
+            raise StopError("slow", f"the answer took {took:.1f} s")
         if self._pause > QUIET_SECONDS:
             # Session tickets come first; to a notary without keys they are the answer's begin.
-            raise _StopError("slow", f"a pause of {self._pause:.1f} s within the answer")
+            raise StopError("slow", f"a pause of {self._pause:.1f} s within the answer")
         skew_us = self._finding.skew_us
         if skew_us is not None and abs(skew_us) > DEFAULT_DATE_SKEW_US:
             behind = "behind" if skew_us > 0 else "ahead of"
-            raise _StopError(
+            raise StopError(
                 "clock", f"this machine's clock is {abs(skew_us) / 1e6:.0f} s {behind} the venue's"
             )
 
@@ -180,47 +162,7 @@ class _Walk:
         if self._socket is not None:
             self._socket.close()
 
-    def _resolve(self) -> tuple[str, int]:
-        if self._probe.connect_to is not None:
-            self._finding.addresses = (self._probe.connect_to[0],)
-            return self._probe.connect_to
-        host, port = self._target.host, self._target.venue.port
-        found = self._look_up(host, port)
-        self._finding.addresses = tuple(dict.fromkeys(found))
-        for address in found:
-            # As a notary: one that is not public spoils the name.
-            if not is_public(address):
-                raise _StopError("address", f"{host} resolves to {address}, which is not public")
-        return found[0], port
-
-    def _look_up(self, host: str, port: int) -> list[str]:
-        """A resolver has no time-out of ours: it is left behind in its thread."""
-        found: list[str] = []
-        failure: list[str] = []
-
-        def look_up() -> None:
-            try:
-                found.extend(self._probe.lookup(host, port))
-            except (OSError, UnicodeError) as error:
-                failure.append(str(error))
-
-        thread = threading.Thread(target=look_up, name=f"resolve {host}", daemon=True)
-        thread.start()
-        thread.join(self._left())
-        if thread.is_alive():
-            raise _StopError("dns", f"{host} was not resolved in time")
-        if not found:
-            raise _StopError("dns", f"{host} does not resolve: {(failure or ['no address'])[0]}")
-        return found
-
-    def _connect(self, place: tuple[str, int]) -> socket.socket:
-        try:
-            return socket.create_connection(place, timeout=self._left())
-        except OSError as error:
-            cause = error.strerror or error
-            raise _StopError("connect", f"no connection to {place[0]}: {cause}") from None
-
-    def _handshake(self, tls: TlsClient, place: tuple[str, int]) -> None:
+    def _handshake(self, tls: TlsClient) -> None:
         try:
             while not tls.handshake():
                 self._send(tls)
@@ -230,20 +172,20 @@ class _Walk:
                 tls.feed(data)
             self._send(tls)
         except TimeoutError:
-            raise _StopError("tls", "the TLS handshake was not answered in time") from None
+            raise StopError("tls", "the TLS handshake was not answered in time") from None
         except UntrustedError as error:
             self._finding.tls = "TLS 1.3"
-            raise _StopError("certificate", error.detail) from None
+            raise StopError("certificate", error.detail) from None
         except (QuotaryError, OSError) as error:
-            if self._speaks_tls12(place):
+            if self._speaks_tls12():
                 self._finding.tls = "TLS 1.2"
-                raise _StopError("tls12", "the server has no TLS 1.3") from None
-            raise _StopError("tls", getattr(error, "detail", str(error))) from None
+                raise StopError("tls12", "the server has no TLS 1.3") from None
+            raise StopError("tls", getattr(error, "detail", str(error))) from None
         finding = self._finding
         finding.tls, finding.suite = "TLS 1.3", tls.suite
         finding.group = tls.ephemeral_key().group
         if tls.alpn not in (b"", b"http/1.1"):
-            raise _StopError("tls", "the server chose another protocol than HTTP/1.1")
+            raise StopError("tls", "the server chose another protocol than HTTP/1.1")
         chain = tls.chain_der()
         try:
             verify_chain(
@@ -253,21 +195,21 @@ class _Walk:
                 now_us=self._probe.clock_us(),
             )
         except QuotaryError as error:
-            raise _StopError("certificate", f"a notary refuses the chain: {error}") from None
+            raise StopError("certificate", f"a notary refuses the chain: {error}") from None
         finding.chain = len(chain)
 
-    def _speaks_tls12(self, place: tuple[str, int]) -> bool:
+    def _speaks_tls12(self) -> bool:
         context = ssl.create_default_context(cadata=self._probe.roots_pem.decode("ascii", "ignore"))
         context.maximum_version = ssl.TLSVersion.TLSv1_2
+        raw = self._probe.route.again(self._target, self._finding, self._deadline)
+        if raw is None:
+            return False
         try:
-            with (
-                self._connect(place) as raw,
-                context.wrap_socket(raw, server_hostname=self._target.host),
-            ):
+            with raw, context.wrap_socket(raw, server_hostname=self._target.host):
                 return True
         except ssl.SSLCertVerificationError:
             return True  # a chain is judged after the version was agreed on
-        except (OSError, _StopError):
+        except OSError:
             return False
 
     def _exchange(self, tls: TlsClient) -> Response:
@@ -286,9 +228,9 @@ class _Walk:
                     data = b"" if tls.close_notify else self._receive()
                 except TimeoutError:
                     what = "no answer" if not received else "the answer did not end"
-                    raise _StopError("silent", f"{what} in time") from None
+                    raise StopError("silent", f"{what} in time") from None
                 if not data:
-                    raise _StopError("closed", "the connection ended before the answer did")
+                    raise StopError("closed", "the connection ended before the answer did")
                 now = time.monotonic()
                 self._pause = max(self._pause, now - (heard or now))
                 heard = now
@@ -297,9 +239,9 @@ class _Walk:
             received += self._rest(tls)
             return read_response(received, method=method, closed=tls.close_notify)
         except QuotaryError as error:
-            raise _StopError("http", str(error)) from None
+            raise StopError("http", str(error)) from None
         except OSError as error:
-            raise _StopError("closed", f"the connection was lost: {error}") from None
+            raise StopError("closed", f"the connection was lost: {error}") from None
 
     def _rest(self, tls: TlsClient) -> bytes:
         """What follows a complete response: nothing, or a notary refuses it."""
@@ -320,7 +262,7 @@ class _Walk:
                 return
             date_us = http_date_us(date.decode("ascii", "replace"))
         except MalformedError as error:
-            raise _StopError("http", f"Date: {error.detail}") from None
+            raise StopError("http", f"Date: {error.detail}") from None
         # Whole seconds, cut: the instant lies within the one that follows.
         ahead, behind = date_us - last_us, first_us - (date_us + SECOND_US)
         self._finding.skew_us = ahead if ahead > 0 else -max(behind, 0)
@@ -337,47 +279,43 @@ class _Walk:
                 now_us=now_us,
             )
         except QuotaryError as error:
-            raise _StopError("witness", f"a notary refuses the session: {error}") from None
+            raise StopError("witness", f"a notary refuses the session: {error}") from None
 
     def _read_quote(self, response: Response) -> None:
         venue, instrument, finding = self._target.venue, self._target.instrument, self._finding
         try:
             check_fresh(response)
         except StaleError as error:
-            raise _StopError("cached", f"{error.detail}: Age {error.found}") from None
+            raise StopError("cached", f"{error.detail}: Age {error.found}") from None
         except MalformedError as error:
-            raise _StopError("http", f"Age: {error.detail}") from None
+            raise StopError("http", f"Age: {error.detail}") from None
         try:
             members = scalars(response.body)
         except QuotaryError as error:
-            raise _StopError("parse", str(error)) from None
+            raise StopError("parse", str(error)) from None
         if venue.rest.instrument is not None:
             shown = members.get(venue.pointer(venue.rest.instrument, instrument))
             if shown is not None:
                 finding.symbol = shown.text() if shown.kind == "string" else shown.shown
                 if finding.symbol != instrument:
-                    raise _StopError("symbol", f"the answer is for {finding.symbol[:40]}")
+                    raise StopError("symbol", f"the answer is for {finding.symbol[:40]}")
         try:
             quote = derive_quote(venue, instrument, members)
         except QuotaryError as error:
             found = "" if error.found is None else f": {error.found}"
-            raise _StopError("quote", f"{error}{found}") from None
+            raise StopError("quote", f"{error}{found}") from None
         finding.bid, finding.ask = quote.bid, quote.ask
 
     def _send(self, tls: TlsClient) -> None:
         assert self._socket is not None
         if data := tls.outgoing():
-            self._socket.settimeout(self._left())
+            self._socket.settimeout(seconds_left(self._deadline))
             self._socket.sendall(data)
 
     def _receive(self) -> bytes:
         assert self._socket is not None
-        self._socket.settimeout(self._left())
+        self._socket.settimeout(seconds_left(self._deadline))
         return self._socket.recv(READ_SIZE)
-
-    def _left(self) -> float:
-        """Seconds to the deadline; a moment after it, which ends at once."""
-        return max(self._deadline - time.monotonic(), 0.001)
 
 
 def _status_detail(response: Response) -> str:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attestation.encoding import Json, JsonObject
+from attestation.encoding import JsonObject
 from attestation.errors import UnavailableError, UsageError
+from attestation.trust import Trust
 from attestation.venues import load_venue, shipped_venues
-from prover.cli.boundary import JsonOption, answer, boundary, progress, read, safe, say
+from prover.cli.boundary import (
+    DEFAULT_KEY,
+    JsonOption,
+    KeyOption,
+    answer,
+    boundary,
+    progress,
+    read,
+    read_key,
+    safe,
+    say,
+)
 
 if TYPE_CHECKING:
     from prover.finding import Finding
+    from prover.route import Route
 
 _MEMBERS = (
     "venue",
@@ -50,6 +64,13 @@ def probe(
         str | None,
         typer.Option(metavar="FILE", help="Root certificates (PEM) instead of certifi's."),
     ] = None,
+    notary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Go through this notary's relay, to see what works there."
+        ),
+    ] = None,
+    key: KeyOption = DEFAULT_KEY,
     development_connect_to: Annotated[
         str | None,
         typer.Option(
@@ -58,40 +79,52 @@ def probe(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask every venue for a quote, directly, and say what works from this network.
+    """Ask every venue for a quote and say what works from this network.
 
-    Nobody witnesses these requests and nothing is attested.  Venues see the
-    address of the notary that connects to them: run this where the notary runs.
-    Exit code 20 if no venue works.
+    Nothing is attested. Venues see the address of the notary that connects to them: run
+    this where the notary runs, or name it by --notary. Exit code 20 if no venue works.
     """
     with boundary(as_json=as_json):
         if not 0 < timeout <= 600 or not 1 <= limit <= 64:
             raise UsageError("--timeout is up to 600 s, --limit 1 to 64", rule="timeout")
+        if notary is not None and development_connect_to is not None:
+            raise UsageError("a notary connects where it is configured to", rule="notary")
         from attestation.tls13.certificates import RootStore
         from prover.probe import Probe, targets
 
         files = [load_venue(name) for name in dict.fromkeys(venue or ())]
-        wanted = targets(files or shipped_venues().values(), market=market)
-        pem = _certifi() if roots is None else read(roots)
-        how = Probe(
-            roots_pem=pem,
-            roots=RootStore.from_pem(pem),
-            seconds=timeout,
-            limit=limit,
-            connect_to=None if development_connect_to is None else _place(development_connect_to),
+        # A notary connects to a venue's first host alone.
+        wanted = targets(
+            files or shipped_venues().values(), market=market, all_hosts=notary is None
         )
+        pem = _certifi() if roots is None else read(roots)
         findings: list[Finding] = []
-        with progress(f"probing {len(wanted)} hosts") as tell:
+        with (
+            _route(notary, key, development_connect_to) as (route, simulated),
+            progress(f"probing {len(wanted)} hosts") as tell,
+        ):
+            how = Probe(
+                roots_pem=pem,
+                roots=RootStore.from_pem(pem),
+                seconds=timeout,
+                limit=limit,
+                route=route,
+            )
             for finding in how.run(wanted):
                 findings.append(finding)
                 tell(f"probing {len(wanted)} hosts, {len(findings)} done")
-        simulated = development_connect_to is not None
         if as_json:
-            rows: list[Json] = [_row(finding) for finding in findings]
-            answer({"type": "quotary/probe/v1", "simulated": simulated, "hosts": rows})
+            document: JsonObject = {
+                "type": "quotary/probe/v1",
+                "simulated": simulated,
+                "hosts": [_row(finding) for finding in findings],
+            }
+            if notary is not None:
+                document["notary"] = safe(notary)
+            answer(document)
         else:
             _print_table(findings)
-        _explain(findings, simulated)
+        _explain(findings, "simulated venues" if simulated else "venues", notary)
         if not any(finding.works for finding in findings):
             raise typer.Exit(UnavailableError.exit_code)
 
@@ -100,6 +133,22 @@ def _certifi() -> bytes:
     import certifi
 
     return Path(certifi.where()).read_bytes()
+
+
+@contextlib.contextmanager
+def _route(notary: str | None, key: str, connect_to: str | None) -> Iterator[tuple[Route, bool]]:
+    """How to come to the venues, and whether those are simulated."""
+    from prover.notary_client import Notary
+    from prover.route import Direct, ThroughNotary
+
+    if notary is None:
+        place = None if connect_to is None else _place(connect_to)
+        yield Direct(connect_to=place), place is not None
+        return
+    # No attestation is asked for: none would be believed.
+    with Notary(notary, prover_key=read_key(key), trust=Trust()) as client:
+        simulated = client.info().document.get("development") is True
+        yield ThroughNotary(notary=client), simulated
 
 
 def _place(text: str) -> tuple[str, int]:
@@ -149,7 +198,7 @@ def _print_table(findings: Sequence[Finding]) -> None:
         typer.echo(line.rstrip())
 
 
-def _explain(findings: Sequence[Finding], simulated: bool) -> None:
+def _explain(findings: Sequence[Finding], what: str, notary: str | None) -> None:
     failed = [finding for finding in findings if not finding.works]
     for cure in dict.fromkeys(finding.cure for finding in failed):
         for finding in failed:
@@ -159,5 +208,5 @@ def _explain(findings: Sequence[Finding], simulated: bool) -> None:
         say(f"    -> {safe(cure, 400)}")
     working = {finding.venue for finding in findings if finding.works}
     venues = {finding.venue for finding in findings}
-    what = "simulated venues" if simulated else "venues"
-    say(f"{len(working)} of {len(venues)} {what} work from here; nothing was witnessed or attested")
+    where = "from here" if notary is None else f"through {safe(notary)}"
+    say(f"{len(working)} of {len(venues)} {what} work {where}; nothing was attested")

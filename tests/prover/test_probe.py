@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,15 +15,20 @@ import pytest
 from typer.testing import CliRunner
 
 import prover.probe
-from attestation.errors import UsageError
+import prover.route
+from attestation.errors import QuotaryError, RefusedError, UnavailableError, UsageError
 from attestation.tls13.certificates import RootStore
+from attestation.trust import Trust
 from attestation.venues import load_venue, shipped_venues
 from examples.venues import Fault, ThreadedVenueServer, VenueServer
 from notary.limits import Deadlines
+from prover import Notary
 from prover.cli import app
 from prover.cli.probing import _row
 from prover.finding import CURES, Finding, Target, cure_of, verdict_of_status
 from prover.probe import Probe, targets, wall_clock_us
+from prover.route import Direct, ThroughNotary
+from tests.prover.stage import PROVER, RunningNotary, running_notary
 
 ALL = tuple(shipped_venues())
 DEADLINES = (prover.probe.RESPONSE_SECONDS, prover.probe.QUIET_SECONDS)
@@ -37,10 +43,13 @@ def no_fault_left(venues: ThreadedVenueServer, monkeypatch: pytest.MonkeyPatch) 
 
 
 def a_probe(server: ThreadedVenueServer, **changes: Any) -> Probe:
+    """A probe of the simulated venues; ``connect_to`` and ``lookup`` are of its route."""
+    way = {"connect_to": ("127.0.0.1", server.port)}
+    way |= {name: changes.pop(name) for name in ("connect_to", "lookup") if name in changes}
     return Probe(
         roots_pem=server.ca_pem,
         roots=RootStore.from_pem(server.ca_pem),
-        **{"connect_to": ("127.0.0.1", server.port), **changes},
+        **{"route": Direct(**way), **changes},
     )
 
 
@@ -280,13 +289,88 @@ def test_market_that_no_venue_lists_is_a_usage_error() -> None:
 
 
 def test_every_verdict_has_its_cure() -> None:
-    source = Path(prover.probe.__file__).read_text(encoding="utf-8")
-    raised = set(re.findall(r'_StopError\(\s*"(\w+)"', source))
+    sources = [Path(module.__file__ or "") for module in (prover.probe, prover.route)]
+    text = "".join([source.read_text(encoding="utf-8") for source in sources])
+    raised = set(re.findall(r'StopError\(\s*"(\w+)"', text))
     by_status = {verdict_of_status(status) for status in range(100, 600)}
     assert raised | by_status | {"works"} == CURES.keys()
     kraken = load_venue("kraken")
     for verdict in CURES:
         assert cure_of(verdict, kraken, kraken.hosts[0]) == CURES[verdict]
+
+
+# Through a notary: the same venues, faults and verdicts, as it meets them.
+
+
+@pytest.fixture
+def through(venues: ThreadedVenueServer, tmp_path: Path) -> Iterator[tuple[ThroughNotary, Path]]:
+    with (
+        running_notary(tmp_path / "notary", venues) as running,
+        Notary(
+            running.url, prover_key=PROVER, trust=Trust(), roots_pem=running.roots_pem
+        ) as notary,
+    ):
+        yield ThroughNotary(notary=notary), tmp_path / "notary" / "notary.db"
+
+
+def test_notary_meets_the_same_faults_and_attests_nothing(
+    venues: ThreadedVenueServer, through: tuple[ThroughNotary, Path]
+) -> None:
+    route, store = through
+    faults = ROUNDS[0]
+    for venue, (fault, _) in faults.items():
+        venues.set_fault(venue, Fault.parse(fault))
+    wanted = targets(shipped_venues().values(), all_hosts=False)
+    findings = list(a_probe(venues, route=route, seconds=2.0, limit=12).run(wanted))
+    assert {finding.venue: finding.verdict for finding in findings} == {
+        name: faults[name][1] for name in ALL
+    }
+    venues.clear_faults()
+    findings = list(a_probe(venues, route=route).run(wanted))
+    assert {finding.verdict for finding in findings} == {"works"}
+    assert {finding.addresses for finding in findings} == {()}
+    database = sqlite3.connect(f"file:{store}?mode=ro", uri=True)
+    sessions = database.execute("SELECT count(*) FROM sessions").fetchone()[0]
+    attested = database.execute("SELECT count(*) FROM attestations").fetchone()[0]
+    database.close()
+    assert (sessions, attested) == (2 * len(ALL), 0)
+
+
+def test_notary_that_does_not_answer_is_its_own_verdict(venues: ThreadedVenueServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with Notary(url, prover_key=PROVER, trust=Trust(), roots_pem=venues.ca_pem) as notary:
+        (finding,) = found(venues, ["kraken"], route=ThroughNotary(notary=notary)).values()
+    assert finding.verdict == "notary"
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (RefusedError("not public", rule="address", http_status=403), "address"),
+        (UnavailableError("does not resolve", rule="address"), "dns"),
+        (UnavailableError("not accepted", rule="connect"), "connect"),
+        (RefusedError("no such venue", rule="W14", http_status=403), "notary"),
+        (RefusedError("too many", rule="limits.rate", http_status=429), "notary"),
+    ],
+)
+def test_what_a_notary_could_not_reach_is_told_from_what_it_refuses(
+    venues: ThreadedVenueServer,
+    running: RunningNotary,
+    monkeypatch: pytest.MonkeyPatch,
+    error: QuotaryError,
+    verdict: str,
+) -> None:
+    def refuse(session: object, first: bytes = b"") -> Iterator[object]:
+        yield from ()
+        raise error
+
+    monkeypatch.setattr(prover.route, "dial", refuse)
+    with Notary(
+        running.url, prover_key=PROVER, trust=Trust(), roots_pem=running.roots_pem
+    ) as notary:
+        (finding,) = found(venues, ["kraken"], route=ThroughNotary(notary=notary)).values()
+    assert (finding.verdict, finding.detail) == (verdict, error.detail)
 
 
 # The command.
@@ -330,7 +414,7 @@ def test_command_never_says_that_anything_was_attested(
 ) -> None:
     for options in ((), ("--json",)):
         result = run(venues, tmp_path, *options)
-        said = (result.stdout + result.stderr).replace("nothing was witnessed or attested", "")
+        said = (result.stdout + result.stderr).replace("nothing was attested", "")
         assert result.exit_code == 0
         assert "attest" not in said and "witness" not in said
 
@@ -340,6 +424,24 @@ def test_command_asks_for_the_market_wanted(venues: ThreadedVenueServer, tmp_pat
     rows = json.loads(result.stdout)["hosts"]
     assert {row["instrument"] for row in rows if row["venue"] == "kraken"} == {"XETHZUSD"}
     assert [row["venue"] for row in rows] == sorted(row["venue"] for row in rows)
+
+
+def test_command_goes_through_the_notary_named(
+    venues: ThreadedVenueServer, running: RunningNotary, tmp_path: Path
+) -> None:
+    (tmp_path / "prover.key").write_text(PROVER.encode() + "\n", encoding="ascii")
+    (tmp_path / "roots.pem").write_bytes(venues.ca_pem)
+    options = ("--key", str(tmp_path / "prover.key"), "--roots", str(tmp_path / "roots.pem"))
+    command = ["venues", "probe", "--notary", running.url, *options, "--json"]
+    result = CliRunner().invoke(app, [*command, "--venue", "okx", "--venue", "binance"])
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert (document["notary"], document["simulated"]) == (running.url, True)
+    # Its first host is what a notary asks of each.
+    assert [row["host"] for row in document["hosts"]] == ["www.okx.com", "data-api.binance.vision"]
+    assert f"2 of 2 simulated venues work through {running.url}" in result.stderr
+    both = CliRunner().invoke(app, [*command, "--development-connect-to", "127.0.0.1:1"])
+    assert both.exit_code == 2
 
 
 @pytest.mark.parametrize(

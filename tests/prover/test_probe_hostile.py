@@ -12,6 +12,7 @@ from attestation.tls13.certificates import RootStore
 from attestation.venues import load_venue
 from prover.finding import CURES, Finding
 from prover.probe import Probe, targets
+from prover.route import Direct
 from tests.adversaries.venue import HostileVenue, Script, VenueConnection, answer, response
 
 KRAKEN = load_venue("kraken")
@@ -31,7 +32,7 @@ def found(venue: HostileVenue, seconds: float = 10.0) -> Finding:
     probe = Probe(
         roots_pem=pem,
         roots=RootStore.from_pem(pem),
-        connect_to=("127.0.0.1", venue.port),
+        route=Direct(connect_to=("127.0.0.1", venue.port)),
         seconds=seconds,
     )
     (finding,) = probe.run(targets([KRAKEN]))
