@@ -15,7 +15,7 @@ from decimal import Decimal
 from attestation.commitment import SectionName
 from attestation.encoding import MAX_INTEGER
 from attestation.errors import IncompleteError, MalformedError, StaleError
-from attestation.http1 import Response
+from attestation.http1 import Request, Response
 from attestation.price import normalize
 from attestation.schema import Document, HashString, Micros, Price
 from attestation.strictjson import Scalar
@@ -135,6 +135,28 @@ def claim_quote(
         observed_us=observed_us,
         section=section,
     )
+
+
+QUOTE_HEADERS = frozenset(
+    {"host", "accept", "accept-encoding", "cache-control", "connection", "user-agent"}
+)
+"""All that a quote's request may have: others lead some venues to other prices.
+
+A single header makes an exchange answer for its simulated market, under the name,
+target and certificate of the true one.
+"""
+
+
+def check_plain_request(request: Request) -> None:
+    """Raises MalformedError (W14) for a header that a quote's request must not have."""
+    for line in request.headers:
+        if line.name not in QUOTE_HEADERS:
+            raise MalformedError(
+                f"a quote's request has {line.name[:80]!r}, which may change the answer",
+                rule="W14",
+                found=line.name[:80],
+                wanted=sorted(QUOTE_HEADERS),
+            )
 
 
 def check_fresh(response: Response) -> None:

@@ -31,6 +31,7 @@ from attestation.document import (
 from attestation.errors import InvalidProofError, MalformedError, QuotaryError, RefusedError
 from attestation.hashing import format_hash, hasher
 from attestation.keys import VerifyingKey
+from attestation.quote import check_plain_request
 from attestation.request import AttestationRequest
 from attestation.schema import Document
 from attestation.section import Exchange, commit_section
@@ -189,6 +190,7 @@ def check_venue(claim: Claim, venue: VenueFile | None, instrument: str | None) -
             raise MalformedError(
                 f"{member} is not the venue file's", rule="W14", found=found, wanted=wanted
             )
+    check_plain_request(request)
 
 
 def _connection(claim: Claim, facts: SessionFacts) -> ConnectionField:

@@ -11,6 +11,7 @@ import httpx
 from attestation.errors import MalformedError, UsageError
 from attestation.http1 import check_host, read_request
 from attestation.keys import DEFAULT_SIGNATURE
+from attestation.quote import check_plain_request
 from attestation.venues import load_venue, shipped_venues
 from prover.fetch import FetchPlan
 from prover.sections import DEFAULT_SECTIONS, Section
@@ -108,8 +109,15 @@ def plan_request(request: httpx.Request, body: bytes, options: TransportOptions)
         # What the notary would refuse after the fact is the caller's mistake before it.
         parsed = read_request(plaintext)
         check_host(parsed, host=host, port=port)
+        if quote is not None:
+            check_plain_request(parsed)
     except MalformedError as error:
-        raise UsageError(f"the request cannot be attested: {error}", rule=error.rule) from None
+        raise UsageError(
+            f"the request cannot be attested: {error}",
+            rule=error.rule,
+            found=error.found,
+            wanted=error.wanted,
+        ) from None
     accept = next((value for name, value in headers if name.lower() == b"accept"), b"")
     return FetchPlan(
         spec=spec,

@@ -11,7 +11,7 @@ from attestation.errors import InvalidProofError, MalformedError, QuotaryError
 from attestation.extension import QUOTE, read_extension
 from attestation.hashing import parse_hash
 from attestation.http1 import read_request, read_response, request_length, response_length
-from attestation.quote import QuoteClaim, check_fresh, derive_quote
+from attestation.quote import QuoteClaim, check_fresh, check_plain_request, derive_quote
 from attestation.secrets import Evidence
 from attestation.section import Exchange, commit_section
 from attestation.strictjson import scalars
@@ -185,6 +185,7 @@ def check_quote(
     ):
         compare(member, found, wanted, blame)
     try:
+        check_plain_request(exchange.request)
         check_fresh(response)
         derived = derive_quote(venue, claim.instrument, scalars(response.body))
     except QuotaryError as error:

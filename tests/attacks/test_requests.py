@@ -225,6 +225,28 @@ def test_other_target_than_the_venue_files_is_refused(scene: Scene, target: str)
         attempt.open()
 
 
+OTHER_MARKETS = [
+    "x-simulated-trading: 1",
+    "Cookie: region=test",
+    "Authorization: Bearer x",
+    "X-Forwarded-Host: testnet.example",
+    "X-Original-URL: /api/v3/ticker/bookTicker?symbol=ETHUSDT",
+    "X-HTTP-Method-Override: DELETE",
+    "Range: bytes=0-10",
+]
+
+
+@pytest.mark.parametrize("line", OTHER_MARKETS)
+def test_header_that_may_lead_to_another_market_is_refused(scene: Scene, line: str) -> None:
+    """Host, target and certificate are the true venue's, and the price is of its simulation."""
+    scene.hostile.behave(answer_any_record)
+    attempt = scene.quote().handshake()
+    attempt.send(get(attempt.granted["host"], attempt.granted["target"], line))
+    attempt.seal()
+    with scene.refused("W14"):
+        attempt.open()
+
+
 def test_other_method_than_the_venue_files_is_refused(scene: Scene) -> None:
     scene.hostile.behave(answer_any_record)
     attempt = scene.quote().handshake()

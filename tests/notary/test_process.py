@@ -107,7 +107,7 @@ class Process:
             client.receive(received)
         client.write(
             f"GET {VENUE.target(INSTRUMENT)} HTTP/1.1\r\nHost: {HOST}\r\n"
-            f"X-Api-Key: {API_KEY}\r\nConnection: close\r\n\r\n".encode()
+            f"User-Agent: {API_KEY}\r\nConnection: close\r\n\r\n".encode()
         )
         connection.sendall(client.take())
         return connection, client

@@ -84,6 +84,14 @@ def test_own_headers_follow_but_encoding_and_connection_stay_ours() -> None:
     )
 
 
+def test_quote_with_a_header_of_ones_own_is_the_callers_mistake() -> None:
+    """The notary would refuse it after the fact: such a header may lead to another market."""
+    with pytest.raises(UsageError, match="x-simulated-trading") as caught:
+        plan(KRAKEN, headers={"x-simulated-trading": "1"})
+    assert caught.value.rule == "W14"
+    assert plan(KRAKEN, headers={"Cache-Control": "no-cache"}).spec.venue == "kraken"
+
+
 def test_body_is_sent_with_its_length() -> None:
     result = plan("https://api.venue.example/", method="POST", body=b"a=1")
     assert result.plaintext.endswith(b"\r\nContent-Length: 3\r\n\r\na=1")
