@@ -17,13 +17,19 @@ from typing import TypeAlias
 import httpx
 import pytest
 
-from attestation.errors import QuotaryError, RefusedError, UntrustedError
+from attestation.errors import (
+    MalformedError,
+    QuotaryError,
+    RefusedError,
+    UnavailableError,
+    UntrustedError,
+)
 from attestation.price import mid
 from attestation.quote import QuoteClaim
 from attestation.venues import load_venue, venue_names
 from examples.venues import Fault, ThreadedVenueServer, VenueServer
 from examples.venues.faults import KINDS
-from prover import AttestedTransport, Notary
+from prover import AttestedTransport, Notary, PendingAttestation
 from tests.prover.stage import PROVER, running_notary
 
 MARKET = "BTC/USD"
@@ -59,6 +65,20 @@ REFUSED: dict[str, tuple[type[QuotaryError], str, str]] = {
 }
 QUIET_US = 1_000_000
 """Of the notary: longer than any honest pause on a busy machine."""
+IN_OPEN_MODE: dict[str, tuple[str, type[QuotaryError], str]] = {
+    # Here the prover sees the answer first, and asks for no attestation of a bad one.
+    "binance": ("gzip", MalformedError, "W9"),
+    "bitfinex": ("duplicated", MalformedError, "W8"),
+    "bitstamp": ("trailing", MalformedError, "W8"),
+    "bybit": ("malformed:nan", MalformedError, "W11"),
+    "coinbase": ("malformed:truncated", MalformedError, "W11"),
+    "crypto_com": ("wrong_instrument", MalformedError, "W11"),
+    "gate": ("stale", RefusedError, "W11"),
+    "gemini": ("disconnect:close", MalformedError, "W8"),
+    "kraken": ("wrong_certificate:expired", UntrustedError, "W4"),
+    "kucoin": ("disconnect:cut", UnavailableError, "network"),
+}
+"""Each venue's fault, and what it comes to; okx has none."""
 HARMLESS = ("chunked", "trickle", "oversized", "slow:100", "early", "wick:300", "out_of_order")
 REPEATED = frozenset(
     # Who repeats the instrument, in a member of its own or as the name of one.
@@ -82,9 +102,10 @@ class Scene:
         self._store = store
         self._pool = pool
 
-    def fetch_all(self) -> dict[str, Outcome]:
+    def fetch_all(self, mode: str = "sealed") -> dict[str, Outcome]:
         """Every venue's quote at the same time, or what was raised instead."""
-        return dict(zip(VENUES, self._pool.map(self._fetch, VENUES), strict=True))
+        modes = [mode] * len(VENUES)
+        return dict(zip(VENUES, self._pool.map(self._fetch, VENUES, modes), strict=True))
 
     def end_of(self, venue: str) -> tuple[str, str | None]:
         """State and reason of the last session with a venue, once it has ended."""
@@ -104,13 +125,15 @@ class Scene:
         finally:
             database.close()
 
-    def _fetch(self, venue: str) -> Outcome:
+    def _fetch(self, venue: str, mode: str) -> Outcome:
         transport = AttestedTransport(
-            self._notary, venue=venue, market=MARKET, sections=["response.body"]
+            self._notary, mode=mode, venue=venue, market=MARKET, sections=["response.body"]
         )
         try:
             with httpx.Client(transport=transport, timeout=SECONDS) as client:
                 fetch = client.get(transport.quote_url).extensions["attestation"]
+                if isinstance(fetch, PendingAttestation):
+                    fetch = fetch.result()
         except QuotaryError as error:
             return error
         quote: QuoteClaim = fetch.quote
@@ -208,6 +231,17 @@ def test_wrong_instrument_is_refused_wherever_the_venue_repeats_it(scene: Scene)
                 # Nothing in the answer tells: the limit that docs/threat-model.md names.
                 assert isinstance(outcome, QuoteClaim), (venue, outcome)
                 assert mid(outcome.bid, outcome.ask) == 3000
+
+
+def test_in_open_mode_every_fault_is_named_and_spoils_no_other_venue(scene: Scene) -> None:
+    for venue, (fault, _, _) in IN_OPEN_MODE.items():
+        scene.venues.set_fault(venue, Fault.parse(fault))
+    found = scene.fetch_all("open")
+    assert right(found.pop("okx"))
+    for venue, outcome in found.items():
+        _, kind, rule = IN_OPEN_MODE[venue]
+        assert type(outcome) is kind, (venue, outcome)
+        assert outcome.rule == rule, (venue, outcome)
 
 
 def test_fault_ends_with_its_times(scene: Scene) -> None:

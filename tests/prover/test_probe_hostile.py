@@ -86,6 +86,17 @@ def test_answer_gets_its_verdict(venue: HostileVenue, how: str) -> None:
     assert finding.verdict == verdict, finding
 
 
+def test_answer_that_never_ends_is_given_up_at_the_deadline(venue: HostileVenue) -> None:
+    def half(connection: VenueConnection) -> None:
+        connection.request()
+        connection.send(response(BODY)[:-1])
+        connection.drain()
+
+    venue.behave(half)
+    finding = found(venue, seconds=1.5)
+    assert (finding.verdict, finding.detail) == ("silent", "the answer did not end in time")
+
+
 @pytest.mark.parametrize(
     ("options", "group"),
     [
