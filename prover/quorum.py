@@ -11,11 +11,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import TypedDict, Unpack
 
 import httpx
 
-from attestation.errors import IncompleteError, QuotaryError, UsageError
+from attestation.errors import ExpectationError, IncompleteError, QuotaryError, UsageError
+from attestation.expect import DEFAULT_DIVERGENCE_BPS
+from attestation.price import mid
 from prover.fetch import AttestedFetch
 from prover.notary_client import Notary
 from prover.sections import Section
@@ -75,14 +78,35 @@ class QuorumFetch:
         """The notaries that attested nothing."""
         return tuple(voice for voice in self.voices if voice.error is not None)
 
-    def require(self, quorum: int) -> tuple[AttestedFetch, ...]:
-        """Returns what was attested if that is by ``quorum`` notaries.
-
-        Else raises IncompleteError; where there is only one kind of failure and
-        nothing was attested, that failure.
-        """
-        if len(self.fetches) >= quorum:
+    @property
+    def agreeing(self) -> tuple[AttestedFetch, ...]:
+        """What was attested, without quotes too far from the median for a verifier's default."""
+        mids = [mid(each.quote.bid, each.quote.ask) for each in self.fetches if each.quote]
+        if len(mids) < len(self.fetches) or not mids:
             return self.fetches
+        middle = median(mids)
+        return tuple(
+            fetch
+            for fetch, price in zip(self.fetches, mids, strict=True)
+            if abs(price - middle) * 10_000 <= middle * DEFAULT_DIVERGENCE_BPS
+        )
+
+    def require(self, quorum: int) -> tuple[AttestedFetch, ...]:
+        """Returns what agrees if that is by ``quorum`` notaries.
+
+        Else raises ExpectationError if enough attested it, and IncompleteError if
+        not; where there is only one kind of failure and nothing was attested,
+        that failure.
+        """
+        if len(self.agreeing) >= quorum:
+            return self.agreeing
+        if len(self.fetches) >= quorum:
+            quotes = [fetch.quote for fetch in self.fetches if fetch.quote is not None]
+            raise ExpectationError(
+                "the notaries saw different prices",
+                rule="quorum",
+                found=[f"{quote.bid} {quote.ask}" for quote in quotes],
+            )
         errors = [voice.error for voice in self.voices if voice.error is not None]
         if not self.fetches and len({type(error) for error in errors}) == 1:
             raise errors[0]

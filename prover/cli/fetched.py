@@ -71,9 +71,18 @@ def report(kept: list[Kept], quorum: int, *, as_json: bool) -> None:
             del problem["type"]
             failures.append({"notary": safe(voice.url), **problem})
             say(f"{safe(voice.url)}: {explain(voice.error)}")
-    reached = len(rows) >= quorum
+    agreeing = found.agreeing
+    reached = len(agreeing) >= quorum
+    disagreeing: list[Json] = [
+        voice.name
+        for voice in found.voices
+        if voice.name is not None and voice.fetch not in agreeing
+    ]
     if several:
-        state = "reached" if reached else f"missed by {quorum - len(rows)}"
+        if disagreeing:
+            names = ", ".join(map(safe, disagreeing))
+            say(f"saw another price than the others, leave it out: {names}")
+        state = "reached" if reached else f"missed by {quorum - len(agreeing)}"
         say(f"{len(rows)} of {len(kept)} notaries attested it; a quorum of {quorum} is {state}")
     if as_json:
         answer(
@@ -81,6 +90,7 @@ def report(kept: list[Kept], quorum: int, *, as_json: bool) -> None:
                 "type": "quotary/fetch/v1",
                 "fetches": rows,
                 "failures": failures,
+                "disagreeing": disagreeing,
                 "quorum": quorum,
                 "reached": reached,
             }

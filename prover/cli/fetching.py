@@ -70,8 +70,9 @@ def fetch(
     """Fetch a quote or a URL and keep what proves it.
 
     Of several notaries, those that fail keep no other from its attestation. Exit
-    code 0 if as many as --quorum attested it, else that of the failure, or 15 if
-    only some attested it or they failed in different ways.
+    code 0 if as many as --quorum attested it and agree, 17 if they do not agree,
+    else that of the failure, or 15 if only some attested it or they failed in
+    different ways.
     """
     with boundary(as_json=as_json):
         from prover.notary_client import Notary

@@ -21,6 +21,7 @@ from attestation.tls13.certificates import RootStore
 from attestation.trust import Trust
 from attestation.venues import load_venue, shipped_venues
 from examples.venues import Fault, ThreadedVenueServer, VenueServer
+from examples.venues.faults import KINDS
 from notary.limits import Deadlines
 from prover import Notary
 from prover.cli import app
@@ -114,6 +115,10 @@ ROUNDS: tuple[dict[str, tuple[str, str]], ...] = (
         "binance": ("malformed:bom", "parse"),
         "bitfinex": ("malformed:utf8", "parse"),
         "bitstamp": ("status:418", "rate"),
+        "bybit": ("duplicated", "http"),
+        "crypto_com": ("early", "works"),
+        "gate": ("wick:-900", "works"),
+        "okx": ("out_of_order", "works"),
         "coinbase": ("malformed:duplicate_key", "parse"),
         "gemini": ("slow:50", "works"),
     },
@@ -132,6 +137,11 @@ def test_each_fault_gets_its_verdict_and_touches_no_other_venue(
     }
     for finding in findings.values():
         assert finding.works == (finding.detail == "") == (finding.cure == "")
+
+
+def test_every_kind_of_fault_is_tried() -> None:
+    tried = {fault.partition(":")[0] for faults in ROUNDS for fault, _ in faults.values()}
+    assert tried | {"silence"} == KINDS.keys()
 
 
 def test_venue_that_never_answers_is_given_up_at_the_deadline(

@@ -265,10 +265,31 @@ def test_set_is_presented_into_a_folder_and_of_one_quote_alone(home: Home) -> No
 
 def test_notary_that_was_shown_another_price_breaks_the_quorum(home: Home) -> None:
     home.venues.set_fault("kraken", Fault(kind="wick", value=100, times=1))
-    assert home.fetch(home.urls).exit_code == 0
-    verified = home.verify(home.presented(), 3)
+    fetched = home.fetch(home.urls, "--json")
+    assert fetched.exit_code == 17
+    document = json.loads(fetched.stdout)
+    assert (len(document["fetches"]), document["reached"]) == (3, False)
+    (other,) = document["disagreeing"]
+    files = home.presented()
+    verified = home.verify(files, 3)
     assert verified.exit_code == 17
     assert json.loads(verified.stdout)["rule"] == "expect.notaries.max_div_bps"
+    rest = [file for file in files if Path(file).stem != other]
+    assert home.verify(rest, 2).exit_code == 0
+
+
+def test_quorum_that_is_reached_without_the_odd_one_is_reached(
+    home: Home, clients: list[Notary]
+) -> None:
+    home.venues.set_fault("kraken", Fault(kind="wick", value=-100, times=1))
+    fetched = home.fetch(home.urls, "--quorum", "2")
+    assert fetched.exit_code == 0
+    assert "saw another price than the others" in fetched.stderr
+    home.venues.set_fault("kraken", Fault(kind="wick", value=-100, times=1))
+    found = fetch_quorum(clients, **PLACE)
+    assert (len(found.fetches), len(found.require(2))) == (3, 2)
+    with pytest.raises(ExpectationError):
+        found.require(3)
 
 
 def test_notaries_of_one_operator_are_no_quorum(home: Home) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from typing import Any
 
@@ -57,6 +58,22 @@ def test_three_notaries_give_the_median_mid_and_the_whole_interval() -> None:
     assert result.mid == Fraction(96502)
     assert result.not_before_us == forge.T0 + 31_000
     assert result.not_after_us == forge.T0 + 591_000
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_order_of_the_presentations_does_not_matter(order: tuple[int, ...]) -> None:
+    voices = [
+        seen(ONE, bid="96500", ask="96502"),
+        seen(TWO, bid="96501", ask="96503", at_us=forge.T0 + 500_000),
+        seen(THREE, bid="96510", ask="96512"),
+    ]
+    given, found = quorum(*voices), quorum(*[voices[index] for index in order])
+    assert (found.mid, found.not_before_us, found.not_after_us) == (
+        given.mid,
+        given.not_before_us,
+        given.not_after_us,
+    )
+    assert set(found.quotes) == set(given.quotes)
 
 
 def test_an_even_number_gives_the_mean_of_the_two_middles() -> None:
