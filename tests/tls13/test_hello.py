@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from attestation.tls13.hello import (
     host_bytes,
     parse_server_hello,
 )
+from attestation.tls13.registry import GROUPS, NAMED_GROUPS
 from attestation.tls13.wire import RecordReader
 from tests.tls13.capture import OpenSslServer
 from tests.tls13.certs import HOST, server
@@ -283,6 +285,23 @@ def test_illegal_server_hello_is_refused(change: dict[str, Any], match: str) -> 
     client = offer(suites=(0x1301,))
     with refused("W2", match):
         parse_server_hello(server_hello(client, **change), client)
+
+
+@pytest.mark.parametrize("group", sorted(set(NAMED_GROUPS) - set(GROUPS)))
+def test_group_that_is_not_derived_is_taken_only_by_an_opening_that_derives_nothing(
+    group: int,
+) -> None:
+    made = offer()
+    client = dataclasses.replace(
+        made, groups=(*made.groups, group), shares={**made.shares, group: bytes(1_216)}
+    )
+    block = VERSION + extension(51, group.to_bytes(2, "big") + u16(bytes(1_120)))
+    chosen = server_hello(client, block=block)
+    assert parse_server_hello(chosen, client, NAMED_GROUPS).group == group
+    with refused("W2", "unsupported", UntrustedError):
+        parse_server_hello(chosen, client)
+    with refused("W2", "not offered"):
+        parse_server_hello(server_hello(made, block=block), made, NAMED_GROUPS)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,9 @@ def test_both_openings_establish_the_same() -> None:
     assert verify(captured, opened(client)).facts == ephemeral.facts
 
 
-@pytest.mark.parametrize("group", ["X25519", "prime256v1", "secp384r1", "secp521r1", "X448"])
+@pytest.mark.parametrize(
+    "group", ["X25519", "prime256v1", "secp384r1", "secp521r1", "X448", "ffdhe2048", "ffdhe3072"]
+)
 def test_key_log_of_a_stock_client_opens_any_group_it_offered(group: str) -> None:
     side = OpenSslServer(server(), curve=group)
     captured = stock_exchange(StockClient(HOST), side, request=REQUEST, response=RESPONSE)
