@@ -92,8 +92,8 @@ def recheck(
     attestation = evidence.attestation
     notary = _check_attestation(attestation, trust)
     session, connection = attestation.session(), attestation.connection()
-    _check_opening(evidence)
     sealed = _check_seal(evidence, notary)
+    _check_opening(evidence)
     blame = SIGNED if sealed else DIFFERS
     _check_counts(evidence, connection, blame)
     same_roots = attestation.server().roots == roots.hash
@@ -164,6 +164,7 @@ def _check_opening(evidence: Evidence) -> None:
         raise InvalidProofError(f"{SIGNED}: no commitment", rule="seal.commitment")
     else:
         found = opening.commitment(session=session.id, nonce=session.nonce).digest
+        # The nonce is signed after the opening only: this alone does not tell who is wrong.
         compare("opening.commitment", found, committed, "the key log is not the committed one")
 
 

@@ -200,7 +200,9 @@ def _pump(
 
 def _kind(path: str) -> str:
     last = path.rstrip("/").rsplit("/", 1)[-1]
-    return {"info": "info", "sessions": "session", "seal": "seal"}.get(last, "attestation")
+    if last in ("info", "commitment", "seal"):
+        return last
+    return "session" if last == "sessions" else "attestation"
 
 
 def _name(field: Field) -> str:

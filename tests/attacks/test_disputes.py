@@ -18,9 +18,11 @@ import pytest
 
 from attestation.document import Attestation
 from attestation.errors import InvalidProofError, QuotaryError
-from attestation.request import AttestationRequest, KeyOpening
+from attestation.request import AttestationRequest, Opened
 from attestation.seal import SignedSeal
 from attestation.secrets import EVIDENCE_LIMIT, Evidence
+from attestation.template import render_template
+from attestation.venues import load_venue
 from notary.signer import write_key
 from tests.adversaries.notary import LyingNotary
 from tests.adversaries.prover import Attempt, MaliciousProver, whole_body
@@ -31,15 +33,23 @@ from tests.tls13.tlsclient import Client
 Done = subprocess.CompletedProcess[str]
 
 
-def witnessed(lying: LyingNotary, prover: MaliciousProver) -> Evidence:
-    """A session by hand, with everything a prover keeps of it."""
+def witnessed(lying: LyingNotary, prover: MaliciousProver, *, template: bool = False) -> Evidence:
+    """A session by hand, with everything a prover keeps of it; ``template``: its key log."""
     kraken = {"host": None, "port": None, "venue": "kraken", "instrument": "XXBTZUSD"}
-    granted = prover.session(**kraken)
+    bound = {"binding": "template", "form": "curl"} if template else {}
+    granted = prover.session(**kraken, **bound)
     client = Client(granted["host"], seed=41)
-    attempt = Attempt(prover, granted, prover.connect(granted), client).handshake().send()
+    attempt = Attempt(prover, granted, prover.connect(granted), client).handshake()
+    text = None
+    if template:
+        attempt.commit()
+        text = render_template(load_venue("kraken"), "XXBTZUSD", form="curl", mode="sealed")
+    attempt.send(text)
     seal = SignedSeal.from_json(attempt.seal())
     request = attempt.request(whole_body(), extensions=[{"id": "quote/v1"}])
-    attestation = Attestation.from_json(attempt.open(request=request)["attestation"])
+    opening = attempt.keylog() if template else attempt.opening()
+    answer = attempt.ask({"opening": opening, "request": request})
+    attestation = Attestation.from_json(answer["attestation"])
     while len(attempt.received) < seal.seal.received_size:
         attempt.receive()
     return Evidence(
@@ -47,7 +57,7 @@ def witnessed(lying: LyingNotary, prover: MaliciousProver) -> Evidence:
         request=AttestationRequest.from_json(request),
         sent=bytes(attempt.sent),
         received=bytes(attempt.received),
-        opening=KeyOpening.from_json(attempt.opening()),
+        opening=Opened.from_json(opening),
         seal=seal,
     )
 
@@ -72,9 +82,12 @@ def run(folder: Path, *command: str) -> Done:
     )
 
 
-def test_evidence_of_an_honest_session_rechecks(lying: LyingNotary, tmp_path: Path) -> None:
+@pytest.mark.parametrize("template", [False, True], ids=["key", "key_log"])
+def test_evidence_of_an_honest_session_rechecks(
+    lying: LyingNotary, tmp_path: Path, template: bool
+) -> None:
     with MaliciousProver(lying.url, lying.honest.name, ATTACKER) as prover:
-        done = recheck(tmp_path, lying, witnessed(lying, prover))
+        done = recheck(tmp_path, lying, witnessed(lying, prover, template=template))
     assert done.returncode == 0, done.stderr
     assert "SAME" in done.stderr
 
@@ -91,12 +104,13 @@ def test_evidence_of_an_honest_session_rechecks(lying: LyingNotary, tmp_path: Pa
         ("session", {"id": "00" * 16}),
     ],
 )
+@pytest.mark.parametrize("template", [False, True], ids=["key", "key_log"])
 def test_attestation_of_other_bytes_than_the_sealed_is_proven_a_lie(
-    lying: LyingNotary, tmp_path: Path, name: str, members: dict[str, Any]
+    lying: LyingNotary, tmp_path: Path, name: str, members: dict[str, Any], template: bool
 ) -> None:
     lying.lie("attestation", lying.altered(name, **members))
     with MaliciousProver(lying.url, lying.honest.name, ATTACKER) as prover:
-        evidence = witnessed(lying, prover)
+        evidence = witnessed(lying, prover, template=template)
     done = recheck(tmp_path, lying, evidence)
     assert done.returncode == 11, done.stdout + done.stderr
     prefix = {"quote/v1": "quote"}.get(name, name)
