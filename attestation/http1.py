@@ -18,7 +18,7 @@ import dataclasses
 import re
 from typing import Literal, NamedTuple, TypeAlias
 
-from attestation.chunked import chunk_spans
+from attestation.chunked import ChunkWalk
 from attestation.errors import MalformedError
 
 MAX_HEAD = 32 * 1024
@@ -146,12 +146,13 @@ def read_response(data: Buffer, *, method: str, closed: bool = False) -> Respons
 
 
 def first_response(
-    data: Buffer, *, method: str, closed: bool = False
+    data: Buffer, *, method: str, closed: bool = False, chunks: ChunkWalk | None = None
 ) -> tuple[Response, int] | None:
     """Returns the first response in ``data`` and its size, or None if it is not complete.
 
     Unless ``closed``, a body that only the close of the connection ends is never
-    complete.
+    complete.  Whoever asks again and again as one response grows gives the same
+    ``chunks`` each time, so that its chunks are walked once.
     """
     head = _response_head(data)
     if head is None:
@@ -160,11 +161,12 @@ def first_response(
     size = _response_body_size(head, method)
     if size == "chunked":
         framing = "chunked"
-        chunks = chunk_spans(data, head.end, max_body=MAX_BODY)
-        if chunks is None:
+        chunks = chunks or ChunkWalk(MAX_BODY)
+        found = chunks.find_end(data, head.end)
+        if found is None:
             return None
-        end, spans = chunks
-        body = b"".join([data[start:stop] for start, stop in spans])
+        end = found
+        body = b"".join([data[start:stop] for start, stop in chunks.spans])
     else:
         if size == "close":
             end = len(data)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from attestation.chunked import ChunkWalk
 from attestation.errors import IncompleteError, MalformedError, RefusedError
 from attestation.http1 import (
+    MAX_BODY,
     Request,
     Response,
     check_host,
@@ -99,6 +101,7 @@ class ClaimReader:
             now_us=now_us,
             chain_cache=chains,
         )
+        self._chunks = ChunkWalk(MAX_BODY)
         self._sent = _Cursor("sent", sent)
         self._received = _Cursor("received", received)
 
@@ -149,7 +152,7 @@ class ClaimReader:
         self.asked = True
         data = self._part(self._received)
         closed = self._verifier.closed("received")
-        found = first_response(data, method=request.method, closed=closed)
+        found = first_response(data, method=request.method, closed=closed, chunks=self._chunks)
         if found is None and not (closed or ended):
             return None
         if found is not None and found[1] == len(data):
@@ -210,6 +213,7 @@ class ClaimReader:
         self._consume(self._sent, sent_records, sent_bytes)
         self._consume(self._received, received_records, received_bytes)
         self.asked = False
+        self._chunks = ChunkWalk(MAX_BODY)
         return claim
 
     def _times(self, cursor: _Cursor) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from attestation.chunked import ChunkWalk
 from attestation.errors import (
     ExpectationError,
     IncompleteError,
@@ -28,7 +29,7 @@ from attestation.errors import (
     UntrustedError,
     UsageError,
 )
-from attestation.http1 import first_response
+from attestation.http1 import MAX_BODY, first_response
 from prover.flow import Channel, Flow, connect, receive, send
 from prover.libssl import ClientContext, TlsClient
 
@@ -218,8 +219,11 @@ class ControlConnection:
 
     def _read_one(self) -> Flow[None]:
         ticket = self._open[0]
-        method = ticket.call.method
-        while not self._buffer or (found := first_response(self._buffer, method=method)) is None:
+        method, chunks, found = ticket.call.method, ChunkWalk(MAX_BODY), None
+        while (
+            not self._buffer
+            or (found := first_response(self._buffer, method=method, chunks=chunks)) is None
+        ):
             if len(self._buffer) > MAX_RESPONSE:
                 raise MalformedError(f"{ticket.call.what}: the answer is too long", rule="control")
             data = yield from receive(self._channel)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 
+from attestation.chunked import ChunkWalk
 from attestation.errors import MalformedError, UnavailableError
-from attestation.http1 import Response, first_response, read_response, response_length
+from attestation.http1 import MAX_BODY, Response, first_response, read_response, response_length
 from prover.control import problem
 from prover.flow import Channel, Flow, connect, receive, send
 from prover.libssl import TlsClient
@@ -62,8 +63,10 @@ class Link:
         while not data:
             yield from self._receive_raw()
             data = self.tls.read()
+        chunks = ChunkWalk(MAX_BODY)
         while True:
-            found = first_response(data, method=method, closed=self.tls.close_notify)
+            closed = self.tls.close_notify
+            found = first_response(data, method=method, closed=closed, chunks=chunks)
             if found is not None and found[1] == len(data):
                 return data, found[0]
             if found is not None or self.tls.close_notify:

@@ -15,8 +15,10 @@ from typing import Any
 import h11
 import orjson
 
+from attestation.chunked import ChunkWalk
 from attestation.errors import MalformedError, QuotaryError, RefusedError
 from attestation.http1 import (
+    MAX_BODY,
     Request,
     Response,
     check_host,
@@ -72,7 +74,8 @@ def http_response(data: bytes) -> None:
     choice, data = (data[0], data[1:]) if data else (0, b"")
     method, closed = METHODS[choice % 3], bool(choice & 0x80)
     response = parse(lambda: read_response(data, method=method, closed=closed))
-    first = _arrives(data, lambda part: first_response(part, method=method))
+    chunks = ChunkWalk(MAX_BODY)
+    first = _arrives(data, lambda part: _first(part, method, chunks))
     if response is None:
         return
     if response.keep_alive or not closed:
@@ -93,6 +96,13 @@ def http_response(data: bytes) -> None:
         ),
         "response",
     )
+
+
+def _first(data: bytes, method: str, chunks: ChunkWalk) -> tuple[Response, int] | None:
+    """Goes on with the chunks walked before, and demands what a walk from the start gives."""
+    fresh = first_response(data, method=method)
+    demand(first_response(data, method=method, chunks=chunks) == fresh, "chunks walked otherwise")
+    return fresh
 
 
 def _arrives(data: bytes, read: Callable[[bytes], Any]) -> Any:
