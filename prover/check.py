@@ -23,6 +23,7 @@ from attestation.document import (
     ConnectionField,
     ExtensionField,
     ServerField,
+    check_binding,
     check_shape,
     check_times,
 )
@@ -43,6 +44,8 @@ from prover.session import GrantedSession, SessionSpec
 KeyResolver = Callable[[str, int], VerifyingKey]
 """Resolves (``<name>+<id>``, time in microseconds) to a trusted key, or raises."""
 
+MAX_RECEIVED = 32 * 1024 * 1024
+"""Raw bytes a sealed response may take: twice the largest body, for its framing and records."""
 MAX_DATE = 64
 QUOTE_SECTION = "response.body"
 
@@ -69,15 +72,29 @@ class OwnSight:
     seal: Seal | None
 
 
-def check_seal(signed: SignedSeal, *, session: str, sent: bytes, keys: KeyResolver) -> None:
-    """Checks a seal before the key is opened: once opened, only the seal binds the notary."""
+def check_seal(
+    signed: SignedSeal, *, session: str, sent: bytes, commitment: str | None, keys: KeyResolver
+) -> None:
+    """Checks a seal before the key is opened: once opened, only the seal binds the notary.
+
+    ``commitment`` is the one that was made to a key log, None for any other opening.
+    """
     seal = signed.seal
+    if seal.received_size > MAX_RECEIVED:
+        # It is all received before any of it can be judged.
+        raise MalformedError(
+            "the seal counts more bytes than a response may take",
+            rule="seal.received_size",
+            found=seal.received_size,
+            wanted=MAX_RECEIVED,
+        )
     key = keys(seal.key, seal.times.sealed_us)
     with naming("seal.signature"):
         key.verify(hex_decode(signed.signature), seal.encode())
     _equal("seal.session", seal.session, session, ExpectationError)
     _equal("seal.sent_size", seal.sent_size, len(sent))
     _hash_equal("seal.sent", seal.sent, sent)
+    _equal("seal.commitment", seal.commitment, commitment)
     times = seal.times
     ordered = (times.connected_us, times.hello_us, times.released_us, times.sealed_us)
     if list(ordered) != sorted(ordered):
@@ -138,6 +155,7 @@ def check_attestation(
     _check_session(attestation, own)
     connection = attestation.connection()
     check_times(connection, attestation.session(), header.issued_us)
+    check_binding(attestation.session(), attestation.http())
     _check_connection(connection, own)
     _check_server(attestation.server(), own)
     _check_http(attestation, own.exchange)
@@ -155,7 +173,7 @@ def _check_session(attestation: Attestation, own: OwnSight) -> None:
         ("id", session.id, own.session.id),
         ("conn", session.conn, own.conn),
         ("mode", session.mode, own.spec.mode),
-        ("binding", session.binding, "full"),
+        ("binding", session.binding, own.spec.binding),
         ("prover", session.prover, own.prover.vkey),
         ("purpose", session.purpose, own.spec.purpose),
         ("nonce", session.nonce, own.session.nonce),

@@ -31,7 +31,7 @@ from attestation.errors import (
 )
 from attestation.http1 import MAX_BODY, first_response
 from prover.flow import Channel, Flow, connect, receive, send
-from prover.libssl import ClientContext, TlsClient
+from prover.tls import TlsClient, TlsContext
 
 MAX_RESPONSE = 16 * 1024 * 1024
 
@@ -122,7 +122,7 @@ class ControlConnection:
         self._closing = False
 
     @classmethod
-    def open(cls, address: Address, context: ClientContext | None) -> Flow[ControlConnection]:
+    def open(cls, address: Address, context: TlsContext | None) -> Flow[ControlConnection]:
         """Connects, over TLS if the address says so."""
         peer = f"notary {address.authority}"
         channel = yield from connect(address.host, address.port, peer)

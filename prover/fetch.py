@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from attestation.document import Attestation
 from attestation.encoding import Json
 from attestation.errors import (
-    MalformedError,
     QuotaryError,
     RefusedError,
     UnavailableError,
@@ -21,22 +20,25 @@ from attestation.errors import (
 from attestation.http1 import Request, Response, read_response
 from attestation.keys import DEFAULT_SIGNATURE
 from attestation.quote import QuoteClaim
-from attestation.request import AttestationRequest, KeyOpening
+from attestation.request import AttestationRequest
 from attestation.seal import SignedSeal
 from attestation.secrets import Evidence, Secrets
 from attestation.section import Exchange
 from attestation.transcript import Transcript
 from prover.check import Expected, OwnSight, check_attestation, check_released, check_seal
 from prover.flow import Flow
-from prover.libssl import EphemeralKey
 from prover.link import Link
-from prover.notary_client import Lane, Notary, attestation_call, seal_call
+from prover.notary_client import (
+    Lane,
+    Notary,
+    attestation_call,
+    commitment_calls,
+    commitment_to,
+    seal_call,
+)
 from prover.sections import DEFAULT_SECTIONS, Section, attestation_request
 from prover.session import GrantedSession, SessionSpec, read_member
-
-MAX_RECEIVED = 32 * 1024 * 1024
-"""Raw bytes a sealed response may take: twice the largest body, for its framing and records."""
-
+from prover.tls import OwnConnection
 
 _RULES = frozenset(f"W{number}" for number in range(1, 15))
 
@@ -104,22 +106,22 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
         session = yield from lane.take_session(plan.spec)
         link = yield from open_link(notary, lane, session)
         yield from link.send(plan.plaintext)
-        (sealing,) = yield from lane.ask_ahead(plan.spec, (seal_call(session),))
+        first = commitment_calls(session, link.own.opening) if plan.spec.form else []
+        *committing, sealing = yield from lane.ask_ahead(plan.spec, (*first, seal_call(session)))
         # All that can be made ready is, while the venue and the notary work.
         request = plan.attestation_request(session.id, json_body=plan.expect_json, quote=True)
-        key = link.tls.ephemeral_key()
-        opening = attestation_call(session, key.private_key, request)
+        opening = attestation_call(session, link.own.opening, request)
+        for ticket in committing:
+            yield from lane.control.collect(ticket)
         signed = SignedSeal.from_json((yield from lane.control.collect(sealing)))
         sent = bytes(link.tls.sent)
-        check_seal(signed, session=session.id, sent=sent, keys=notary.attestation_key)
-        if signed.seal.received_size > MAX_RECEIVED:
-            # It is all received before any of it can be judged.
-            raise MalformedError(
-                "the seal counts more bytes than a response may take",
-                rule="seal.received_size",
-                found=signed.seal.received_size,
-                wanted=MAX_RECEIVED,
-            )
+        check_seal(
+            signed,
+            session=session.id,
+            sent=sent,
+            commitment=commitment_to(session, link.own.opening),
+            keys=notary.attestation_key,
+        )
         ticket = yield from lane.control.submit(opening)
         # A refusal is answered at once; only an attested response is released.
         answer = yield from lane.control.collect(ticket)
@@ -127,10 +129,10 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
         check_released(signed.seal, bytes(link.tls.received))
         response = read_response(received, method=plan.request.method, closed=link.tls.close_notify)
         exchange = join_exchange(plan, received, response)
-        own = own_sight(notary, lane, plan, session, link, exchange, key, seal=signed)
+        own = own_sight(notary, lane, plan, session, link.own, exchange, seal=signed)
         expected = Expected.of(request, own)
         link.close()
-        return checked_fetch(notary, answer, expected, link, key, signed)
+        return checked_fetch(notary, answer, expected, link.own, signed)
     finally:
         if link is not None:
             link.close()
@@ -186,9 +188,8 @@ def own_sight(
     lane: Lane,
     plan: FetchPlan,
     session: GrantedSession,
-    link: Link,
+    connection: OwnConnection,
     exchange: Exchange,
-    key: EphemeralKey,
     *,
     conn: str | None = None,
     seal: SignedSeal | None = None,
@@ -200,11 +201,11 @@ def own_sight(
         conn=conn,
         notary=lane.notary_name,
         prover=notary.prover,
-        suite=link.tls.suite,
-        group=key.group,
-        chain_der=link.chain_der,
-        sent_size=len(link.tls.sent),
-        received_size=len(link.tls.received),
+        suite=connection.suite,
+        group=connection.group,
+        chain_der=connection.chain_der,
+        sent_size=len(connection.sent),
+        received_size=len(connection.received),
         exchange=exchange,
         seal=None if seal is None else seal.seal,
     )
@@ -214,14 +215,12 @@ def checked_fetch(
     notary: Notary,
     answer: dict[str, Json],
     expected: Expected,
-    link: Link,
-    key: EphemeralKey,
+    raw: OwnConnection,
     seal: SignedSeal | None = None,
 ) -> AttestedFetch:
     """Checks the notary's answer and joins it with what the prover holds."""
     attestation = read_attestation(answer)
     request, own = expected.request, expected.own
-    opening = KeyOpening(kind="ephemeral", private_key=key.private_key.hex())
     try:
         quote = check_attestation(attestation, expected, notary.attestation_key)
     except QuotaryError as error:
@@ -230,9 +229,9 @@ def checked_fetch(
             evidence = Evidence(
                 attestation=attestation,
                 request=request,
-                sent=bytes(link.tls.sent),
-                received=bytes(link.tls.received),
-                opening=opening,
+                sent=bytes(raw.sent),
+                received=bytes(raw.received),
+                opening=raw.opening,
                 seal=seal,
             )
             notary.on_refused(evidence, error)
@@ -250,9 +249,9 @@ def checked_fetch(
         evidence=Evidence(
             attestation=attestation,
             request=request,
-            sent=bytes(link.tls.sent[: connection.sent_bytes]),
-            received=bytes(link.tls.received[: connection.received_bytes]),
-            opening=opening,
+            sent=bytes(raw.sent[: connection.sent_bytes]),
+            received=bytes(raw.received[: connection.received_bytes]),
+            opening=raw.opening,
             seal=seal,
         ),
         exchange=own.exchange,

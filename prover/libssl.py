@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 from attestation.errors import MalformedError, UnavailableError, UntrustedError, UsageError
+from attestation.request import KeyOpening
 from prover.openssl import OPENSSL_3_2, load_library, reason
+from prover.tls import OwnConnection
 
 SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 GROUPS = b"X25519:P-256:P-384"
@@ -76,6 +78,8 @@ class ClientContext:
     keep one context.  Raises UnavailableError without libssl, UsageError if the
     PEM holds no certificate.
     """
+
+    binding = "full"
 
     def __init__(self, roots_pem: bytes | None = None) -> None:
         self._lib, self.library = load_library()
@@ -211,6 +215,18 @@ class TlsClient:
         if self._keep_raw:
             self.sent += data
         return data
+
+    def own(self) -> OwnConnection:
+        """Opens the connection by its ephemeral key; see ``prover.tls.TlsClient``."""
+        key = self.ephemeral_key()
+        return OwnConnection(
+            suite=self.suite,
+            group=key.group,
+            chain_der=self.chain_der(),
+            sent=self.sent,
+            received=self.received,
+            opening=KeyOpening(kind="ephemeral", private_key=key.private_key.hex()),
+        )
 
     def handshake(self) -> bool:
         """Advances the handshake; true once complete, false while bytes are needed.

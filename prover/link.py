@@ -10,9 +10,9 @@ from attestation.errors import MalformedError, UnavailableError
 from attestation.http1 import MAX_BODY, Response, first_response, read_response, response_length
 from prover.control import problem
 from prover.flow import Channel, Flow, connect, receive, send
-from prover.libssl import TlsClient
 from prover.notary_client import Notary
 from prover.session import GrantedSession
+from prover.tls import OwnConnection, TlsClient
 
 MAX_HEAD = 16 * 1024
 
@@ -22,7 +22,7 @@ class Link:
 
     def __init__(self, channel: Channel, tls: TlsClient, host: str) -> None:
         self._channel = channel
-        self._chain: tuple[bytes, ...] | None = None
+        self._own: OwnConnection | None = None
         self.tls = tls
         self.host = host
 
@@ -82,11 +82,11 @@ class Link:
         return self.tls.read()
 
     @property
-    def chain_der(self) -> tuple[bytes, ...]:
-        """The server's certificates as sent, leaf first."""
-        if self._chain is None:
-            self._chain = self.tls.chain_der()
-        return self._chain
+    def own(self) -> OwnConnection:
+        """What this side knows of the connection, its opening included; after ``send``."""
+        if self._own is None:
+            self._own = self.tls.own()
+        return self._own
 
     def is_stale(self) -> bool:
         """Whether an idle connection was closed, or heard what it did not ask for.

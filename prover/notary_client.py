@@ -12,19 +12,21 @@ import json
 import secrets
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from attestation.errors import QuotaryError, UnavailableError, UntrustedError, UsageError
 from attestation.keys import SigningKey, VerifyingKey
-from attestation.request import AttestationRequest, SessionRequest
+from attestation.request import AttestationRequest, KeylogOpened, Opened, SessionRequest
 from attestation.secrets import Evidence
 from attestation.trust import Trust
+from prover.binding import choose_tls
 from prover.control import Address, Call, ControlConnection, Ticket
 from prover.flow import Flow, Timeouts, run, run_async
-from prover.libssl import ClientContext
 from prover.session import GrantedSession, SessionSpec, read_member
+from prover.tls import TlsContext
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,10 @@ class Notary:
     is given the evidence against a sealed attestation that did not hold, and the
     error about to be raised; with it anyone can tell that the notary lied.
 
+    Where no libssl can be bound, ``allow_template`` lets Python's own client
+    fetch instead, whose sessions bind as ``template`` and are registered venues'
+    quotes alone; ``on_fallback`` is told, by default with a warning.
+
     Usable from any thread, and by blocking and asyncio callers alike.
     """
 
@@ -60,6 +66,8 @@ class Notary:
         timeouts: Timeouts | None = None,
         clock_us: Callable[[], int] | None = None,
         on_refused: Callable[[Evidence, QuotaryError], None] | None = None,
+        allow_template: bool = False,
+        on_fallback: Callable[[str], None] | None = None,
     ) -> None:
         self.url = url
         self.trust = trust
@@ -73,8 +81,14 @@ class Notary:
         self._idle: list[Lane] = []
         self._info: NotaryInfo | None = None
         self._closed = False
-        self.tls = ClientContext(roots_pem)
-        self._control_tls = ClientContext(control_roots_pem) if self._address.secure else None
+        choice = choose_tls(roots_pem, allow_template=allow_template)
+        self.tls = choice.context
+        if choice.fallback is not None:
+            (on_fallback or _warn)(choice.fallback)
+        self._control_tls: TlsContext | None = None
+        if self._address.secure:
+            control = choose_tls(control_roots_pem, allow_template=allow_template)
+            self._control_tls = control.context
 
     @property
     def prover(self) -> VerifyingKey:
@@ -143,7 +157,6 @@ class Notary:
             at_us=self._clock_us(),
             nonce=secrets.token_hex(16),
             prover=self.prover.vkey,
-            binding="full",
             conn=conn,
             **spec.members(),
         ).encode()
@@ -260,17 +273,32 @@ class Lane:
         self.control.close()
 
 
+def commitment_to(session: GrantedSession, opening: Opened) -> str | None:
+    """Returns the hash that binds a key log to a session; None for any other opening."""
+    if not isinstance(opening, KeylogOpened):
+        return None
+    return opening.commitment(session=session.id, nonce=session.nonce).digest
+
+
+def commitment_calls(session: GrantedSession, opening: Opened) -> list[Call]:
+    """Commits to an opening that does not follow from the handshake, before anything is sent."""
+    digest = commitment_to(session, opening)
+    if digest is None:
+        return []
+    body = json.dumps({"commitment": digest}, separators=(",", ":")).encode("ascii")
+    path = f"/v1/sessions/{session.id}/commitment"
+    return [Call("POST", path, body, "commitment", session.token)]
+
+
 def seal_call(session: GrantedSession) -> Call:
     """Asks for the seal, which is answered once the response has ended."""
     return Call("POST", f"/v1/sessions/{session.id}/seal", b"{}", "seal", session.token)
 
 
-def attestation_call(
-    session: GrantedSession, private_key: bytes, request: AttestationRequest
-) -> Call:
-    """Opens the key and asks for the attestation."""
-    opening = {"kind": "ephemeral", "private_key": private_key.hex()}
-    body = json.dumps({"opening": opening, "request": request.to_json()}, separators=(",", ":"))
+def attestation_call(session: GrantedSession, opening: Opened, request: AttestationRequest) -> Call:
+    """Opens the session and asks for its attestation."""
+    content = {"opening": opening.to_json(), "request": request.to_json()}
+    body = json.dumps(content, separators=(",", ":"))
     path = f"/v1/sessions/{session.id}/attestations"
     return Call("POST", path, body.encode("ascii"), "attestation", session.token)
 
@@ -278,7 +306,8 @@ def attestation_call(
 def read_info(url: str, *, roots_pem: bytes | None = None) -> NotaryInfo:
     """Asks any notary who it says it is; ``roots_pem`` is for an https URL."""
     address = Address.parse(url)
-    context = ClientContext(roots_pem) if address.secure else None
+    # Whose word it is does not matter here: either client will do.
+    context = choose_tls(roots_pem, allow_template=True).context if address.secure else None
 
     def flow() -> Flow[NotaryInfo]:
         control = yield from ControlConnection.open(address, context)
@@ -293,3 +322,7 @@ def read_info(url: str, *, roots_pem: bytes | None = None) -> NotaryInfo:
 def _info(control: ControlConnection) -> Flow[NotaryInfo]:
     document = yield from control.call(Call("GET", "/v1/info", None, "info"))
     return NotaryInfo(name=read_member(document, "name", str, "info"), document=document)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=3)

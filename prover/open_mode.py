@@ -30,10 +30,10 @@ from prover.fetch import (
     read_attestation,
 )
 from prover.flow import Flow, FlowLock, acquire
-from prover.libssl import EphemeralKey
 from prover.link import Link
-from prover.notary_client import Lane, Notary, attestation_call
+from prover.notary_client import Lane, Notary, attestation_call, commitment_calls
 from prover.session import GrantedSession, SessionSpec
+from prover.tls import OwnConnection
 
 MAX_UNCOLLECTED = 16
 """Attestations nobody asked for are collected once there are more of a connection."""
@@ -68,13 +68,13 @@ class OpenClaim:
         connection: OpenConnection,
         plan: FetchPlan,
         own: OwnSight,
-        key: EphemeralKey,
+        raw: OwnConnection,
         ready: Ready | None,
     ) -> None:
         self.connection = connection
         self.plan = plan
         self.own = own
-        self.key = key
+        self.raw = raw
         self.ready = ready
         self.asked: Asked | None = None
         self._fetch: AttestedFetch | None = None
@@ -118,7 +118,6 @@ class OpenConnection:
         self._conn: str | None = None
         self._session: GrantedSession | None = None
         self._next: Ticket | None = None
-        self._key: EphemeralKey | None = None
         self._asked_at = 0.0
         self._closed = False
         self.uncollected: deque[OpenClaim] = deque()
@@ -156,22 +155,26 @@ class OpenConnection:
             assert self._session is not None
             session, self._session = self._session, None
         yield from link.send(plan.plaintext)
+        raw, ready = link.own, None
+        for call in commitment_calls(session, raw.opening):
+            yield from lane.control.call(call)
         if plan.closes:
             yield from lane.ask_ahead(plan.spec)
-        if self._key is None:
-            self._key = link.tls.ephemeral_key()
-        key, ready = self._key, None
         if plan.closes:
             # Of a kept-alive connection the response comes before this would be done.
-            ready = _make_ready(plan, session, key, json_body=plan.expect_json, quote=True)
+            ready = _make_ready(plan, session, raw, json_body=plan.expect_json, quote=True)
         received, response = yield from link.receive_response(plan.request.method)
         exchange = join_exchange(plan, received, response)
-        own = own_sight(self._notary, lane, plan, session, link, exchange, key, conn=self._conn)
+        own = own_sight(self._notary, lane, plan, session, raw, exchange, conn=self._conn)
         self._conn = self._conn or session.id
         self.reusable = (
-            exchange.response.keep_alive and not plan.closes and plan.spec.adhoc is not None
+            exchange.response.keep_alive
+            and not plan.closes
+            and plan.spec.adhoc is not None
+            # A key log is committed to for one request.
+            and plan.spec.binding == "full"
         )
-        claim = OpenClaim(self, plan, own, key, ready)
+        claim = OpenClaim(self, plan, own, raw, ready)
         self.uncollected.append(claim)
         return claim
 
@@ -184,7 +187,7 @@ class OpenConnection:
         json_body, quote = is_json(answer), answer.status == 200
         if ready is None or (json_body, quote) != (ready.json_body, ready.quote):
             session = claim.own.session
-            ready = _make_ready(plan, session, claim.key, json_body=json_body, quote=quote)
+            ready = _make_ready(plan, session, claim.raw, json_body=json_body, quote=quote)
         if self.reusable:
             # The session goes first: it is answered at once, and its turn comes
             # when this claim is verified.
@@ -244,7 +247,7 @@ class OpenConnection:
             yield from link.receive_size(counted)
             own = dataclasses.replace(claim.own, received_size=len(link.tls.received))
             expected = dataclasses.replace(expected, own=own)
-        return checked_fetch(self._notary, answer, expected, link, claim.key)
+        return checked_fetch(self._notary, answer, expected, claim.raw)
 
 
 class OpenPool:
@@ -363,8 +366,13 @@ class OpenPool:
 
 
 def _make_ready(
-    plan: FetchPlan, session: GrantedSession, key: EphemeralKey, *, json_body: bool, quote: bool
+    plan: FetchPlan,
+    session: GrantedSession,
+    raw: OwnConnection,
+    *,
+    json_body: bool,
+    quote: bool,
 ) -> Ready:
     request = plan.attestation_request(session.id, json_body=json_body, quote=quote)
-    call = attestation_call(session, key.private_key, request)
+    call = attestation_call(session, raw.opening, request)
     return Ready(json_body, quote, request, call)

@@ -12,27 +12,16 @@ from attestation.errors import MalformedError, UsageError
 from attestation.http1 import check_host, read_request
 from attestation.keys import DEFAULT_SIGNATURE
 from attestation.quote import check_plain_request
+from attestation.template import render_template
 from attestation.venues import load_venue, shipped_venues
 from prover.fetch import FetchPlan
 from prover.sections import DEFAULT_SECTIONS, Section
-from prover.session import SessionSpec
+from prover.session import FETCH, MODES, Purpose, SessionSpec
 
 USER_AGENT = b"quotary"
-MODES = ("sealed", "open")
+FORM = "quotary"
+"""The form of the requests that are made here."""
 _OWN_HEADERS = frozenset({b"host", b"accept-encoding", b"connection", b"transfer-encoding"})
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Purpose:
-    """Why sessions are made: ``adhoc`` text, or a ``trade`` and its ``leg``."""
-
-    adhoc: str | None = None
-    trade: str | None = None
-    leg: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.trade is None) != (self.leg is None) or (self.adhoc and self.trade):
-            raise UsageError("a purpose is an ad hoc text, or a trade and its leg", rule="purpose")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +29,19 @@ class TransportOptions:
     """What every request of a transport shares.
 
     ``venue`` with ``market`` or ``instrument`` admits only that venue's quote;
-    without them the URL decides.
+    without them the URL decides.  ``binding`` is what the notary object's TLS
+    client gives; ``template`` admits quotes of registered venues alone.
     """
 
     mode: str = "sealed"
     venue: str | None = None
     market: str | None = None
     instrument: str | None = None
-    purpose: Purpose = Purpose(adhoc="fetch")
+    purpose: Purpose = FETCH
     sections: Sequence[Section] = DEFAULT_SECTIONS
     hash_algorithm: str = "sha256"
     signature_algorithm: str = DEFAULT_SIGNATURE
+    binding: str = "full"
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -119,6 +110,8 @@ def plan_request(request: httpx.Request, body: bytes, options: TransportOptions)
             wanted=error.wanted,
         ) from None
     accept = next((value for name, value in headers if name.lower() == b"accept"), b"")
+    if options.binding == "template":
+        spec = _bound_by_template(spec, plaintext)
     return FetchPlan(
         spec=spec,
         plaintext=plaintext,
@@ -128,6 +121,25 @@ def plan_request(request: httpx.Request, body: bytes, options: TransportOptions)
         hash_algorithm=options.hash_algorithm,
         signature_algorithm=options.signature_algorithm,
     )
+
+
+def _bound_by_template(spec: SessionSpec, plaintext: bytes) -> SessionSpec:
+    """Names the form; raises UsageError for a request that no template is."""
+    if spec.venue is None or spec.instrument is None:
+        raise UsageError(
+            "without libssl only registered venues' quotes can be attested: see `prover venues "
+            "list`",
+            rule="binding",
+            found=spec.host,
+        )
+    wanted = render_template(load_venue(spec.venue), spec.instrument, form=FORM, mode=spec.mode)
+    if plaintext != wanted:
+        raise UsageError(
+            "without libssl the request has to be the venue's template, with no header added or "
+            "changed",
+            rule="binding",
+        )
+    return dataclasses.replace(spec, binding="template", form=FORM)
 
 
 def _headers(

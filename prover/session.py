@@ -9,14 +9,33 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from attestation.encoding import hex_decode
-from attestation.errors import ExpectationError, MalformedError, QuotaryError
+from attestation.errors import ExpectationError, MalformedError, QuotaryError, UsageError
 
 T = TypeVar("T")
 
+MODES = ("sealed", "open")
 DEFAULT_LIFETIME_SECONDS = 10.0
+DEFAULT_COMMIT_SECONDS = 2.0
 MAX_LIFETIME_US = 86_400_000_000
 EARLY_SECONDS = 1.0
 """A session made ahead is dropped so long before the notary would drop it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Purpose:
+    """Why sessions are made: ``adhoc`` text, or a ``trade`` and its ``leg``."""
+
+    adhoc: str | None = None
+    trade: str | None = None
+    leg: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.trade is None) != (self.leg is None) or (self.adhoc and self.trade):
+            raise UsageError("a purpose is an ad hoc text, or a trade and its leg", rule="purpose")
+
+
+FETCH = Purpose(adhoc="fetch")
+"""The purpose where none is named."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +43,8 @@ class SessionSpec:
     """What a session is for; equal specifications can share a pool.
 
     ``host`` and ``port`` are the venue's also where ``venue`` and
-    ``instrument`` are what the notary is asked for.
+    ``instrument`` are what the notary is asked for.  ``form`` names the exact
+    request of a session with the binding ``template``.
     """
 
     host: str
@@ -36,6 +56,8 @@ class SessionSpec:
     adhoc: str | None = None
     trade: str | None = None
     leg: str | None = None
+    binding: str = "full"
+    form: str | None = None
 
     def members(self) -> dict[str, Any]:
         """Returns the members of a session request that follow from this."""
@@ -43,7 +65,8 @@ class SessionSpec:
         if self.venue is not None:
             place = {"venue": self.venue, "instrument": self.instrument}
         purpose = {"adhoc": self.adhoc, "trade": self.trade, "leg": self.leg}
-        return place | {"mode": self.mode} | purpose
+        bound = {"mode": self.mode, "binding": self.binding, "form": self.form}
+        return place | bound | purpose
 
     @property
     def purpose(self) -> str:
@@ -65,13 +88,13 @@ class GrantedSession:
     proxy_host: str
     proxy_port: int
     lifetime_seconds: float
+    commit_seconds: float = DEFAULT_COMMIT_SECONDS
 
     @classmethod
     def read(cls, answer: Mapping[str, Any]) -> GrantedSession:
         """Reads the answer to ``POST /v1/sessions``; raises MalformedError."""
         host, port = split_proxy(read_member(answer, "proxy", str, "session"))
         deadlines = read_member(answer, "deadlines", dict, "session")
-        lifetime = deadlines.get("session_us")
         target = answer.get("target")
         return cls(
             id=_hex16(answer, "id"),
@@ -83,12 +106,8 @@ class GrantedSession:
             target=target if isinstance(target, str) else None,
             proxy_host=host,
             proxy_port=port,
-            lifetime_seconds=(
-                # Of any size in the answer; a float holds not every integer.
-                max(0, min(lifetime, MAX_LIFETIME_US)) / 1_000_000
-                if type(lifetime) is int
-                else DEFAULT_LIFETIME_SECONDS
-            ),
+            lifetime_seconds=_seconds(deadlines, "session_us", DEFAULT_LIFETIME_SECONDS),
+            commit_seconds=_seconds(deadlines, "commit_us", DEFAULT_COMMIT_SECONDS),
         )
 
     def lapsed(self, *, since: float) -> bool:
@@ -119,6 +138,12 @@ def read_member(answer: Mapping[str, Any], name: str, kind: type[T], what: str) 
     if type(value) is not kind:
         raise MalformedError(f"{what}: the notary's answer lacks {name}", rule=name)
     return value
+
+
+def _seconds(deadlines: Mapping[str, Any], name: str, default: float) -> float:
+    """Reads a deadline; of any size in the answer, and a float holds not every integer."""
+    value = deadlines.get(name)
+    return max(0, min(value, MAX_LIFETIME_US)) / 1_000_000 if type(value) is int else default
 
 
 def _hex16(answer: Mapping[str, Any], name: str) -> str:

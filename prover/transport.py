@@ -30,8 +30,9 @@ from prover.fetch import AttestedFetch, FetchPlan, fetch_sealed
 from prover.flow import Flow, Timeouts, run, run_async
 from prover.notary_client import Notary
 from prover.open_mode import OpenClaim, OpenPool
-from prover.plan import Purpose, TransportOptions, plan_request
+from prover.plan import TransportOptions, plan_request
 from prover.sections import DEFAULT_SECTIONS, Section
+from prover.session import Purpose
 
 MAX_PLANS = 256
 """Plans of requests without a body that are kept, to be used again."""
@@ -111,6 +112,7 @@ class _Transport:
             ),
             hash_algorithm=hash_algorithm,
             signature_algorithm=signature_algorithm,
+            binding=notary.tls.binding,
         )
         self._pool = OpenPool(notary, self._spawn)
         self._plans: dict[object, FetchPlan] = {}

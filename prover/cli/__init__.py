@@ -1,6 +1,7 @@
 """The ``prover`` command.
 
-``fetch`` fetches through notaries and keeps what proves it, ``present`` and
+``fetch`` fetches through notaries and keeps what proves it, ``sidecar`` has other
+programs do the fetching, ``present`` and
 ``dispute`` make of that what others may see.
 """
 
@@ -16,7 +17,7 @@ import typer
 from attestation.encoding import JsonObject
 from attestation.errors import MalformedError, UsageError
 from attestation.keys import DEFAULT_SIGNATURE, SEED_SIZE, SigningKey
-from prover.cli import doctor, fetching, stored, venues
+from prover.cli import doctor, fetching, sidecar, stored, venues
 from prover.cli.boundary import DEFAULT_KEY, JsonOption, Options, answer, boundary, say
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(venues.app, name="venues")
 app.command("doctor")(doctor.doctor)
 app.command("fetch")(fetching.fetch)
+app.command("sidecar")(sidecar.sidecar)
 app.command("present")(stored.present)
 app.command("dispute")(stored.dispute)
 

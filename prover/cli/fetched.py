@@ -14,6 +14,7 @@ from prover.cli.boundary import answer, explain, naming_files, problem_document,
 from prover.fetch import AttestedFetch
 
 if TYPE_CHECKING:
+    from attestation.secrets import Evidence
     from prover.quorum import QuorumFetch, Voice
 
 DEFAULT_OUT = Path("attested")
@@ -62,8 +63,8 @@ def report(kept: list[Kept], quorum: int, *, as_json: bool) -> None:
     for item in kept:
         voice = item.voice
         if voice.fetch is not None and item.folder is not None:
-            rows.append(_row(voice.name or "", item.folder, voice.fetch))
-            say(_line(voice.name or "", item.folder, voice.fetch))
+            rows.append(fetch_row(voice.name or "", item.folder, voice.fetch))
+            say(fetch_line(voice.name or "", item.folder, voice.fetch))
         elif voice.error is not None:
             if not several:
                 raise voice.error
@@ -107,8 +108,10 @@ def _folder_name(name: str) -> str:
     return plain.lstrip(".")[:100] or "notary"
 
 
-def _row(name: str, folder: Path, fetch: AttestedFetch) -> JsonObject:
+def fetch_row(name: str, folder: Path, fetch: AttestedFetch) -> JsonObject:
+    """Returns the summary of a kept attestation for programs."""
     connection, http = fetch.attestation.connection(), fetch.attestation.http()
+    session = fetch.attestation.session()
     row: JsonObject = {
         "notary": name,
         "attestation": fetch.attestation.header.id,
@@ -116,7 +119,9 @@ def _row(name: str, folder: Path, fetch: AttestedFetch) -> JsonObject:
         "host": connection.host,
         "target": http.target,
         "status": http.status,
-        "purpose": fetch.attestation.session().purpose,
+        "purpose": session.purpose,
+        "mode": session.mode,
+        "binding": session.binding,
         "not_before_us": connection.request_first_us,
         "not_after_us": connection.response_last_us,
     }
@@ -125,7 +130,8 @@ def _row(name: str, folder: Path, fetch: AttestedFetch) -> JsonObject:
     return row
 
 
-def _line(name: str, folder: Path, fetch: AttestedFetch) -> str:
+def fetch_line(name: str, folder: Path, fetch: AttestedFetch) -> str:
+    """Returns the summary of a kept attestation for people."""
     connection, http = fetch.attestation.connection(), fetch.attestation.http()
     took = (connection.response_last_us - connection.request_first_us) / 1000
     quote = fetch.quote
@@ -134,4 +140,26 @@ def _line(name: str, folder: Path, fetch: AttestedFetch) -> str:
         if quote is None
         else f"{quote.venue} {quote.market} ({quote.instrument}) bid {quote.bid} ask {quote.ask}"
     )
-    return f"{safe(what)}; witnessed by {safe(name)} within {took:.1f} ms; kept in {folder}"
+    binding = fetch.attestation.session().binding
+    weaker = "" if binding == "full" else f", binding {binding}"
+    return f"{safe(what)}; witnessed by {safe(name)} within {took:.1f} ms{weaker}; kept in {folder}"
+
+
+class Against:
+    """Keeps what shows that a notary's attestation does not hold, and says so."""
+
+    def __init__(self, address: str, folder: Path) -> None:
+        self._address = address
+        self._folder = folder
+
+    def keep(self, evidence: Evidence, error: QuotaryError) -> None:
+        from prover.vault import write_private
+
+        # The attestation's own word for its id is checked to be hex.
+        path = self._folder / f"refused-{evidence.attestation.header.id}.json"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(path, evidence.encode() + b"\n")
+        say(
+            f"{safe(self._address)}: evidence of what does not hold kept in {path}: "
+            "verifier recheck"
+        )

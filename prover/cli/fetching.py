@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from attestation.errors import QuotaryError, UsageError
+from attestation.errors import UsageError
 from attestation.keys import DEFAULT_SIGNATURE
-from attestation.secrets import Evidence
 from attestation.venues import load_venue
 from prover.cli.boundary import (
     DEFAULT_KEY,
@@ -24,7 +23,7 @@ from prover.cli.boundary import (
     safe,
     say,
 )
-from prover.cli.fetched import DEFAULT_OUT, keep, report
+from prover.cli.fetched import DEFAULT_OUT, Against, keep, report
 
 
 def fetch(
@@ -65,6 +64,14 @@ def fetch(
             "Default: attested/<id>.",
         ),
     ] = None,
+    allow_template: Annotated[
+        bool,
+        typer.Option(
+            "--allow-template",
+            help="Where no libssl is found, fetch registered venues' quotes with a key log: "
+            "the binding is then template, not full.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch a quote or a URL and keep what proves it.
@@ -97,7 +104,9 @@ def fetch(
                         prover_key=prover_key,
                         trust=believed,
                         roots_pem=pem,
-                        on_refused=_Evidence(address, out or DEFAULT_OUT).keep,
+                        on_refused=Against(address, out or DEFAULT_OUT).keep,
+                        allow_template=allow_template,
+                        on_fallback=lambda text: say(safe(text, 600)),
                     )
                 )
                 for address in notary
@@ -126,23 +135,3 @@ def _quote_url(venue: str | None, market: str | None, instrument: str | None) ->
     file = load_venue(venue)
     listed = file.instrument(market) if market is not None else instrument or ""
     return f"https://{file.hosts[0]}{file.target(listed)}"
-
-
-class _Evidence:
-    """Keeps what shows that a notary's attestation does not hold."""
-
-    def __init__(self, address: str, folder: Path) -> None:
-        self._address = address
-        self._folder = folder
-
-    def keep(self, evidence: Evidence, error: QuotaryError) -> None:
-        from prover.vault import write_private
-
-        # The attestation's own word for its id is checked to be hex.
-        path = self._folder / f"refused-{evidence.attestation.header.id}.json"
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(path, evidence.encode() + b"\n")
-        say(
-            f"{safe(self._address)}: evidence of what does not hold kept in {path}: "
-            "verifier recheck"
-        )

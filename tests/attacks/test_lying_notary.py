@@ -21,7 +21,7 @@ from attestation.errors import (
     UntrustedError,
 )
 from attestation.keys import SigningKey
-from prover.fetch import MAX_RECEIVED
+from prover.check import MAX_RECEIVED
 from tests.adversaries.notary import Lie, LyingNotary
 from tests.adversaries.stage import ATTACKER
 from tests.attacks.conftest import fetch_through

@@ -164,20 +164,37 @@ def test_missing_section_or_extension_is_refused(scene: Scene, name: str) -> Non
 
 
 def test_seal_is_accepted_and_binds_the_received_bytes(scene: Scene) -> None:
-    check_seal(scene.seal, session=scene.own.session.id, sent=scene.raw_sent, keys=scene.keys)
+    check_seal(
+        scene.seal,
+        session=scene.own.session.id,
+        sent=scene.raw_sent,
+        commitment=None,
+        keys=scene.keys,
+    )
     check_released(scene.seal.seal, scene.raw_received)
 
 
 @pytest.mark.parametrize(
     ("member", "value"),
-    [("session", HEX16), ("sent", f"sha256:{HEX32}"), ("sent_size", 5)],
+    [
+        ("session", HEX16),
+        ("sent", f"sha256:{HEX32}"),
+        ("sent_size", 5),
+        ("commitment", f"sha256:{HEX32}"),
+    ],
 )
 def test_altered_seal_is_refused_before_the_key_is_opened(
     scene: Scene, member: str, value: Any
 ) -> None:
     signed = scene.resealed(**{member: value})
     with pytest.raises((InvalidProofError, ExpectationError)) as caught:
-        check_seal(signed, session=scene.own.session.id, sent=scene.raw_sent, keys=scene.keys)
+        check_seal(
+            signed,
+            session=scene.own.session.id,
+            sent=scene.raw_sent,
+            commitment=None,
+            keys=scene.keys,
+        )
     assert caught.value.rule == f"seal.{member}"
 
 
@@ -188,6 +205,7 @@ def test_seal_with_times_out_of_order_is_refused(scene: Scene) -> None:
             scene.resealed(times=times),
             session=scene.own.session.id,
             sent=scene.raw_sent,
+            commitment=None,
             keys=scene.keys,
         )
     assert caught.value.rule == "seal.times"
@@ -196,7 +214,13 @@ def test_seal_with_times_out_of_order_is_refused(scene: Scene) -> None:
 def test_unsigned_seal_is_refused(scene: Scene) -> None:
     signed = dataclasses.replace(scene.seal, signature="00" * 64)
     with pytest.raises(InvalidProofError, match="signature"):
-        check_seal(signed, session=scene.own.session.id, sent=scene.raw_sent, keys=scene.keys)
+        check_seal(
+            signed,
+            session=scene.own.session.id,
+            sent=scene.raw_sent,
+            commitment=None,
+            keys=scene.keys,
+        )
 
 
 @pytest.mark.parametrize("data", [b"", b"short"])

@@ -2,64 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import stat
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from attestation.keys import SigningKey
 from attestation.presentation import Presentation
 from attestation.secrets import EVIDENCE_LIMIT, Evidence
 from examples.venues.server import ThreadedVenueServer
-from prover.cli import app, doctor
-from tests.prover.stage import PROVER, RunningNotary, running_notary
-
-KRAKEN = ("--venue", "kraken", "--market", "BTC/USD")
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def prover(*arguments: str, stdin: bytes | None = None) -> Result:
-    result = CliRunner().invoke(app, list(arguments), input=stdin)
-    return Result(result.exit_code, result.stdout, result.stderr)
-
-
-@dataclass(frozen=True)
-class Home:
-    """A folder with a prover's files."""
-
-    folder: Path
-    key: str
-    trust: str
-    roots: str
-
-    def common(self, running: RunningNotary) -> tuple[str, ...]:
-        files = ("--key", self.key, "--trust", self.trust, "--roots", self.roots)
-        return ("--notary", running.url, *files)
-
-
-@pytest.fixture
-def home(tmp_path: Path, running: RunningNotary) -> Home:
-    (tmp_path / "prover.key").write_text(PROVER.encode() + "\n", encoding="ascii")
-    (tmp_path / "prover.key").chmod(0o600)
-    (tmp_path / "trust.toml").write_bytes(running.trust.dump())
-    (tmp_path / "roots.pem").write_bytes(running.roots_pem)
-    names = ("prover.key", "trust.toml", "roots.pem")
-    return Home(tmp_path, *(str(tmp_path / name) for name in names))
+from prover.cli import doctor
+from tests.prover.shell import KRAKEN, Home, prover
+from tests.prover.stage import RunningNotary, running_notary
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import pytest
 
 from attestation.errors import UsageError
 from prover.fetch import FetchPlan
-from prover.plan import Purpose, TransportOptions, plan_request
+from prover.plan import TransportOptions, plan_request
 from prover.sections import Section, attestation_request
+from prover.session import Purpose
 
 KRAKEN = "https://api.kraken.com/0/public/Ticker?pair=XXBTZUSD"
 
@@ -33,6 +34,8 @@ def test_venue_url_becomes_a_venue_session_with_exact_headers() -> None:
         "venue": "kraken",
         "instrument": "XXBTZUSD",
         "mode": "sealed",
+        "binding": "full",
+        "form": None,
         "adhoc": "fetch",
         "trade": None,
         "leg": None,
