@@ -19,6 +19,18 @@ def test_date_that_a_server_writes_is_read_back(second: int) -> None:
     assert http_date_us(formatdate(second, usegmt=True)) == second * 1_000_000
 
 
+@given(
+    st.text(max_size=40)
+    | st.from_regex(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT")
+)
+def test_any_text_is_a_date_or_malformed(text: str) -> None:
+    try:
+        found = http_date_us(text)
+    except MalformedError:
+        return
+    assert found % 1_000_000 == 0 <= found
+
+
 def test_leap_second_is_the_instant_after_second_59() -> None:
     """RFC 5322 section 3.3: second 60 occurs; the clock of the epoch repeats there."""
     assert http_date_us("Sat, 31 Dec 2016 23:59:60 GMT") == NEW_YEAR_2017_US

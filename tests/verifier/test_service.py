@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from attestation.encoding import encode
-from attestation.verdict import Accepted, read_verdict
+from attestation.verdict import Accepted, Rejected, read_verdict
 from tests.verifier import forge
 from verifier import openapi
 from verifier.question import BODY_LIMIT
@@ -186,6 +186,15 @@ def test_undeclared_body_is_read_no_further_than_the_limit() -> None:
             yield b" " * 65_536
 
     problem(ask(endless()), 413)
+
+
+def test_voice_that_is_no_presentation_is_named_by_its_number() -> None:
+    both = question(forge.session(), forge.session(notary=TWO))
+    both["presentations"][1]["more"] = 1
+    found = read_verdict(verdict(both))
+    assert isinstance(found, Rejected)
+    assert found.error == "malformed"
+    assert found.detail.startswith("presentation 2: ")
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
