@@ -1,42 +1,96 @@
-"""Why a connection ends: the reason that an error or a silence gives its sessions.
+"""Whose fault it is that a session came to nothing (docs/witness.md, "Ends").
 
-The fault follows from the reason (docs/witness.md, "Ends").
+The venue's fault is what the notary saw itself whatever the prover did - no
+answer to a hello, a close in the handshake, bytes that are no TLS - and, of an
+answer, what the prover showed by its opening: that everything recorded holds
+W1 to W7, and that the request was whole, in time, the venue file's own and
+plain, so that nothing in it asked for the failure.  All else is the prover's.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 from attestation.errors import QuotaryError
+from attestation.http1 import Request
+from attestation.reasons import FAULTS
 from attestation.tls13.wire import Direction
+from attestation.venues import VenueFile
+from notary.claims import Claim
 from notary.gate import Gate, State
-from notary.opened import OpenedConnection
+
+PLAIN_HEADERS = {
+    "host": None,
+    "accept": (b"application/json", b"*/*"),
+    "accept-encoding": (b"identity",),
+    "connection": (b"close", b"keep-alive"),
+    "user-agent": None,
+}
+"""The headers of a plain request, and their values where not any will do."""
 
 
-def reason_of_error(
-    error: QuotaryError,
-    gate: Gate,
-    direction: Direction | None,
-    opened: OpenedConnection | None,
-    *,
-    venue_gone: bool,
-) -> str:
-    """Returns the reason where bytes of ``direction``, or an opening, are wrong."""
-    if venue_gone and opened is not None and opened.asked and error.rule == "W8":
-        return "venue_closed"
-    if gate.times.opened_us is not None or gate.times.sealed_us is not None:
-        return "invalid"
-    return "violation" if direction == "sent" else "venue_tls"
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """What the sockets did: the venue closed; before it, the client; or it kept it waiting."""
+
+    venue_gone: bool
+    left: bool
+    slow: bool
 
 
-def reason_of_silence(gate: Gate, opened: OpenedConnection | None) -> str:
-    """Returns the reason where a deadline passed.
+def is_plain(request: Request) -> bool:
+    """Whether a request is a GET that asks for nothing unusual, such as another coding."""
+    if request.method != "GET":
+        return False
+    for line in request.headers:
+        values = PLAIN_HEADERS.get(line.name, ())
+        if values is not None and line.value not in values:
+            return False
+    return True
 
-    Silence is the venue's fault only if it was asked.
-    """
+
+def of_waiting(gate: Gate) -> str | None:
+    """The reason of a deadline that passed before the release; None after it."""
     if gate.state is State.FLIGHT:
-        return "timeout" if gate.received.records else "venue_silent"
+        return "timeout" if gate.answered else "venue_silent"
     if gate.state is State.HELD:
         # What is missing is the row, or else the commitment.
         return "timeout" if gate.permitted else "overload"
-    if opened is None:
-        return "not_opened"
-    return "venue_silent" if opened.asked else "timeout"
+    return None
+
+
+def before_opening(error: QuotaryError, direction: Direction | None) -> str:
+    """The reason of an end by bytes that are wrong, before anything was opened."""
+    # Too much of an answer may have been asked for: without the keys nobody knows.
+    return "violation" if direction == "sent" or error.rule == "W13" else "venue_tls"
+
+
+def of_answer(error: QuotaryError | None, *, missing: bool, venue_gone: bool) -> str:
+    """The reason of an end where a plain request was asked in time.
+
+    ``error`` is what is wrong with the answer, None if there is none in time;
+    ``missing`` tells that it is not complete.
+    """
+    if error is not None and error.rule not in ("W8", "W9", "W13"):
+        return "invalid"
+    if error is None or missing or error.rule == "W13":
+        return "venue_closed" if missing and venue_gone else "venue_silent"
+    return "venue_malformed"
+
+
+def unless_hindered(reason: str, ends: Ends) -> str:
+    """The reason where responses pass at once: the client can keep one from coming."""
+    if FAULTS[reason] != "venue":
+        return reason
+    return "prover_closed" if ends.left else "prover_slow" if ends.slow else reason
+
+
+def of_wish(error: QuotaryError, claim: Claim, venue: VenueFile | None) -> str:
+    """The reason of an end where a verified claim makes not what was wished of it.
+
+    That a venue's answer is no quote is the venue's fault, but for 429, which can
+    be had by asking too often; what an ad hoc host answers is nobody's promise.
+    """
+    promised = venue is not None and error.rule in ("W9", "W11")
+    plain = is_plain(claim.exchange.request) and claim.exchange.response.status != 429
+    return "venue_malformed" if promised and plain else "invalid"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from attestation.chunked import ChunkWalk
-from attestation.errors import IncompleteError, MalformedError, RefusedError
+from attestation.errors import IncompleteError, MalformedError, QuotaryError, RefusedError
 from attestation.http1 import (
     MAX_BODY,
     Request,
@@ -27,8 +27,8 @@ from attestation.tls13.opening import Opening
 from attestation.tls13.session import SessionFacts, TranscriptVerifier
 from attestation.tls13.wire import Direction
 from attestation.transcript import Transcript
-from notary.gate import Stream
 from notary.limits import Deadlines
+from notary.recorded import Stream
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +90,8 @@ class ClaimReader:
         sent: Stream,
         received: Stream,
     ) -> None:
-        self.asked = False
-        """Whether the claim that ``next`` waits for has its whole request."""
+        self.asked: Request | None = None
+        """The request of the claim under way, once it is whole and in time and W1 to W7 hold."""
         self._host = host
         self._port = port
         self._verifier = TranscriptVerifier(
@@ -107,6 +107,7 @@ class ClaimReader:
 
     def follow(self) -> None:
         """Verifies every record that was recorded since."""
+        self.asked = None
         for cursor in (self._sent, self._received):
             records = cursor.stream.records
             while cursor.fed < len(records):
@@ -126,12 +127,12 @@ class ClaimReader:
         """Returns the one claim that everything recorded must be (``sealed``)."""
         self._verifier.finish()
         self._check_template(template)
-        request = self._request()
+        request = self._request(released_us, deadlines)
         closed = self._verifier.closed("received")
         response = read_response(self._part(self._received), method=request.method, closed=closed)
         sent, received = self._sent.stream, self._received.stream
-        claim = self._claim(request, response, len(sent.records), len(received.records))
-        check_times(claim, released_us=released_us, deadlines=deadlines)
+        claim = self._claim(request, response, len(sent.records), len(received.records), deadlines)
+        self.asked = None
         return claim
 
     def next(
@@ -148,8 +149,7 @@ class ClaimReader:
         self._check_template(template)
         if not ended and first_request(self._part(self._sent)) is None:
             return None
-        request = self._request()
-        self.asked = True
+        request = self._request(released_us, deadlines)
         data = self._part(self._received)
         closed = self._verifier.closed("received")
         found = first_response(data, method=request.method, closed=closed, chunks=self._chunks)
@@ -163,16 +163,36 @@ class ClaimReader:
         received = plaintext("received").spans[-1][0] + 1
         if closed:
             received = len(self._received.stream.records)
-        claim = self._claim(request, response, plaintext("sent").spans[-1][0] + 1, received)
-        check_times(claim, released_us=released_us, deadlines=deadlines)
+        sent = plaintext("sent").spans[-1][0] + 1
+        claim = self._claim(request, response, sent, received, deadlines)
+        self.asked = None
         return claim
 
-    def _request(self) -> Request:
+    def lacks_response(self) -> bool:
+        """Whether the request ``asked`` has no complete response yet, well-formed or not."""
+        if self.asked is None:
+            return True
+        closed = self._verifier.closed("received")
+        try:
+            found = first_response(
+                self._part(self._received), method=self.asked.method, closed=closed
+            )
+        except QuotaryError:
+            return False
+        return found is None
+
+    def _request(self, released_us: int, deadlines: Deadlines) -> Request:
         data = self._part(self._sent)
         if not data:
             raise IncompleteError("no request was sent", rule="W8")
         request = read_request(data)
         check_host(request, host=self._host, port=self._port)
+        first_us, last_us = self._times(self._sent)
+        _check_span("the request began late", first_us - released_us, deadlines.request_us)
+        _check_span("the request took too long", last_us - first_us, deadlines.request_span_us)
+        if not self._verifier.closed("sent"):
+            # Who says goodbye before the answer has not waited for it.
+            self.asked = request
         return request
 
     def _check_template(self, template: bytes | None) -> None:
@@ -192,7 +212,9 @@ class ClaimReader:
     def _part(self, cursor: _Cursor) -> bytes:
         return bytes(memoryview(self._verifier.plaintext(cursor.direction).data)[cursor.offset :])
 
-    def _claim(self, request: Request, response: Response, sent: int, received: int) -> Claim:
+    def _claim(
+        self, request: Request, response: Response, sent: int, received: int, deadlines: Deadlines
+    ) -> Claim:
         transcript = Transcript(sent=self._part(self._sent), received=self._part(self._received))
         request_times = self._times(self._sent)
         response_times = self._times(self._received)
@@ -210,9 +232,9 @@ class ClaimReader:
             received_records=received_records,
             received_bytes=received_bytes,
         )
+        check_times(claim, deadlines=deadlines)
         self._consume(self._sent, sent_records, sent_bytes)
         self._consume(self._received, received_records, received_bytes)
-        self.asked = False
         self._chunks = ChunkWalk(MAX_BODY)
         return claim
 
@@ -228,7 +250,7 @@ class ClaimReader:
         cursor.records, cursor.size = records, size
 
 
-def check_times(claim: Claim, *, released_us: int, deadlines: Deadlines) -> None:
+def check_times(claim: Claim, *, deadlines: Deadlines) -> None:
     """Raises MalformedError (W8) for an early response, RefusedError (W13) for a late one."""
     if claim.response_first_us < claim.request_last_us:
         raise MalformedError(
@@ -237,19 +259,10 @@ def check_times(claim: Claim, *, released_us: int, deadlines: Deadlines) -> None
             found=claim.response_first_us,
             wanted=claim.request_last_us,
         )
-    spans = (
-        ("the request began late", claim.request_first_us - released_us, deadlines.request_us),
-        (
-            "the request took too long",
-            claim.request_last_us - claim.request_first_us,
-            deadlines.request_span_us,
-        ),
-        (
-            "the response took too long",
-            claim.response_last_us - claim.request_last_us,
-            deadlines.response_us,
-        ),
-    )
-    for detail, found, most in spans:
-        if found > most:
-            raise RefusedError(detail, rule="W13", found=found, wanted=most)
+    taken = claim.response_last_us - claim.request_last_us
+    _check_span("the response took too long", taken, deadlines.response_us)
+
+
+def _check_span(detail: str, found: int, most: int) -> None:
+    if found > most:
+        raise RefusedError(detail, rule="W13", found=found, wanted=most)

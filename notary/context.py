@@ -18,7 +18,7 @@ from attestation.errors import QuotaryError
 from attestation.reasons import FAULTS
 from attestation.tls13.certificates import ChainCache, RootStore
 from notary.clock import Clock
-from notary.limits import Deadlines, SessionLimits
+from notary.limits import Deadlines, ProverAccount, SessionLimits
 from notary.metrics import Metrics
 from notary.resolve import Resolver
 from notary.sessions import Session
@@ -71,6 +71,21 @@ class Context:
             reason=reason,
             fault=FAULTS[reason],
         )
+
+    def note_failure(self, session: Session, reason: str, error: QuotaryError) -> None:
+        """Logs what was wrong with the bytes of a connection."""
+        self.log.info(
+            "connection_failed",
+            session=session.id,
+            reason=reason,
+            rule=error.rule,
+            detail=error.detail,
+        )
+
+    def charge(self, account: ProverAccount, *, relayed: int, seconds: float) -> None:
+        """Charges what a connection used, bytes of both directions and seconds."""
+        account.charge(relayed=relayed, seconds=seconds, now_us=self.clock.now_us())
+        self.metrics.relayed.inc(relayed)
 
     def complete_session(self, session: Session, attestation: Attestation) -> None:
         """Notes that a session's attestation is durable."""

@@ -14,16 +14,25 @@ Laws of this module:
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
 from attestation.errors import MalformedError, RefusedError
+from attestation.tls13.application import check_alert
 from attestation.tls13.hello import HelloReader
-from attestation.tls13.wire import APPLICATION_DATA, HANDSHAKE, Direction, Record, RecordReader
+from attestation.tls13.registry import HELLO_RETRY_RANDOM
+from attestation.tls13.wire import (
+    ALERT,
+    APPLICATION_DATA,
+    HANDSHAKE,
+    Direction,
+    Record,
+    RecordReader,
+)
 from notary.limits import SessionLimits
+from notary.recorded import GateTimes, Stream
 
 
 class State(StrEnum):
@@ -143,40 +152,6 @@ class Passing(NamedTuple):
     to_client: bytes = b""
 
 
-@dataclasses.dataclass(slots=True)
-class Stream:
-    """One direction as recorded: whole records and the time of each."""
-
-    direction: Direction
-    records: list[Record] = dataclasses.field(default_factory=list)
-    times: list[int] = dataclasses.field(default_factory=list)
-    size: int = 0
-
-    def add(self, record: Record, at_us: int) -> None:
-        """Records a record."""
-        self.records.append(record)
-        self.times.append(at_us)
-        self.size += len(record.raw)
-
-    def raw(self) -> bytes:
-        """Returns all bytes from byte 0."""
-        return b"".join([record.raw for record in self.records])
-
-
-@dataclasses.dataclass(slots=True)
-class GateTimes:
-    """When the gate moved, in microseconds; None until then.
-
-    ``released_us`` is of the claim under way.
-    """
-
-    connected_us: int | None = None
-    hello_us: int | None = None
-    released_us: int | None = None
-    sealed_us: int | None = None
-    opened_us: int | None = None
-
-
 _STAMPS: Mapping[Event, str] = MappingProxyType(
     {
         _E.CONNECTED: "connected_us",
@@ -197,13 +172,14 @@ class Gate:
     """
 
     __slots__ = (
-        "_answered",
         "_hello",
         "_held",
         "_held_bytes",
         "_limits",
         "_outbox",
         "_readers",
+        "_retry",
+        "answered",
         "committed",
         "path",
         "permitted",
@@ -225,7 +201,9 @@ class Gate:
         self._held: list[Record] = []
         self._held_bytes = 0
         self._outbox: list[bytes] = []
-        self._answered = False
+        self._retry = False
+        self.answered = False
+        """Whether the venue answered the last ClientHello."""
         self.permitted = False
         self.committed = binding != "template"
 
@@ -244,7 +222,7 @@ class Gate:
 
     def commit(self, now_us: int) -> Passing:
         """Tells that the commitment came: once, after the ServerHello, before the release."""
-        if self.committed or not self._answered or self.state not in (State.FLIGHT, State.HELD):
+        if self.committed or not self.answered or self.state not in (State.FLIGHT, State.HELD):
             raise _illegal(self.state, "commit")
         self.committed = True
         self._release(now_us)
@@ -306,13 +284,14 @@ class Gate:
 
     def _client_record(self, record: Record, now_us: int) -> None:
         self._bound(self.sent, record, self._limits.sent_bytes)
+        _refuse_alert("sent", record)
         if self.state is State.HELLO or (
             self.state is State.FLIGHT and record.content_type == HANDSHAKE
         ):
             self._hello_record(record, now_us)
             return
         if self.state is State.FLIGHT and record.content_type == APPLICATION_DATA:
-            if not self._answered or self._hello.mid_message:
+            if not self.answered or self._hello.mid_message:
                 raise MalformedError(
                     "protected record of the client before the ServerHello", rule="W2"
                 )
@@ -325,12 +304,13 @@ class Gate:
             self._advance(Event.RELEASE, now_us)
 
     def _hello_record(self, record: Record, now_us: int) -> None:
-        if self.state is State.FLIGHT and not self._answered:
+        if self.state is State.FLIGHT and not self._retry:
             raise MalformedError("a second ClientHello that was not asked for", rule="W2")
         before = len(self._hello.hellos)
         self._hello.feed(record)
         self._hold(record)
         if len(self._hello.hellos) > before:
+            self.answered = self._retry = False
             self._advance(Event.HELLO, now_us)
 
     def _hold(self, record: Record) -> None:
@@ -339,10 +319,13 @@ class Gate:
 
     def _venue_record(self, record: Record, now_us: int) -> None:
         self._bound(self.received, record, self._limits.received_bytes)
+        _refuse_alert("received", record)
         if self.state is State.HELLO:
             raise MalformedError("the venue spoke before the ClientHello", rule="W2")
         if record.content_type == HANDSHAKE:
-            self._answered = True
+            self.answered = True
+            # ServerHello and HelloRetryRequest differ by their random (RFC 8446 section 4.1.3).
+            self._retry = record.payload[6:38] == HELLO_RETRY_RANDOM
         self.received.add(record, now_us)
         self._outbox.append(record.raw)
 
@@ -373,6 +356,13 @@ class Gate:
             raise _over(stream.direction, "records", self._limits.records)
         if size + len(record.raw) > most:
             raise _over(stream.direction, "bytes", most)
+
+
+def _refuse_alert(direction: Direction, record: Record) -> None:
+    """Raises MalformedError (W6): an alert in plaintext ends a handshake, whoever sent it."""
+    if record.content_type == ALERT:
+        check_alert(direction, record.payload)
+        raise MalformedError(f"{direction}: closed before the handshake", rule="W6")
 
 
 def _illegal(state: State, what: str) -> RefusedError:

@@ -30,6 +30,7 @@ from attestation.document import (
 )
 from attestation.errors import InvalidProofError, MalformedError, QuotaryError, RefusedError
 from attestation.hashing import format_hash, hasher
+from attestation.http1 import Request
 from attestation.keys import VerifyingKey
 from attestation.quote import check_plain_request
 from attestation.request import AttestationRequest
@@ -106,7 +107,7 @@ def accept(
         raise RefusedError("the request is of another session", rule="request.session")
     hasher(request.hash)
     key = signer.key(request.signature).verifying_key
-    check_venue(claim, facts.venue, facts.instrument)
+    check_venue(claim.exchange.request, facts.venue, facts.instrument)
     connection = _connection(claim, facts)
     check_times(connection, facts.session, issued_us)
     witnessed = Witnessed(
@@ -177,11 +178,10 @@ def default_request(session: str, key: VerifyingKey) -> AttestationRequest:
     )
 
 
-def check_venue(claim: Claim, venue: VenueFile | None, instrument: str | None) -> None:
+def check_venue(request: Request, venue: VenueFile | None, instrument: str | None) -> None:
     """Raises MalformedError (W14) unless the request is the venue file's."""
     if venue is None or instrument is None:
         return
-    request = claim.exchange.request
     for member, found, wanted in (
         ("method", request.method, venue.method),
         ("target", request.target, venue.target(instrument)),

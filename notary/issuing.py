@@ -7,6 +7,7 @@ from time import perf_counter
 from attestation.document import Attestation
 from attestation.errors import QuotaryError
 from attestation.request import AttestationRequest
+from notary.blame import of_wish
 from notary.context import Context
 from notary.issue import accept, sign
 from notary.problems import refusal
@@ -19,7 +20,7 @@ async def issue(turn: Turn, request: AttestationRequest, context: Context) -> At
     The body is durable before it is signed, and signed before anybody sees it: a
     crash at any point leaves either an aborted session or one whose attestation
     can be fetched again.  Raises RefusedError, and the session ends as
-    ``invalid``; UnavailableError if the store fails.
+    ``invalid`` or ``venue_malformed``; UnavailableError if the store fails.
     """
     claim = await turn.claim
     session = turn.session
@@ -42,7 +43,7 @@ async def issue(turn: Turn, request: AttestationRequest, context: Context) -> At
             "request_refused", session=session.id, rule=error.rule, detail=error.detail
         )
         session.fail(error)
-        context.end_session(session, "invalid")
+        context.end_session(session, of_wish(error, claim, session.venue))
         raise refusal(error) from error
     header = accepted.header
     started = perf_counter()

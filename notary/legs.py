@@ -6,9 +6,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from notary.gate import Passing
+
 
 class Legs(Protocol):
-    """The two sockets, as far as a Witness needs them."""
+    """The two sockets, as far as a Witness needs them.
+
+    ``slow`` is set where the client read so slowly that the venue was kept waiting.
+    """
+
+    slow: bool
 
     def to_venue(self, data: bytes) -> None:
         """Writes to the venue."""
@@ -24,6 +31,14 @@ class Legs(Protocol):
 
     def abort(self) -> None:
         """Closes both legs at once."""
+
+
+def write(legs: Legs, passing: Passing) -> None:
+    """Writes what the gate lets pass."""
+    if passing.to_venue:
+        legs.to_venue(passing.to_venue)
+    if passing.to_client:
+        legs.to_client(passing.to_client)
 
 
 class Alarms:
@@ -47,6 +62,12 @@ class Alarms:
         if self._quiet is not None:
             self._quiet.cancel()
         self._quiet = self._loop.call_later(after_us / 1_000_000, action)
+
+    def stop_quiet(self) -> None:
+        """Ends the quiet time: something came."""
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = None
 
     def stop(self) -> None:
         """Stops both."""

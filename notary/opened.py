@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from time import perf_counter
 
-from attestation.errors import InvalidProofError, RefusedError
+from attestation.errors import InvalidProofError, QuotaryError, RefusedError
+from attestation.http1 import Request
 from attestation.request import KeylogOpened, Opened
 from attestation.tls13.opening import opening_of
+from notary.blame import Ends, is_plain, of_answer, unless_hindered
 from notary.claims import Claim, ClaimReader
 from notary.context import Context
 from notary.gate import Gate
+from notary.issue import check_venue
 from notary.sessions import Session
 from notary.turns import Turn
 
@@ -75,10 +78,16 @@ class OpenedConnection:
             self._context.metrics.verify.observe(perf_counter() - started)
         return claim
 
-    @property
-    def asked(self) -> bool:
-        """Whether the claim under way has its whole request, as far as records were verified."""
-        return self._reader is not None and self._reader.asked
+    def reason(self, error: QuotaryError | None, session: Session, ends: Ends) -> str:
+        """Why the claim under way comes to nothing; ``error`` is None if it is awaited in vain."""
+        reader = self._reader
+        request = None if reader is None else reader.asked
+        if reader is None or request is None or not _is_own(request, session):
+            return "timeout" if error is None else "invalid"
+        missing = reader.lacks_response()
+        reason = of_answer(error, missing=missing, venue_gone=ends.venue_gone)
+        # Sealed, the client could hinder nothing.
+        return reason if self._gate.path == "sealed" else unless_hindered(reason, ends)
 
     def forget(self) -> None:
         """Drops every secret that was derived."""
@@ -111,6 +120,15 @@ def _check_commitment(opening: Opened, session: Session) -> None:
             found=found,
             wanted=session.commitment,
         )
+
+
+def _is_own(request: Request, session: Session) -> bool:
+    """Whether a request is plain, and of a venue session the venue file's."""
+    try:
+        check_venue(request, session.venue, session.instrument)
+    except QuotaryError:
+        return False
+    return is_plain(request)
 
 
 def _hash(opening: Opened) -> bytes:

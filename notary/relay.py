@@ -116,6 +116,7 @@ class ClientLeg(_Leg):
         self._witness: Witness | None = None
         self._venue: VenueLeg | None = None
         self._ended = False
+        self.slow = False
         self._alarm: asyncio.TimerHandle | None = None
 
     # asyncio.Protocol
@@ -151,6 +152,10 @@ class ClientLeg(_Leg):
         self._relay.leave(self)
         self._stop_alarm()
         self._client_ended()
+
+    def pause_writing(self) -> None:
+        self.slow = True
+        super().pause_writing()
 
     # Legs, for the Witness
 

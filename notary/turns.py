@@ -10,9 +10,9 @@ from attestation.request import AttestationRequest
 from attestation.seal import SignedSeal
 from notary.claims import Claim
 from notary.context import Context
-from notary.gate import GateTimes
 from notary.issue import SessionFacts, default_request
 from notary.problems import refusal
+from notary.recorded import GateTimes
 from notary.sessions import Session, token_hash
 from notary.signer import Signer
 from notary.store import OpenedRow

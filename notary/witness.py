@@ -17,11 +17,12 @@ from attestation.errors import QuotaryError, RefusedError, UnavailableError
 from attestation.request import AttestationRequest, Opened
 from attestation.seal import SignedSeal
 from attestation.tls13.wire import Direction
-from notary.blame import reason_of_error, reason_of_silence
+from notary.blame import Ends, before_opening, of_waiting
 from notary.context import Context
+from notary.ending import ResponseEnd
 from notary.gate import Event, Gate, Passing, State
 from notary.issuing import issue
-from notary.legs import Alarms, Legs
+from notary.legs import Alarms, Legs, write
 from notary.opened import OpenedConnection, demand_opening
 from notary.sealing import sign_seal
 from notary.sessions import Session
@@ -50,6 +51,9 @@ class Witness:
         self._client_gone = False
         self._dead = False
         self._alarms = Alarms(self._loop)
+        self._ending = ResponseEnd(
+            self._gate, context.deadlines, self._alarms, lambda: self._guard(self._seal)
+        )
         self._started = self._loop.time()
         self._turn = self._begin(session)
         self._gate.move(Event.CONNECTED, context.clock.now_us())
@@ -78,8 +82,8 @@ class Witness:
         self._guard(lambda: self._receive("received", data), "received")
 
     def client_ended(self) -> None:
-        """The client closed its side."""
-        self._client_gone = True
+        """The client closed its side; after the venue, that is no leaving of its own."""
+        self._client_gone |= not self._venue_gone
         state, path = self._gate.state, self._gate.path
         if path == "sealed" and state in _SEALED:
             return  # Bound by the seal: it opens, or ends as not_opened.
@@ -104,7 +108,8 @@ class Witness:
         elif state in (State.RELEASED, State.OPENED):
             self._guard(self._advance)
         else:
-            self.end("venue_closed", flush=True)
+            # Between claims it owes nothing: who waited so long to ask is to blame.
+            self.end("timeout" if self._gate.path == "follow" else "venue_closed", flush=True)
 
     # What the control API asks.
 
@@ -112,8 +117,10 @@ class Witness:
         """Takes the commitment to the key log, once and in time; another ends the session."""
         if self._turn_of(session).verified or session.request.binding != "template":
             raise RefusedError("there is nothing to commit to", rule="commitment", http_status=409)
-        self._guard(lambda: self._commit(session, commitment), "sent")
+        bound = self._gate.times.sealed_us or self._gate.times.opened_us
+        self._guard(lambda: self._let(self._gate.commit), None if bound else "sent")
         session.check_alive()
+        session.commitment = commitment
 
     async def seal(self, session: Session) -> SignedSeal:
         """Waits for the end of the response and returns its seal, always the same one."""
@@ -203,7 +210,7 @@ class Witness:
     def _receive(self, direction: Direction, data: bytes) -> None:
         gate, deadlines = self._gate, self._context.deadlines
         before, released = gate.state, gate.times.released_us
-        self._write(gate.receive(direction, data, self._context.clock.now_us()))
+        write(self._legs, gate.receive(direction, data, self._context.clock.now_us()))
         if gate.state is not before:
             if before is State.HELLO:
                 self._submit_opened()
@@ -213,15 +220,9 @@ class Witness:
                 self._alarms.set(wait_us, self._late)
         if released is None and gate.times.released_us is not None:
             self._released()
-        if direction == "received" and gate.path == "sealed" and gate.state is State.RELEASED:
-            self._alarms.set_quiet(deadlines.quiet_us, lambda: self._guard(self._seal))
-        self._advance()
-
-    def _write(self, passing: Passing) -> None:
-        if passing.to_venue:
-            self._legs.to_venue(passing.to_venue)
-        if passing.to_client:
-            self._legs.to_client(passing.to_client)
+        elif gate.path == "sealed" and gate.state is State.RELEASED:
+            self._ending.after(direction, self._context.clock.now_us())
+        self._guard(self._advance)
 
     def _guard(self, step: Callable[[], None], direction: Direction | None = None) -> None:
         """Runs a step; what is wrong with the bytes ends the connection."""
@@ -233,17 +234,17 @@ class Witness:
             self._fail(error, direction)
 
     def _fail(self, error: QuotaryError, direction: Direction | None) -> None:
-        reason = reason_of_error(
-            error, self._gate, direction, self._opened, venue_gone=self._venue_gone
-        )
-        self._context.log.info(
-            "connection_failed",
-            session=self._turn.session.id,
-            reason=reason,
-            rule=error.rule,
-            detail=error.detail,
-        )
+        """Ends the connection; ``direction`` is that of bytes which cannot pass."""
+        reason = self._reason(error) if direction is None else before_opening(error, direction)
+        self._context.note_failure(self._turn.session, reason, error)
         self.end(reason, error=error)
+
+    def _reason(self, error: QuotaryError | None) -> str:
+        """Why the claim under way comes to nothing; None: it was awaited in vain."""
+        if self._opened is None:
+            return "not_opened" if error is None else "invalid"
+        ends = Ends(venue_gone=self._venue_gone, left=self._client_gone, slow=self._legs.slow)
+        return self._opened.reason(error, self._turn.session, ends)
 
     # Opened row, release, end of the response.
 
@@ -251,6 +252,7 @@ class Witness:
         session.stop_timer()
         session.witness = self
         turn = self._turns[session.id] = Turn(session, self._loop)
+        self._legs.slow = False
         return turn
 
     def _submit_opened(self) -> None:
@@ -269,43 +271,41 @@ class Witness:
         else:
             self._guard(lambda: self._let(self._gate.permit))
 
-    def _commit(self, session: Session, commitment: str) -> None:
-        self._let(self._gate.commit)
-        session.commitment = commitment
-
     def _let(self, step: Callable[[int], Passing]) -> None:
         """Notes one of the things a release waits for."""
-        self._write(step(self._context.clock.now_us()))
+        write(self._legs, step(self._context.clock.now_us()))
         if self._gate.times.released_us is not None:
             self._released()
-        self._advance()
+        self._guard(self._advance)
 
     def _released(self) -> None:
         self._turn.released_us = self._gate.times.released_us
         deadlines, path = self._context.deadlines, self._gate.path
         if path == "sealed":
-            self._alarms.set(deadlines.exchange_us, lambda: self._guard(self._seal))
+            self._ending.after("sent", self._context.clock.now_us())
         else:
             more = deadlines.opening_us if path == "open" else 0
             self._alarms.set(deadlines.exchange_us + more, self._late)
 
     def _seal(self) -> None:
+        """Seals what there is, be it nothing: the opening shows whether the venue was asked."""
         gate, context = self._gate, self._context
         # Part of a record of the client: whatever else is missing, not the venue's fault.
         self._guard(lambda: gate.check_whole("sent"), "sent")
         if self._dead:
             return
-        if not gate.received.times or gate.received.times[-1] < (self._turn.released_us or 0):
-            self.end("venue_closed" if self._venue_gone else "venue_silent")
+        try:
+            gate.check_whole("received")
+        except QuotaryError as error:
+            self.end("venue_closed" if self._venue_gone else "venue_silent", error=error)
             return
-        gate.check_whole("received")
         self._alarms.stop()
         gate.move(Event.SEAL, context.clock.now_us())
         self._turn.seal.set_result(sign_seal(self._turn.session, gate, context.signer.default))
         self._alarms.set(context.deadlines.opening_us, self._late)
 
     def _late(self) -> None:
-        self.end(reason_of_silence(self._gate, self._opened))
+        self.end(of_waiting(self._gate) or self._reason(None))
 
     # Opening, claims, attestation.
 
@@ -347,11 +347,10 @@ class Witness:
     def _start_next(self) -> None:
         if not self._queue or self._gate.state not in _BETWEEN:
             return
-        context = self._context
-        self._gate.move(Event.NEXT, context.clock.now_us())
+        self._gate.move(Event.NEXT, self._context.clock.now_us())
         self._turn = self._begin(self._queue.popleft())
         self._submit_opened()
-        self._alarms.set(context.deadlines.session_us, lambda: self.end("timeout"))
+        self._alarms.set(self._context.deadlines.session_us, lambda: self.end("timeout"))
 
     def _issue_default(self, turn: Turn) -> None:
         session = turn.session
@@ -372,7 +371,7 @@ class Witness:
             raise
         turn.forget()
         if turn is self._turn and self._gate.state is State.VERIFIED:
-            self._write(self._gate.move(Event.ISSUE, self._context.clock.now_us()))
+            write(self._legs, self._gate.move(Event.ISSUE, self._context.clock.now_us()))
             if self._gate.path == "sealed" and not self._dead:
                 self._retire(flush=True)
         return attestation
@@ -384,8 +383,7 @@ class Witness:
         self._alarms.stop()
         context, gate = self._context, self._gate
         relayed, seconds = gate.sent.size + gate.received.size, self._loop.time() - self._started
-        self._account.charge(relayed=relayed, seconds=seconds, now_us=context.clock.now_us())
-        context.metrics.relayed.inc(relayed)
+        context.charge(self._account, relayed=relayed, seconds=seconds)
         if self._opened is not None:
             self._opened.forget()
         # The session is remembered for a while; megabytes of records need not be.

@@ -48,7 +48,7 @@ def quote(scene: Scene, data: bytes, **place: Any) -> tuple[Attempt, dict[str, A
 
 def refuse(scene: Scene, data: bytes, *rules: str) -> None:
     attempt, request = quote(scene, data)
-    with scene.refused(*rules):
+    with scene.refused(*rules, reason="venue_malformed"):
         attempt.open(request=request)
 
 

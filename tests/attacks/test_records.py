@@ -45,9 +45,9 @@ def reply(connection: VenueConnection) -> None:
     connection.close()
 
 
-def expect_refusal(scene: Scene, attempt: Attempt, *rules: str) -> None:
+def expect_refusal(scene: Scene, attempt: Attempt, *rules: str, reason: str = "invalid") -> None:
     attempt.seal()
-    with scene.refused(*rules):
+    with scene.refused(*rules, reason=reason):
         attempt.open()
 
 
@@ -152,7 +152,7 @@ def test_hidden_response_before_the_visible_one_is_refused(scene: Scene) -> None
 
     scene.hostile.behave(twice)
     attempt = scene.attempt().handshake().send()
-    expect_refusal(scene, attempt, "W8")
+    expect_refusal(scene, attempt, "W8", reason="venue_malformed")
 
 
 # Row 10.

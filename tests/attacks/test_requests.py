@@ -96,7 +96,7 @@ def test_second_response_is_refused(scene: Scene, pause: bool) -> None:
     scene.hostile.behave(twice)
     attempt = scene.attempt().handshake().send()
     attempt.seal()
-    with scene.refused("W8"):
+    with scene.refused("W8", reason="venue_malformed"):
         attempt.open()
 
 

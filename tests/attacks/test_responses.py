@@ -20,11 +20,11 @@ def head(*lines: bytes, status: bytes = b"HTTP/1.1 200 OK") -> bytes:
     return status + b"\r\n" + b"".join(lines) + b"Connection: close\r\n\r\n"
 
 
-def refuse(scene: Scene, script: Script, *rules: str) -> None:
+def refuse(scene: Scene, script: Script, *rules: str, reason: str = "venue_malformed") -> None:
     scene.hostile.behave(script)
     attempt = scene.attempt().handshake().send()
     attempt.seal()
-    with scene.refused(*rules):
+    with scene.refused(*rules, reason=reason):
         attempt.open()
 
 
@@ -127,7 +127,7 @@ def test_ambiguous_framing_is_refused(scene: Scene, how: str) -> None:
 
 
 def test_missing_last_chunk_is_refused(scene: Scene) -> None:
-    refuse(scene, answer(head(CHUNKED) + CHUNKS[:-5]), "W8")
+    refuse(scene, answer(head(CHUNKED) + CHUNKS[:-5]), "W8", reason="venue_closed")
 
 
 def test_chunk_border_inside_a_number_does_not_cut_it(scene: Scene) -> None:
@@ -178,7 +178,7 @@ def test_response_cut_at_a_record_border_is_refused(
         else:
             connection.cut()
 
-    refuse(scene, script, "W8")
+    refuse(scene, script, "W8", reason="venue_closed")
 
 
 def test_record_cut_short_is_refused_before_a_seal(scene: Scene) -> None:
@@ -190,7 +190,7 @@ def test_record_cut_short_is_refused_before_a_seal(scene: Scene) -> None:
 
     scene.hostile.behave(script)
     attempt = scene.attempt().handshake().send()
-    with scene.refused("W1", reason="venue_tls"):
+    with scene.refused("W1", reason="venue_closed"):
         attempt.seal()
 
 
@@ -225,7 +225,7 @@ def test_body_without_a_length_needs_the_close_notify(scene: Scene, notify: bool
     if notify:
         assert attest(scene, script)["end"] == len(head() + BODY)
     else:
-        refuse(scene, script, "W8", "W9")
+        refuse(scene, script, "W8", "W9", reason="venue_closed")
 
 
 @pytest.mark.parametrize("data", [b"x", response(b"2")], ids=["byte", "response"])
@@ -237,7 +237,7 @@ def test_data_after_close_notify_is_refused(scene: Scene, data: bytes) -> None:
         connection.send(data)
         connection.cut()
 
-    refuse(scene, script, "W6")
+    refuse(scene, script, "W6", reason="invalid")
 
 
 @pytest.mark.parametrize("data", [b"\0", b"\r\n", b" "])
@@ -256,7 +256,7 @@ def test_body_of_gigabytes_ends_the_session_at_its_limit(scene: Scene) -> None:
 
     scene.hostile.behave(script)
     attempt = scene.attempt().handshake().send()
-    with scene.refused("W13", reason="venue_tls"):
+    with scene.refused("W13", reason="violation"):
         attempt.seal()
 
 
@@ -292,5 +292,5 @@ def test_response_between_two_records_of_the_request_is_refused(scene: Scene) ->
     assert answered.wait(5)
     attempt.send(request[10:])
     attempt.seal()
-    with scene.refused("W8"):
+    with scene.refused("W8", reason="venue_malformed"):
         attempt.open(request=attempt.request(section("request.line", "sent")))

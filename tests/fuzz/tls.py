@@ -24,8 +24,8 @@ from attestation.tls13.opening import EphemeralOpening, Opening
 from attestation.tls13.session import TranscriptVerifier
 from attestation.tls13.wire import Direction, Record, RecordReader
 from notary.claims import Claim, ClaimReader
-from notary.gate import Stream
 from notary.limits import Deadlines
+from notary.recorded import Stream
 from tests.fuzz.edits import Edits
 from tests.fuzz.oracle import Target, demand, parse
 from tests.tls13.capture import REQUEST, RESPONSE, Pipe

@@ -286,7 +286,7 @@ def test_response_larger_than_allowed_ends_the_session(tmp_path: Path) -> None:
             session = rig.session()
             client = rig.client(session)
             await client.fetch()
-            await rig.ended(session["id"], "venue_tls")
+            await rig.ended(session["id"], "violation")
             with pytest.raises(RefusedError):
                 await rig.seal(session)
 
@@ -317,7 +317,7 @@ def test_session_tickets_alone_are_no_response(tmp_path: Path) -> None:
     """Without keys tickets look like an answer: the seal is made, the claim is not."""
 
     async def scene() -> None:
-        deadlines = Deadlines(quiet_us=50_000)
+        deadlines = Deadlines(request_us=100_000, response_us=100_000)
         venue = Venue(lambda connection, request: None)
         async with running(tmp_path, venue=venue, deadlines=deadlines) as rig:
             session = rig.session()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -347,10 +348,25 @@ def test_opening_before_the_seal_is_refused(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
-def test_response_without_a_close_is_sealed_after_a_quiet_time(tmp_path: Path) -> None:
+def say_goodbye_and_stay(connection: VenueConnection, request: bytes) -> None:
+    """Answers, sends close_notify and leaves the closing to the client."""
+    connection.write(http_response())
+    connection.side.close()
+    connection.flush()
+
+
+@pytest.mark.parametrize(
+    ("venue", "deadlines"),
+    [
+        (say_goodbye_and_stay, Deadlines(quiet_us=50_000, response_us=60_000_000)),
+        (answer_and_keep, Deadlines(request_us=100_000, response_us=100_000)),
+    ],
+)
+def test_response_without_a_close_is_sealed_after_its_goodbye_or_its_time(
+    tmp_path: Path, venue: Callable[[VenueConnection, bytes], None], deadlines: Deadlines
+) -> None:
     async def scene() -> None:
-        deadlines = Deadlines(quiet_us=50_000)
-        async with running(tmp_path, venue=Venue(answer_and_keep), deadlines=deadlines) as rig:
+        async with running(tmp_path, venue=Venue(venue), deadlines=deadlines) as rig:
             session = rig.session()
             client = rig.client(session)
             await client.fetch()

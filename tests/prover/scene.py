@@ -28,9 +28,9 @@ from attestation.tls13.wire import RecordReader
 from attestation.venues import load_venue
 from examples.venues.authority import Authority
 from notary.claims import ClaimReader
-from notary.gate import Stream
 from notary.issue import SessionFacts, accept, sign
 from notary.limits import Deadlines
+from notary.recorded import Stream
 from notary.signer import Signer
 from prover.check import Expected, OwnSight, check_attestation
 from prover.fetch import AttestedFetch

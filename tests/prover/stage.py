@@ -40,13 +40,9 @@ class RunningNotary:
 
 @contextmanager
 def running_notary(
-    folder: Path,
-    venues: ThreadedVenueServer,
-    name: str = "alpha.notary.example",
-    *,
-    quiet_us: int | None = None,
+    folder: Path, venues: ThreadedVenueServer, name: str = "alpha.notary.example"
 ) -> Iterator[RunningNotary]:
-    """Runs a notary on loopback until the end of the block; ``quiet_us`` replaces its deadline."""
+    """Runs a notary on loopback until the end of the block."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "roots.pem").write_bytes(venues.ca_pem)
     keys = [
@@ -57,7 +53,7 @@ def running_notary(
         write_key(key_path(folder, key.algorithm), key)
     names = [str(key_path(folder, key.algorithm).name) for key in keys]
     config = folder / "notary.toml"
-    config.write_text(_toml(name, names, venues.port, quiet_us), encoding="utf-8")
+    config.write_text(_toml(name, names, venues.port), encoding="utf-8")
     settings = load_config(config, development=True)
     configure_logging("error")
     roots = load_roots(settings)
@@ -107,7 +103,7 @@ def running_notary(
         loop.close()
 
 
-def _toml(name: str, keys: list[str], venues_port: int, quiet_us: int | None) -> str:
+def _toml(name: str, keys: list[str], venues_port: int) -> str:
     targets = ",\n".join(
         f'  {{ host = "{host}", port = {venue.port}, to = "127.0.0.1:{venues_port}" }}'
         for venue in shipped_venues().values()
@@ -115,12 +111,11 @@ def _toml(name: str, keys: list[str], venues_port: int, quiet_us: int | None) ->
     )
     limits = "{ sessions = 1000, rate = 1e6, burst = 1e6, bytes_rate = 1e9, bytes_burst = 1e9, "
     limits += "seconds_rate = 1e6, seconds_burst = 1e6 }"
-    quiet = "" if quiet_us is None else f"quiet_us = {quiet_us}"
     return (
         f'name = "{name}"\noperator = "Test Operator"\nlisten = "127.0.0.1:0"\n'
         f'relay = "127.0.0.1:0"\ndata = "."\nkeys = {json.dumps(keys)}\n\n'
         f'[allow]\nhosts = ["{PLAIN_HOST}:443"]\n\n'
-        f"[limits]\nprover = {limits}\ndeadlines = {{ {quiet} }}\n\n"
+        f"[limits]\nprover = {limits}\n\n"
         f'[[provers]]\nname = "test"\nvkey = "{PROVER.verifying_key.vkey}"\n\n'
         f'[development]\nroots = ["roots.pem"]\nconnect_to = [\n{targets}\n]\n'
     )
