@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -93,26 +94,47 @@ def servers(leaves: Leaves, folder: Path, pytestconfig: pytest.Config) -> Iterat
         pytestconfig.stash[_versions] = servers.versions
 
 
-@pytest.fixture(scope="session")
-def running(path: NetworkPath, leaves: Leaves, folder: Path) -> Iterator[RunningNotary]:
-    route = Route(path.port, leaves.roots_pem)
-    with running_notary(folder / "notary", route) as notary:  # type: ignore[arg-type]
-        yield notary
+@dataclasses.dataclass(frozen=True)
+class Post:
+    """A notary that runs, and clients of it."""
 
-
-@pytest.fixture(scope="session")
-def notary(running: RunningNotary) -> Iterator[Notary]:
-    with Notary(
-        running.url, prover_key=PROVER, trust=running.trust, roots_pem=running.roots_pem
-    ) as client:
-        yield client
-
-
-@pytest.fixture(scope="session")
-def sealed(notary: Notary) -> Iterator[httpx.Client]:
+    running: RunningNotary
+    notary: Notary
+    sealed: httpx.Client
     """Made once: an httpx client loads the system's roots, which takes longer than a fetch."""
-    with httpx.Client(transport=AttestedTransport(notary), timeout=30) as client:
-        yield client
+
+
+@pytest.fixture(scope="session")
+def posts(path: NetworkPath, leaves: Leaves, folder: Path) -> Iterator[Callable[[bool], Post]]:
+    """Gives the notary for a server that closes after its answer, or for one that lingers.
+
+    The first waits long for more of a response, so that no machine is too busy for it.
+    """
+    route = Route(path.port, leaves.roots_pem)
+    with ExitStack() as stack:
+
+        @cache
+        def post(lingers: bool) -> Post:
+            running = stack.enter_context(
+                running_notary(
+                    folder / f"notary-{lingers}",
+                    route,  # type: ignore[arg-type]
+                    quiet_us=300_000 if lingers else 10_000_000,
+                )
+            )
+            notary = stack.enter_context(
+                Notary(
+                    running.url,
+                    prover_key=PROVER,
+                    trust=running.trust,
+                    roots_pem=running.roots_pem,
+                )
+            )
+            transport = AttestedTransport(notary)
+            sealed = stack.enter_context(httpx.Client(transport=transport, timeout=30))
+            return Post(running, notary, sealed)
+
+        yield post
 
 
 @pytest.fixture

@@ -44,6 +44,11 @@ class Combination:
     refused: Refusal | None = None
 
     @property
+    def lingers(self) -> bool:
+        """Whether the server keeps the connection open until its client has closed."""
+        return self.server == "openssl" or self.site.trait == "no-length"
+
+    @property
     def name(self) -> str:
         """The test's id."""
         parts = [self.server, self.site.name, self.client, self.mode]

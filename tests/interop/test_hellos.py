@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from prover import Notary
-from tests.interop.conftest import Servers
+from tests.interop.conftest import Post, Servers
 from tests.interop.hellos import CLIENTS, REQUEST, Client
 from tests.interop.leaves import Leaves
 from tests.interop.path import Path as NetworkPath
@@ -31,11 +30,11 @@ def test_hello_of_a_client_goes_out_or_is_refused_by_name(
     client: Client,
     servers: Servers,
     path: NetworkPath,
-    notary: Notary,
+    posts: Callable[[bool], Post],
     leaves: Leaves,
     tried: Callable[[str], None],
 ) -> None:
-    with path.leads_to(servers("python").address(Site())), Tunnel(notary) as tunnel:
+    with path.leads_to(servers("python").address(Site())), Tunnel(posts(False).notary) as tunnel:
         run = subprocess.run(
             client.command(tunnel.port, leaves.roots_file),
             input=REQUEST,
@@ -49,9 +48,9 @@ def test_hello_of_a_client_goes_out_or_is_refused_by_name(
         assert said[-1].rule == "W2"
         assert client.refused in said[-1].detail
         assert (answers, run.returncode != 0) == (client.connections - 1, True)
-        tried("client refused")
+        tried("clients refused")
     else:
         assert answers == client.connections, run.stderr
-        tried("client let through")
+        tried("clients let through")
     # Nothing was wrong with the connections before, or with any: they ended unopened.
     assert {item.rule for item in said[: -1 if client.refused else None]} <= {"gate", "session"}

@@ -11,7 +11,7 @@ import pytest
 from attestation.errors import QuotaryError
 from attestation.expect import Expect
 from prover import AttestedFetch, AttestedTransport, Notary, build_presentation
-from tests.interop.conftest import Servers
+from tests.interop.conftest import Post, Servers
 from tests.interop.habits import HABITS
 from tests.interop.leaves import HOST
 from tests.interop.matrix import ATTESTED, PEER, REFUSED, Combination, scheme_of
@@ -73,19 +73,18 @@ def test_combination_is_attested_and_verified(
     cell: Combination,
     servers: Servers,
     path: Path,
-    running: RunningNotary,
-    notary: Notary,
-    sealed: httpx.Client,
+    posts: Callable[[bool], Post],
     tried: Callable[[str], None],
 ) -> None:
+    post = posts(cell.lingers)
     with path.leads_to(servers(cell.server).address(cell.site), piece=cell.piece):
         if cell.mode == "open":
-            fetches = fetch_open(notary)
+            fetches = fetch_open(post.notary)
         else:
-            fetches = [sealed.get(URL).extensions["attestation"]]
+            fetches = [post.sealed.get(URL).extensions["attestation"]]
     for fetch in fetches:
-        check(cell, fetch, running)
-    seen = look(fetches[-1].evidence, running.roots)
+        check(cell, fetch, post.running)
+    seen = look(fetches[-1].evidence, post.running.roots)
     # Our client's first share is x25519's: another group takes a HelloRetryRequest.
     assert seen.retried == (cell.site.group not in ("", "x25519"))
     if cell.site.trait:
@@ -98,14 +97,14 @@ def test_combination_is_refused_by_name(
     cell: Combination,
     servers: Servers,
     path: Path,
-    sealed: httpx.Client,
+    posts: Callable[[bool], Post],
     tried: Callable[[str], None],
 ) -> None:
     wanted = cell.refused
     assert wanted is not None
     with path.leads_to(servers(cell.server).address(cell.site)):
         with pytest.raises(QuotaryError) as caught:
-            sealed.get(URL)
+            posts(cell.lingers).sealed.get(URL)
     error = caught.value
     assert (type(error), error.rule) == (wanted.kind, wanted.rule), error
     assert wanted.text in error.detail
