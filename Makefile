@@ -8,7 +8,7 @@ STAMP  = $(VENV)/.quotary-installed
 PIP    = $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 ARGS   =
 
-.PHONY: help setup demo test check bench fuzz check-fixtures lock lock-fuzz clean
+.PHONY: help setup demo test check bench fuzz check-fixtures lock lock-fuzz lock-notary clean
 
 help:
 	@echo 'make demo            set up, then run the main job on simulated venues and show what was proven'
@@ -18,7 +18,8 @@ help:
 	@echo 'make fuzz            search for inputs that break a parser: ARGS="http_response --seconds 600"'
 	@echo 'make check-fixtures  read recorded venue messages, those of ../shared/fixtures included'
 	@echo 'make setup           only build $(VENV)'
-	@echo 'make lock            pin requirements/dev.txt anew from pyproject.toml (lock-fuzz: fuzz.txt)'
+	@echo 'make lock            pin requirements/dev.txt anew from pyproject.toml (lock-fuzz: fuzz.txt;'
+	@echo '                     lock-notary: notary.txt and build.txt, taken from dev.txt)'
 	@echo 'make clean           remove $(VENV), build/ and caches'
 	@echo 'PYTHON=python3.12 chooses the interpreter; ARGS goes to the program: make test ARGS="-k merkle",'
 	@echo 'make demo ARGS=--stay (keeps the servers up until Ctrl-C).'
@@ -109,6 +110,16 @@ lock-fuzz: $(STAMP)
 	  | $(COMPILE) --output-file requirements/fuzz.txt -
 	@cat requirements/head.tmp requirements/fuzz.txt > requirements/new.tmp
 	@mv requirements/new.tmp requirements/fuzz.txt && rm requirements/head.tmp
+
+# The same versions as dev.txt, without what a container does not need.
+lock-notary: $(STAMP)
+	@set -e; for name in notary build; do \
+	  case $$name in notary) what='--extra notary';; *) what='--only-build-deps --build-deps-for wheel';; esac; \
+	  sed '/^[^#]/,$$d' requirements/$$name.txt > requirements/head.tmp; \
+	  $(COMPILE) $$what --constraint requirements/dev.txt --output-file requirements/$$name.txt pyproject.toml; \
+	  cat requirements/head.tmp requirements/$$name.txt > requirements/new.tmp; \
+	  mv requirements/new.tmp requirements/$$name.txt; rm requirements/head.tmp; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

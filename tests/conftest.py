@@ -28,6 +28,7 @@ PEERS = {
     "node": "node",
     "openssl": "openssl",
     "strace": "strace",
+    "systemd": "systemd-analyze",
 }
 """The command that stands for each peer."""
 
