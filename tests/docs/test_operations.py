@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from attestation import errors
 from attestation.keys import SigningKey
+from attestation.reasons import FAULTS
 from examples.venues.faults import KINDS
 from notary.config import Allow, Config, LimitSettings, load_config
 from notary.metrics import Metrics
@@ -81,6 +82,36 @@ def test_every_fault_of_the_simulated_venues_is_listed() -> None:
 
 def test_every_verdict_of_a_probe_is_listed() -> None:
     assert [code(row[0]) for row in table(PAGE, "verdicts")] == list(CURES)
+
+
+def test_alerts_use_metrics_that_exist() -> None:
+    rendered = Metrics()
+    rendered.sessions.labels(mode="sealed")
+    rendered.ended.labels(reason="attested", fault="none")
+    shown = set(re.findall(r"^(\w+)", rendered.render().decode(), re.M))
+    expressions = " ".join(row[0] for row in table(PAGE, "alerts"))
+    used = set(re.findall(r"\b(?:quotary_notary|process)_\w+", expressions))
+    # The process collector reads /proc.
+    known = shown if "process_open_fds" in shown else shown | {"process_open_fds"}
+    assert len(used) >= 6
+    assert used - {"process_max_fds"} <= known
+    faults = set(re.findall(r'fault="(\w+)"', expressions))
+    assert faults <= set(FAULTS.values())
+
+
+def test_every_log_event_is_listed() -> None:
+    calls = re.compile(r'\blog\.(info|warning|error)\(\s*"(\w+)"')
+    wanted = {
+        (event, level)
+        for path in (ROOT / "notary").rglob("*.py")
+        for level, event in calls.findall(path.read_text(encoding="utf-8"))
+    }
+    said = {
+        (code(event.strip()), row[1])
+        for row in table(PAGE, "log events")
+        for event in row[0].split(",")
+    }
+    assert said == wanted
 
 
 def test_every_exit_code_is_listed() -> None:
