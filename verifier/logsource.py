@@ -137,7 +137,8 @@ class HttpSource:
         if connection.sock is None:
             connection.connect()
         # The socket's timeout is for silence; bytes that trickle are stopped here.
-        alarm = threading.Timer(self._answer_s, _shut, (connection.sock,))
+        late = threading.Event()
+        alarm = threading.Timer(self._answer_s, _shut, (connection.sock, late))
         alarm.daemon = True
         alarm.start()
         try:
@@ -153,6 +154,8 @@ class HttpSource:
                     f"{path}: HTTP status {response.status}", rule="log.http", found=response.status
                 )
             data = _body(response, limit, path)
+            if late.is_set():
+                raise UnavailableError(f"{path}: the answer takes too long", rule="log.http")
             self._whole = response.isclosed() and not response.will_close
             return data
         finally:
@@ -175,6 +178,9 @@ def _body(response: http.client.HTTPResponse, limit: int, path: str) -> bytes:
     if encoding not in ("identity", "gzip"):
         raise UnavailableError(f"{path}: an encoding that was not asked for", rule="log.http")
     unpack = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
+    if unpack is None and response.length is None and not response.chunked:
+        # Its end could be anywhere, and a cut-off file must not count against the log.
+        raise UnavailableError(f"{path}: an answer without a length", rule="log.http")
     parts: list[bytes] = []
     size = raw = 0
     while chunk := response.read1(_CHUNK):
@@ -197,7 +203,8 @@ def _body(response: http.client.HTTPResponse, limit: int, path: str) -> bytes:
     return b"".join(parts)
 
 
-def _shut(sock: socket.socket) -> None:
+def _shut(sock: socket.socket, late: threading.Event) -> None:
+    late.set()
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
 
