@@ -97,8 +97,10 @@ def _items(name: str, items: Any, indent: str, hide: bool) -> Iterator[str]:
     for item in items:
         if isinstance(item, (Document, dict)):
             lines = list(_members(item, indent + "    ", hide))
-        else:
+        elif isinstance(item, (tuple, list)):
             lines = list(_items("", item, indent + "    ", hide))
+        else:
+            lines = [_scalar(name, item, hide)]
         if lines:
             yield f"{indent}  - {lines[0].lstrip()}"
             yield from lines[1:]
