@@ -92,8 +92,7 @@ def documents(data: bytes) -> None:
         harmless = all(line.isprintable() for line in shown.split("\n"))
         demand(harmless, "a document prints what a terminal obeys")
     for kind in (*TYPED, *UNTYPED):
-        errors = (MalformedError, UntrustedError) if kind is RotationStatement else ()
-        other = parse(functools.partial(kind.decode, data), *errors)
+        other = parse(functools.partial(kind.decode, data))
         if other is not None:
             _check_document(kind, other, data)
     value = parse(lambda: decode(data))
