@@ -13,9 +13,9 @@ from notary.context import Context
 from notary.issue import SessionFacts, default_request
 from notary.problems import refusal
 from notary.recorded import GateTimes
+from notary.rows import OpenedRow
 from notary.sessions import Session, token_hash
 from notary.signer import Signer
-from notary.store import OpenedRow
 
 
 class Turn:
@@ -51,6 +51,7 @@ class Turn:
             mode=session.request.mode,
             opened_us=now_us,
             deadline_us=deadline_us,
+            retry_of=session.request.retry_of,
             token=token_hash(session.token),
         )
 
