@@ -241,7 +241,6 @@ class Store:
         try:
             database.execute("BEGIN IMMEDIATE")
             for operation in operations:
-                pending = 0 if sequencer is None else sequencer.pending
                 if several:
                     database.execute("SAVEPOINT operation")
                 try:
@@ -249,8 +248,6 @@ class Store:
                 except (RefusedError, sqlite3.IntegrityError) as error:
                     database.execute("ROLLBACK TO operation" if several else "ROLLBACK")
                     outcomes.append(_refused(error))
-                    if sequencer is not None:
-                        sequencer.forget(pending)
                     if not several:
                         return outcomes
                 if several:

@@ -55,6 +55,14 @@ class Turn:
             token=token_hash(session.token),
         )
 
+    def not_opened(self, failure: BaseException) -> tuple[str, QuotaryError | None]:
+        """Returns why nothing may pass: the place is taken, or the disk fails."""
+        if not isinstance(failure, RefusedError):
+            return "overload", None
+        # Nothing was opened: the log says nothing of this session.
+        self.session.logged = False
+        return "violation", failure
+
     def complete(self, claim: Claim, times: GateTimes, address: str) -> None:
         """Takes the verified claim and freezes the times that belong to it."""
         assert times.connected_us is not None

@@ -187,7 +187,7 @@ class Witness:
             self._queue.remove(session)
             self._context.end_session(session, reason)
 
-    def end(self, reason: str, *, error: QuotaryError | None = None, flush: bool = False) -> None:
+    def end(self, reason: str, error: QuotaryError | None = None, *, flush: bool = False) -> None:
         """Ends the connection and every session on it that has no verified claim."""
         if self._dead:
             return
@@ -266,8 +266,8 @@ class Witness:
     def _opened_written(self, turn: Turn, written: asyncio.Future[None]) -> None:
         if turn is not self._turn or self._dead:
             return
-        if written.exception() is not None:
-            self.end("overload")
+        if (failure := written.exception()) is not None:
+            self.end(*turn.not_opened(failure))
         else:
             self._guard(lambda: self._let(self._gate.permit))
 

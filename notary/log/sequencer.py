@@ -22,9 +22,11 @@ from attestation.log.entry import Entry, logged_at, write_entry
 from attestation.log.inclusion import Inclusion
 from attestation.log.note import check_note_key
 from attestation.log.proof import LogProof
+from attestation.log.rules import Rules
 from attestation.log.tileproof import TileReader
 from attestation.log.tiles import Tile, TileBuilder
 from attestation.merkle import leaf_hash
+from notary.log.memory import load_rules, save_change
 from notary.log.published import PublishedFile
 from notary.log.tables import (
     Head,
@@ -52,15 +54,14 @@ class SignedHead:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Ticket:
-    """An entry on its way into the log; ``data`` and ``proof`` once it is there.
+    """An entry on its way into the log: its place and its bytes.
 
-    ``proof`` is made only for a ticket that asks for it.
+    ``proof`` is there once it is published, for a ticket that asked for one.
     """
 
-    entry: Entry
-    wants_proof: bool
     index: int
-    data: bytes = b""
+    data: bytes
+    wants_proof: bool
     proof: LogProof | None = None
 
 
@@ -87,6 +88,7 @@ class Sequencer:
         self._leaves: list[bytes] = []
         self._head: Head
         self._builder: TileBuilder
+        self._rules: Rules
         self._synced_us = 0
         self._reader = TileReader(self._read_tile)
         self.latest: SignedHead
@@ -98,38 +100,35 @@ class Sequencer:
         """The log's name."""
         return self._key.name
 
-    @property
-    def pending(self) -> int:
-        """How many entries the transaction under way has."""
-        return len(self._tickets)
-
     def add(self, entry: Entry, *, wants_proof: bool = False) -> Ticket:
-        """Takes an entry into the transaction under way; its index is known at once."""
-        ticket = Ticket(entry, wants_proof, self._head.size + len(self._tickets))
+        """Takes an entry into the transaction under way, which then must not fail alone.
+
+        Its index and time are known at once.  Raises RefusedError for an entry
+        that breaks a rule of the log, UsageError for one that is too large.
+        """
+        # The log's clock never goes back, whatever the machine's does.
+        entry = logged_at(entry, max(self._clock(), self._rules.now_us))
+        ticket = Ticket(self._rules.size, write_entry(entry), wants_proof)
+        self._rules.admit(entry).take()
+        save_change(self._database, self._rules, entry)
         self._tickets.append(ticket)
         return ticket
 
-    def forget(self, pending: int) -> None:
-        """Drops what was added since there were so many, as their operation was rolled back."""
-        del self._tickets[pending:]
-
     def write(self) -> None:
-        """Writes what was added; raises UsageError for an entry too large, sqlite3.Error."""
+        """Writes what was added; raises sqlite3.Error."""
         if not self._tickets:
             return
-        old = self._head
-        # The log's clock never goes back, whatever the machine's does.
-        now = max(self._clock(), old.logged_us)
-        for ticket in self._tickets:
-            ticket.data = write_entry(logged_at(ticket.entry, now))
+        first = self._head.size
         self._leaves = [leaf_hash(ticket.data) for ticket in self._tickets]
         self._builder.append(self._leaves)
-        tiles = self._builder.take()
         self._head = dataclasses.replace(
-            old, size=self._builder.size, root=self._builder.root(), logged_us=now
+            self._head,
+            size=self._builder.size,
+            root=self._builder.root(),
+            logged_us=self._rules.now_us,
         )
-        write_entries(self._database, old.size, [ticket.data for ticket in self._tickets])
-        write_tiles(self._database, tiles)
+        write_entries(self._database, first, [ticket.data for ticket in self._tickets])
+        write_tiles(self._database, self._builder.take())
         write_head(self._database, self._head)
 
     def publish(self) -> None:
@@ -180,6 +179,7 @@ class Sequencer:
                 found=head.size,
             )
         self._head, self._builder = head, builder
+        self._rules = load_rules(database, head.size, head.logged_us)
         self._check_not_rolled_back()
 
     def _sign(self) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from attestation.errors import UnavailableError, UsageError
 from attestation.hashing import HASH_SIZE
 from attestation.log.tiles import Tile, edge_of
+from notary.log.memory import SCHEMA
 
 SCHEMA_VERSION = 1
 
@@ -55,7 +56,7 @@ def create_tables(database: sqlite3.Connection, head: Head) -> None:
         raise UsageError("the store has a log already", rule="log")
     values = (SCHEMA_VERSION, head.origin, head.size, head.root, head.logged_us)
     database.execute("BEGIN IMMEDIATE")
-    for statement in _SCHEMA.split(";"):
+    for statement in (_SCHEMA + SCHEMA).split(";"):
         database.execute(statement)
     database.execute("INSERT INTO log_head VALUES (0, ?, ?, ?, ?, ?)", values)
     database.execute("COMMIT")
