@@ -34,7 +34,8 @@ class SessionRequest(Document):
     one purpose: ``adhoc`` text, or ``trade`` and ``leg``.  ``conn`` names the
     first session of a kept-alive connection to continue.  ``form`` says whose header
     lines the request will have; it belongs to the binding ``template``.  ``retry_of``
-    names the session of the same place that is tried again.  ``notary``, ``at_us`` (the prover's clock) and ``nonce`` keep the request from being replayed.
+    names the session of the same place that is tried again.  ``notary``, ``at_us``
+    (the prover's clock) and ``nonce`` keep the request from being replayed.
     """
 
     TYPE: ClassVar[str | None] = "quotary/session_request/v1"

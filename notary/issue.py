@@ -32,8 +32,8 @@ from attestation.errors import InvalidProofError, MalformedError, QuotaryError, 
 from attestation.hashing import format_hash, hasher
 from attestation.http1 import Request
 from attestation.keys import VerifyingKey
-from attestation.quote import check_plain_request
 from attestation.log.inclusion import Inclusion
+from attestation.quote import check_plain_request
 from attestation.request import AttestationRequest
 from attestation.schema import Document
 from attestation.section import Exchange, commit_section

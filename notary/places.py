@@ -16,10 +16,10 @@ MAX_RETRIES = 2
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
-    """A session that was opened for the same place; ``retryable`` once it has ended so."""
+    """A session that was opened for the same place; ``retriable`` once it has ended so."""
 
     session: str
-    retryable: bool
+    retriable: bool
 
 
 def is_place(purpose: str) -> bool:
@@ -39,7 +39,7 @@ def check_place(earlier: Sequence[Earlier], retry_of: str | None) -> None:
         return
     if retry_of is None:
         raise _refused("the place is taken: another session was opened for it")
-    if retry_of != earlier[-1].session or not earlier[-1].retryable:
+    if retry_of != earlier[-1].session or not earlier[-1].retriable:
         raise _refused("that session cannot be tried again")
     if len(earlier) > MAX_RETRIES:
         raise _refused(f"tried again {MAX_RETRIES} times already")

@@ -28,7 +28,7 @@ CREATE TABLE sessions (
     state TEXT NOT NULL CHECK (state IN ('open', 'attested', 'aborted')),
     reason TEXT,
     fault TEXT,
-    retryable INTEGER NOT NULL DEFAULT 0,
+    retriable INTEGER NOT NULL DEFAULT 0,
     ended_us INTEGER,
     CHECK ((state = 'open') = (ended_us IS NULL)),
     CHECK ((state = 'aborted') = (reason IS NOT NULL)),
@@ -101,11 +101,11 @@ def insert_session(database: sqlite3.Connection, row: OpenedRow) -> None:
 def sessions_at(database: sqlite3.Connection, purpose: str, venue: str | None) -> list[Earlier]:
     """Returns the sessions of a place in the order they were opened."""
     found = database.execute(
-        "SELECT id, retryable FROM sessions WHERE purpose = ? AND venue IS ?"
+        "SELECT id, retriable FROM sessions WHERE purpose = ? AND venue IS ?"
         " ORDER BY opened_us, retry_of IS NOT NULL",
         (purpose, venue),
     )
-    return [Earlier(session=session, retryable=bool(retry)) for session, retry in found]
+    return [Earlier(session=session, retriable=bool(retry)) for session, retry in found]
 
 
 def open_sessions(database: sqlite3.Connection) -> list[str]:
@@ -119,14 +119,14 @@ def open_sessions(database: sqlite3.Connection) -> list[str]:
 
 
 def end_aborted(
-    database: sqlite3.Connection, session: str, reason: str, now_us: int, *, retryable: bool
+    database: sqlite3.Connection, session: str, reason: str, now_us: int, *, retriable: bool
 ) -> None:
     """Ends a session without an attestation; raises RefusedError if it has ended."""
     _end(
         database,
-        "UPDATE sessions SET state = 'aborted', reason = ?, fault = ?, retryable = ?,"
+        "UPDATE sessions SET state = 'aborted', reason = ?, fault = ?, retriable = ?,"
         " ended_us = max(?, opened_us) WHERE id = ? AND state = 'open'",
-        (reason, FAULTS[reason], retryable, now_us, session),
+        (reason, FAULTS[reason], retriable, now_us, session),
     )
 
 
@@ -137,14 +137,14 @@ def end_attested(
     body: bytes,
     now_us: int,
     *,
-    retryable: bool,
+    retriable: bool,
 ) -> None:
     """Ends a session with its attestation; raises RefusedError if it has ended."""
     _end(
         database,
-        "UPDATE sessions SET state = 'attested', retryable = ?, ended_us = ?"
+        "UPDATE sessions SET state = 'attested', retriable = ?, ended_us = ?"
         " WHERE id = ? AND state = 'open'",
-        (retryable, now_us, session),
+        (retriable, now_us, session),
     )
     database.execute(
         "INSERT INTO attestations (id, session, body) VALUES (?, ?, ?)",

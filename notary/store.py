@@ -20,7 +20,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -101,7 +101,7 @@ class Store:
         def run(database: sqlite3.Connection) -> int:
             sessions = rows.open_sessions(database)
             for session in sessions:
-                rows.end_aborted(database, session, "restart", now_us, retryable=False)
+                rows.end_aborted(database, session, "restart", now_us, retriable=False)
                 self._add(AbortedEntry, session=session, reason="restart", fault="notary")
             return len(sessions)
 
@@ -130,18 +130,18 @@ class Store:
         return self._submit(run)
 
     def abort_session(
-        self, session: str, reason: str, now_us: int, *, retryable: bool = False
+        self, session: str, reason: str, now_us: int, *, retriable: bool = False
     ) -> asyncio.Future[None]:
         """Ends a session without an attestation; RefusedError if it has ended."""
 
         def run(database: sqlite3.Connection) -> None:
-            rows.end_aborted(database, session, reason, now_us, retryable=retryable)
+            rows.end_aborted(database, session, reason, now_us, retriable=retriable)
             self._add(AbortedEntry, session=session, reason=reason, fault=FAULTS[reason])
 
         return self._submit(run)
 
     def attest_session(
-        self, session: str, header: Header, body: bytes, *, retryable: bool = False
+        self, session: str, header: Header, body: bytes, *, retriable: bool = False
     ) -> asyncio.Future[Ticket | None]:
         """Ends a session with its attestation, both and its log entry in one transaction.
 
@@ -151,7 +151,7 @@ class Store:
 
         def run(database: sqlite3.Connection) -> Ticket | None:
             rows.end_attested(
-                database, session, header.id, body, header.issued_us, retryable=retryable
+                database, session, header.id, body, header.issued_us, retriable=retriable
             )
             ticket = self._add(AttestedEntry, session=session, header=hash_string(header.encode()))
             if ticket is not None:
@@ -263,6 +263,23 @@ class Store:
                 database.execute("ROLLBACK")
             return [_unavailable(self._failure)] * len(operations)
         return outcomes
+
+
+@contextlib.contextmanager
+def offline(path: Path) -> Iterator[sqlite3.Connection]:
+    """Opens the store while no notary serves it; raises UsageError if one does."""
+    lock = _lock(path)
+    try:
+        database = _connect(path)
+        try:
+            _prepare(database)
+            yield database
+        finally:
+            database.close()
+    except sqlite3.Error as error:
+        raise UnavailableError(f"cannot open the store: {error}", rule="store") from error
+    finally:
+        os.close(lock)
 
 
 def _announce(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attestation import merkle
-from attestation.errors import RefusedError
+from attestation.errors import RefusedError, UnavailableError
 from attestation.hashing import hash_string, parse_hash
 from notary.limits import Deadlines
 from notary.rows import OpenedRow
@@ -134,7 +134,7 @@ def test_failing_opened_row_ends_the_session_and_nothing_passes(tmp_path: Path) 
     class Failing(Store):
         def open_session(self, row: OpenedRow) -> asyncio.Future[None]:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            future.set_exception(RefusedError("disk", rule="store"))
+            future.set_exception(UnavailableError("disk", rule="store"))
             return future
 
         def abort_session(self, session: str, reason: str, now_us: int) -> asyncio.Future[None]:
