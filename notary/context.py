@@ -17,8 +17,8 @@ from attestation.errors import QuotaryError
 from attestation.reasons import FAULTS
 from attestation.tls13.certificates import ChainCache, RootStore
 from notary.clock import Clock
-from notary.limits import Deadlines, ProverAccount, SessionLimits
 from notary.issue import Issued
+from notary.limits import Deadlines, ProverAccount, SessionLimits
 from notary.log.ledger import Ledger
 from notary.metrics import Metrics
 from notary.resolve import Resolver
