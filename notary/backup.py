@@ -62,12 +62,15 @@ class Source:
 def make_backup(source: Source, folder: Path, *, now_us: int) -> Manifest:
     """Makes the folder, which must not exist, and verifies what it holds.
 
-    Raises UsageError if the folder exists or there is no store, UnavailableError
-    if the disk fails, InvalidProofError if the copy is damaged.
+    Raises UsageError if the folder exists, there is no store or it is another
+    user's, UnavailableError if the disk fails, InvalidProofError if the copy is damaged.
     """
     store = source.data.resolve() / STORE_FILE
     if not store.is_file():
         raise UsageError("no store to back up", rule="data", found=str(store))
+    if os.geteuid() != store.stat().st_uid:
+        # Files that SQLite leaves beside the store would keep the notary out of it.
+        raise UsageError("run the backup as the store's owner", rule="data", found=str(store))
     if folder.exists() or folder.is_symlink():
         raise UsageError("exists already: a backup overwrites nothing", found=str(folder))
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")

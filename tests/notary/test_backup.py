@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import sqlite3
@@ -246,6 +247,32 @@ def test_there_is_nothing_to_back_up_before_the_first_start(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="no store"):
         make_backup(source(tmp_path), tmp_path / "copy", now_us=NOW)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_store_of_another_user_is_left_alone(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = (kept / "notary.db").stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    before = sorted(kept.iterdir())
+    with pytest.raises(UsageError, match="owner"):
+        make_backup(source(kept), kept / "copy", now_us=NOW)
+    assert sorted(kept.iterdir()) == before
+
+
+def test_a_disk_that_is_full_leaves_nothing_behind(kept: Path) -> None:
+    before = (kept / "notary.db").read_bytes()
+    command = notary_command(
+        *("backup", "--config", str(kept / "notary.toml"), "--out", str(kept / "copy"))
+    )
+    # The most that a file may grow to: what a full disk does to a copy.
+    limited = ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh", *command]
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 20, done.stderr
+    assert "cannot copy the store" in done.stderr
+    assert not (kept / "copy").exists()
+    assert list(kept.glob(".*.partial")) == []
+    assert (kept / "notary.db").read_bytes() == before
 
 
 def test_the_command_makes_verifies_and_refuses(kept: Path) -> None:
