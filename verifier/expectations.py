@@ -37,8 +37,7 @@ def check_session(authentic: AuthenticSession, expect: Expect, now_us: int) -> N
             wanted=expect.purpose,
         )
     if expect.hosts is not None:
-        # Another port is another server: the certificate is for all of them.
-        _among(connection.place, expect.hosts, "hosts", "another host or port answered")
+        _among(connection.host, expect.hosts, "hosts", "another host answered")
     if expect.roots is not None and authentic.server.roots != expect.roots:
         raise ExpectationError(
             "the notary trusts other root certificates",

@@ -41,10 +41,7 @@ NOT_CHECKED = ("log", "tls_evidence")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Verified:
-    """What every verified presentation tells.
-
-    ``host`` is followed by the port (``example.com:8443``) where that is not 443.
-    """
+    """What every verified presentation tells."""
 
     header: Header
     notary: TrustedKey
@@ -219,7 +216,7 @@ def _common(authentic: AuthenticSession, checked: tuple[str, ...]) -> dict[str, 
     return {
         "header": authentic.header,
         "notary": authentic.notary,
-        "host": connection.place,
+        "host": connection.host,
         "mode": authentic.session.mode,
         "binding": authentic.session.binding,
         "purpose": authentic.session.purpose,

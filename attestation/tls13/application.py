@@ -12,7 +12,7 @@ from attestation.tls13.handshake import (
     check_key_update,
     check_session_ticket,
 )
-from attestation.tls13.registry import KEY_UPDATE, NEW_SESSION_TICKET
+from attestation.tls13.registry import ALERTS, KEY_UPDATE, NEW_SESSION_TICKET
 from attestation.tls13.schedule import Suite
 from attestation.tls13.wire import ALERT, APPLICATION_DATA, HANDSHAKE, Direction, Record
 
@@ -134,4 +134,7 @@ def check_alert(direction: Direction, content: bytes) -> None:
         # 5.1: "a record with an Alert type MUST contain exactly one message".
         raise MalformedError(f"{direction}: malformed alert", rule="W6")
     if content[1] != _CLOSE_NOTIFY:
-        raise MalformedError(f"{direction}: alert ends the session", rule="W6", found=content[1])
+        name = ALERTS.get(content[1], str(content[1]))
+        raise MalformedError(
+            f"{direction}: alert ends the session: {name}", rule="W6", found=content[1]
+        )

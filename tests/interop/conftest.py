@@ -16,11 +16,13 @@ import pytest
 from prover import AttestedTransport, Notary
 from tests.interop import gnutls, golang, nginx, node, openssl, python
 from tests.interop.leaves import Leaves
-from tests.interop.matrix import sites_of
+from tests.interop.matrix import Combination, sites_of
 from tests.interop.path import Path as NetworkPath
 from tests.interop.server import Server
 from tests.interop.site import Site
+from tests.interop.stock import FORMS
 from tests.interop.versions import OF
+from tests.prover.sidecars import RunningSidecar, running_sidecar
 from tests.prover.stage import PROVER, RunningNotary, running_notary
 
 Factory = Callable[[Sequence[Site], Leaves, Path], AbstractContextManager[Server]]
@@ -105,36 +107,31 @@ class Post:
 
 
 @pytest.fixture(scope="session")
-def posts(path: NetworkPath, leaves: Leaves, folder: Path) -> Iterator[Callable[[bool], Post]]:
-    """Gives the notary for a server that closes after its answer, or for one that lingers.
-
-    The first waits long for more of a response, so that no machine is too busy for it.
-    """
+def post(path: NetworkPath, leaves: Leaves, folder: Path) -> Iterator[Post]:
     route = Route(path.port, leaves.roots_pem)
+    with (
+        running_notary(folder / "notary", route) as running,  # type: ignore[arg-type]
+        Notary(
+            running.url, prover_key=PROVER, trust=running.trust, roots_pem=running.roots_pem
+        ) as notary,
+        httpx.Client(transport=AttestedTransport(notary), timeout=30) as sealed,
+    ):
+        yield Post(running, notary, sealed)
+
+
+@pytest.fixture(scope="session")
+def sidecars(post: Post, folder: Path) -> Iterator[Callable[[Combination], RunningSidecar]]:
+    """Gives the sidecar for a combination's client: one for each client and mode."""
     with ExitStack() as stack:
 
         @cache
-        def post(lingers: bool) -> Post:
-            running = stack.enter_context(
-                running_notary(
-                    folder / f"notary-{lingers}",
-                    route,  # type: ignore[arg-type]
-                    quiet_us=300_000 if lingers else 10_000_000,
-                )
-            )
-            notary = stack.enter_context(
-                Notary(
-                    running.url,
-                    prover_key=PROVER,
-                    trust=running.trust,
-                    roots_pem=running.roots_pem,
-                )
-            )
-            transport = AttestedTransport(notary)
-            sealed = stack.enter_context(httpx.Client(transport=transport, timeout=30))
-            return Post(running, notary, sealed)
+        def running(client: str, mode: str) -> RunningSidecar:
+            home = folder / f"{client}-{mode}"
+            home.mkdir()
+            sidecar = running_sidecar(post.running, home, form=FORMS[client], mode=mode)
+            return stack.enter_context(sidecar)
 
-        yield post
+        yield lambda cell: running(cell.client, cell.mode)
 
 
 @pytest.fixture

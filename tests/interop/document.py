@@ -10,9 +10,18 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.interop import hellos
 from tests.interop.habits import HABITS
-from tests.interop.hellos import CLIENTS
-from tests.interop.matrix import ATTESTED, BYTE_BY_BYTE, FULL, SERVERS, offered
+from tests.interop.matrix import (
+    ATTESTED,
+    BYTE_BY_BYTE,
+    CLIENTS,
+    FULL,
+    OWN_GROUPS,
+    SERVERS,
+    STOCK,
+    offered,
+)
 from tests.interop.refusals import REFUSALS
 from tests.interop.site import GROUPS, SUITES
 
@@ -25,6 +34,7 @@ def blocks() -> dict[str, str]:
     return {
         "servers": _servers(),
         "habits": _habits(),
+        "stock": _stock(),
         "refusals": _refusals(),
         "clients": _clients(),
     }
@@ -50,7 +60,11 @@ def written(page: str, parts: Mapping[str, str]) -> str:
 def _servers() -> str:
     rows = []
     for server, text in SERVERS.items():
-        cells = [cell for cell in ATTESTED if cell.server == server and not cell.site.trait]
+        cells = [
+            cell
+            for cell in ATTESTED
+            if (cell.server, cell.client, cell.site.trait) == (server, "quotary", "")
+        ]
         if not cells:
             continue
         leaves, suites, groups = offered(server)
@@ -74,31 +88,55 @@ def _servers() -> str:
 
 def _habits() -> str:
     return _table(
-        ["what the server does", "servers", "mode"],
-        [[habit.what, ", ".join(habit.servers), habit.mode] for habit in HABITS.values()],
+        ["habit", "what the server does", "servers", "mode"],
+        [
+            [name, habit.what, ", ".join(habit.servers), habit.mode]
+            for name, habit in HABITS.items()
+        ],
     )
 
 
 def _refusals() -> str:
-    rows: dict[tuple[str, str, str], list[str]] = {}
+    rows: dict[tuple[str, str, str, str], list[str]] = {}
     for refusal in REFUSALS:
-        key = (
-            refusal.what,
-            refusal.by,
-            f"{refusal.kind.__name__} `{refusal.rule}`: …{refusal.text}…",
-        )
+        error = f"{refusal.kind.__name__} `{refusal.rule}`: …{refusal.text}…"
+        key = (refusal.what, ", ".join(refusal.clients), refusal.by, error)
         names = rows.setdefault(key, [])
         names += [name for name in refusal.servers if name not in names]
     return _table(
-        ["what the server has or does", "servers", "refused by", "error"],
-        [[what, ", ".join(names), by, error] for (what, by, error), names in rows.items()],
+        ["what the server has or does", "servers", "clients", "refused by", "error"],
+        [
+            [what, ", ".join(names), who, by, error]
+            for (what, who, by, error), names in rows.items()
+        ],
     )
+
+
+def _stock() -> str:
+    rows = []
+    for client in STOCK:
+        cells = [cell for cell in ATTESTED if cell.client == client]
+        habits = [f"{cell.site.trait} ({cell.server})" for cell in cells if cell.site.trait]
+        groups = sorted({cell.site.group for cell in cells if cell.site.group in OWN_GROUPS})
+        opened = [cell.server for cell in cells if cell.mode == "open"]
+        rows.append(
+            [
+                f"{client}: {CLIENTS[client]}",
+                ", ".join(dict.fromkeys(cell.server for cell in cells)),
+                ", ".join(habits),
+                ", ".join(groups),
+                ", ".join(opened),
+                str(len(cells)),
+            ]
+        )
+    head = ["client", "servers, each leaf", "habits", "groups beside", "open mode", "tests"]
+    return _table(head, rows)
 
 
 def _clients() -> str:
     told = [
         [f"`{client.name}`" if client.peer != "python" else client.name, client.refused]
-        for client in CLIENTS
+        for client in hellos.CLIENTS
     ]
     rows = [[name, f"`W2`: ClientHello {why}" if why else "goes out"] for name, why in told]
     return _table(["client", "its (last) ClientHello"], rows)

@@ -17,7 +17,14 @@ from tests.interop.leaves import LEAVES, SCHEMES
 from tests.interop.refusals import REFUSALS, Refusal
 from tests.interop.site import GROUPS, SUITES, Site
 
-CLIENTS = {"quotary": "quotary (libssl by ctypes, opening `ephemeral`)"}
+CLIENTS = {
+    "quotary": "Quotary's own, the opening `ephemeral`",
+    "curl": "curl, by the flags that `prover sidecar` prints",
+    "httpx": "httpx with `proxy=`, as `prover sidecar` prints it",
+    "ssl": "Python's http.client on `ssl`, as `prover sidecar` prints it",
+}
+STOCK = ("curl", "httpx", "ssl")
+"""Clients that go through a sidecar: the opening `keylog`, the binding `template`."""
 SERVERS = {
     "nginx": "nginx on OpenSSL",
     "openssl": "`openssl s_server`",
@@ -42,11 +49,6 @@ class Combination:
     mode: str = "sealed"
     piece: int = 0
     refused: Refusal | None = None
-
-    @property
-    def lingers(self) -> bool:
-        """Whether the server keeps the connection open until its client has closed."""
-        return self.server == "openssl" or self.site.trait == "no-length"
 
     @property
     def name(self) -> str:
@@ -78,6 +80,30 @@ def covered(server: str) -> Iterator[Site]:
             yield Site(leaf=leaf, suite=suite, group=groups[(i + j) % len(groups)])
 
 
+def sampled(server: str) -> Iterator[Site]:
+    """One site for each leaf, in which suites and groups take turns."""
+    leaves, suites, groups = offered(server)
+    for number, leaf in enumerate(leaves):
+        suite = number % len(suites)
+        group = groups[(number + suite) % len(groups)]
+        yield Site(leaf=leaf, suite=suites[suite], group=group)
+
+
+OWN_GROUPS = ("secp521r1", "x448")
+"""Groups of stock clients: the notary derives no secret of theirs, and a key log needs none."""
+STOCK_HABITS = {
+    "client-certificate": "nginx",
+    "padding": "gnutls",
+    "key-update": "gnutls",
+    "small-records": "nginx",
+    "long": "go",
+    "chunked": "node",
+    "no-length": "python",
+    "tickets": "openssl",
+}
+"""The server on which stock clients are tried with a habit."""
+
+
 def scheme_of(site: Site) -> str:
     """The signature scheme in which a site proves its key."""
     if site.trait.startswith("rsa-sha"):
@@ -97,12 +123,28 @@ def _attested() -> Iterator[Combination]:
                 yield Combination(server=server, site=Site(leaf=leaf, trait=trait), mode=habit.mode)
     for server in BYTE_BY_BYTE:
         yield Combination(server=server, site=Site(), piece=1)
+    for client in STOCK:
+        yield from _attested_stock(client)
+
+
+def _attested_stock(client: str) -> Iterator[Combination]:
+    for server in EVERY:
+        for site in sampled(server):
+            yield Combination(server=server, site=site, client=client)
+    for trait, server in STOCK_HABITS.items():
+        yield Combination(server=server, site=Site(trait=trait), client=client)
+    for group in OWN_GROUPS:
+        for server in ("nginx", "gnutls"):
+            yield Combination(server=server, site=Site(group=group), client=client)
+    yield Combination(server="nginx", site=Site(), client=client, mode="open")
+    yield Combination(server="go", site=Site(), client=client, piece=1)
 
 
 def _refused() -> Iterator[Combination]:
     for refusal in REFUSALS:
-        for server in refusal.servers:
-            yield Combination(server=server, site=refusal.site, refused=refusal)
+        for client in refusal.clients:
+            for server in refusal.servers:
+                yield Combination(server=server, site=refusal.site, client=client, refused=refusal)
 
 
 ATTESTED = tuple(_attested())

@@ -30,11 +30,11 @@ def test_hello_of_a_client_goes_out_or_is_refused_by_name(
     client: Client,
     servers: Servers,
     path: NetworkPath,
-    posts: Callable[[bool], Post],
+    post: Post,
     leaves: Leaves,
     tried: Callable[[str], None],
 ) -> None:
-    with path.leads_to(servers("python").address(Site())), Tunnel(posts(False).notary) as tunnel:
+    with path.leads_to(servers("python").address(Site())), Tunnel(post.notary) as tunnel:
         run = subprocess.run(
             client.command(tunnel.port, leaves.roots_file),
             input=REQUEST,

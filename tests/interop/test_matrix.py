@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 
@@ -11,13 +12,16 @@ import pytest
 from attestation.errors import QuotaryError
 from attestation.expect import Expect
 from prover import AttestedFetch, AttestedTransport, Notary, build_presentation
+from tests.conftest import PEERS
 from tests.interop.conftest import Post, Servers
 from tests.interop.habits import HABITS
 from tests.interop.leaves import HOST
-from tests.interop.matrix import ATTESTED, PEER, REFUSED, Combination, scheme_of
+from tests.interop.matrix import ATTESTED, PEER, REFUSED, STOCK, Combination, scheme_of
 from tests.interop.path import Path
 from tests.interop.seen import look
-from tests.interop.site import MID, TARGET
+from tests.interop.site import MID, TARGET, body
+from tests.interop.stock import run
+from tests.prover.sidecars import RunningSidecar
 from tests.prover.stage import RunningNotary
 from verifier.recheck import recheck
 from verifier.verify import verify
@@ -26,14 +30,17 @@ URL = f"https://{HOST}{TARGET}"
 
 
 def cells(combinations: tuple[Combination, ...]) -> list[object]:
-    """The combinations as parameters, each with the peer it needs."""
+    """The combinations as parameters, each with the peers it needs."""
+    needs = {cell.name: {PEER.get(cell.server, cell.server)} for cell in combinations}
     return [
         pytest.param(
             cell,
             id=cell.name,
-            marks=[]
-            if cell.server == "python"
-            else [pytest.mark.peer(PEER.get(cell.server, cell.server))],
+            marks=[
+                pytest.mark.peer(name)
+                for name in sorted(needs[cell.name] | {cell.client})
+                if name in PEERS
+            ],
         )
         for cell in combinations
     ]
@@ -52,6 +59,7 @@ def check(cell: Combination, fetch: AttestedFetch, running: RunningNotary) -> No
         venues=("kraken",),
         market="BTC/USD",
         modes=(cell.mode,),
+        bindings=("full" if cell.client == "quotary" else "template",),
         insecure_allow_development=True,
     )
     quote = verify(
@@ -73,19 +81,23 @@ def test_combination_is_attested_and_verified(
     cell: Combination,
     servers: Servers,
     path: Path,
-    posts: Callable[[bool], Post],
+    post: Post,
+    sidecars: Callable[[Combination], RunningSidecar],
     tried: Callable[[str], None],
 ) -> None:
-    post = posts(cell.lingers)
     with path.leads_to(servers(cell.server).address(cell.site), piece=cell.piece):
-        if cell.mode == "open":
+        if cell.client in STOCK:
+            sidecar = sidecars(cell)
+            assert json.loads(run(cell.client, sidecar)) == json.loads(body(cell.site.trait))
+            fetches = [sidecar.attested()]
+        elif cell.mode == "open":
             fetches = fetch_open(post.notary)
         else:
             fetches = [post.sealed.get(URL).extensions["attestation"]]
     for fetch in fetches:
         check(cell, fetch, post.running)
     seen = look(fetches[-1].evidence, post.running.roots)
-    # Our client's first share is x25519's: another group takes a HelloRetryRequest.
+    # The first share of every client is x25519's: another group takes a HelloRetryRequest.
     assert seen.retried == (cell.site.group not in ("", "x25519"))
     if cell.site.trait:
         assert HABITS[cell.site.trait].shows(seen), seen
@@ -97,15 +109,21 @@ def test_combination_is_refused_by_name(
     cell: Combination,
     servers: Servers,
     path: Path,
-    posts: Callable[[bool], Post],
+    post: Post,
+    sidecars: Callable[[Combination], RunningSidecar],
     tried: Callable[[str], None],
 ) -> None:
     wanted = cell.refused
     assert wanted is not None
     with path.leads_to(servers(cell.server).address(cell.site)):
-        with pytest.raises(QuotaryError) as caught:
-            posts(cell.lingers).sealed.get(URL)
-    error = caught.value
+        if cell.client in STOCK:
+            sidecar = sidecars(cell)
+            assert run(cell.client, sidecar) == ""
+            error = sidecar.failure()
+        else:
+            with pytest.raises(QuotaryError) as caught:
+                post.sealed.get(URL)
+            error = caught.value
     assert (type(error), error.rule) == (wanted.kind, wanted.rule), error
     assert wanted.text in error.detail
     tried("refused")

@@ -30,11 +30,11 @@ def issued(tmp_path: Path) -> tuple[Attestation, bytes]:
             await client.fetch()
             await rig.seal(session)
             attestation = await rig.attest(session, client)
-            stored = await rig.context.store.attestation(
+            body = await rig.context.store.attestation(
                 attestation.header.id, token_hash(session["token"])
             )
-            assert stored is not None
-            return attestation, stored.body
+            assert body is not None
+            return attestation, body
 
     return asyncio.run(scene())
 
