@@ -127,6 +127,11 @@ class ConnectionField(Document):
     received_bytes: Count
     handshake_hash: Hex
 
+    @property
+    def place(self) -> str:
+        """The host, with the port where it is not 443, as Host names it (W10)."""
+        return self.host if self.port == 443 else f"{self.host}:{self.port}"
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ServerField(Document):

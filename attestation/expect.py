@@ -10,10 +10,10 @@ import dataclasses
 import tomllib
 from typing import Annotated, Self
 
-from attestation.document import Binding, Host, Mode
+from attestation.document import Binding, Mode
 from attestation.encoding import JsonObject, encode
 from attestation.errors import MalformedError, UsageError
-from attestation.schema import AtLeast, Document, HashString, Micros, Name, Text
+from attestation.schema import AtLeast, Document, HashString, Micros, Name, Pattern, Text
 
 DEFAULT_MODES = ("sealed", "live")
 DEFAULT_BINDINGS = ("full",)
@@ -22,6 +22,13 @@ DEFAULT_DIVERGENCE_BPS = 20
 DEFAULT_APART_US = 10_000_000
 
 Positive = Annotated[int, AtLeast(1)]
+Place = Annotated[
+    str,
+    Pattern(
+        r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::(?!443\Z)[1-9][0-9]{0,4})?",
+        "a lower-case host name, with its port where that is not 443",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +60,14 @@ class LogExpectation(Document):
 class Expect(Document):
     """Either ``venues`` and ``market`` (a quote), or ``hosts`` (a transcript).
 
+    A host stands for its port 443; another port is named (``example.com:8443``).
     The proven interval must lie within ``not_before_us..not_after_us``;
     ``max_age_us`` bounds now minus its start.
     """
 
     venues: tuple[Name, ...] | None = None
     market: Text | None = None
-    hosts: tuple[Host, ...] | None = None
+    hosts: tuple[Place, ...] | None = None
     instruments: tuple[Text, ...] | None = None
     not_before_us: Micros | None = None
     not_after_us: Micros | None = None

@@ -33,8 +33,9 @@ class SessionRequest(Document):
     Names either a registered venue and instrument, or a host and port; exactly
     one purpose: ``adhoc`` text, or ``trade`` and ``leg``.  ``conn`` names the
     first session of a kept-alive connection to continue.  ``form`` says whose header
-    lines the request will have; it belongs to the binding ``template``.  ``notary``,
-    ``at_us`` (the prover's clock) and ``nonce`` keep the request from being replayed.
+    lines the request will have; it belongs to the binding ``template``.  ``retry_of``
+    names the session of the same place that is tried again.  ``notary``, ``at_us``
+    (the prover's clock) and ``nonce`` keep the request from being replayed.
     """
 
     TYPE: ClassVar[str | None] = "quotary/session_request/v1"
@@ -54,6 +55,7 @@ class SessionRequest(Document):
     adhoc: AdhocText | None = None
     trade: Name | None = None
     leg: Leg | None = None
+    retry_of: Hex16 | None = None
 
     def __post_init__(self) -> None:
         venue = self.venue is not None and self.instrument is not None

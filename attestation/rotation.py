@@ -42,8 +42,8 @@ class Rotation(Document):
     """What both keys sign.  ``old`` and ``new`` are vkeys.
 
     The new key is valid from ``from_us`` until just before ``until_us``, the old
-    one until just before ``old_until_us``.  Raises MalformedError where the
-    members contradict one another, UntrustedError for an unknown algorithm.
+    one until just before ``old_until_us``.  Raises MalformedError where a key
+    does not parse or the members contradict one another.
     """
 
     TYPE: ClassVar[str | None] = "quotary/rotation/v1"
@@ -58,7 +58,7 @@ class Rotation(Document):
     until_us: Micros
 
     def __post_init__(self) -> None:
-        old, new = self.old_key, self.new_key
+        old, new = _parse(self.old, "old"), _parse(self.new, "new")
         for member, key in (("old", old), ("new", new)):
             if key.name != self.name:
                 raise MalformedError(
@@ -166,6 +166,16 @@ def rotated(trust: Trust, statement: RotationStatement, *, now_us: int) -> Trust
     )
     others = [closed if other is entry else other for other in trust.keys]
     return dataclasses.replace(trust, keys=(*others, added))
+
+
+def _parse(vkey: str, member: str) -> VerifyingKey:
+    try:
+        return VerifyingKey.parse(vkey)
+    except (MalformedError, UntrustedError) as error:
+        # A key of an algorithm that nobody here can check is no key.
+        raise MalformedError(
+            error.detail, rule=member, found=error.found, wanted=error.wanted
+        ) from None
 
 
 def _believed(trust: Trust, old: VerifyingKey, now_us: int) -> TrustedKey:

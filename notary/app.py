@@ -14,6 +14,7 @@ from notary import problems
 from notary.desk import Desk
 from notary.envelope import MAX_BODY
 from notary.routes.declare import SECURITY, read_token
+from notary.routes.log import log_routes
 from notary.routes.service import service_routes
 from notary.routes.sessions import (
     Action,
@@ -102,6 +103,9 @@ def make_app(desk: Desk, info: Mapping[str, Any]) -> FastAPI:
     )
     app.include_router(session_routes(desk))
     app.include_router(service_routes(desk, info))
+    ledger = desk.context.ledger
+    if ledger is not None:
+        app.include_router(log_routes(ledger.publisher, ledger.reader))
 
     def respond(error: QuotaryError) -> Response:
         desk.context.metrics.refused.labels(kind=error.slug).inc()

@@ -21,8 +21,9 @@ from typing import Annotated, ClassVar
 from attestation.errors import InvalidProofError, QuotaryError, UnavailableError, UsageError
 from attestation.schema import Count, Document, Hex32, Micros, Pattern, Text
 from notary.issue import restore
+from notary.rows import SCHEMA_VERSION
 from notary.signer import read_key, write_key
-from notary.store import SCHEMA_VERSION, STORE_FILE
+from notary.store import STORE_FILE
 
 MANIFEST_FILE = "backup.json"
 MANIFEST_LIMIT = 1024 * 1024

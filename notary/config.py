@@ -23,6 +23,12 @@
     name = "market data"
     vkey = "prover.example+..."
 
+    [log]                            # transparency log, after `notary log create`
+    key = "data/log.key"             # from `notary keygen --role log`
+    files = "public"                 # also as plain files; default: over HTTP alone
+    interval_us = 500000             # of checkpoints, at most one second
+    witnesses = [{ vkey = "witness.example+...", url = "https://witness.example" }]
+
     [development]                    # accepted with `notary serve --development` alone
     connect_to = [{ host = "api.binance.com", port = 443, to = "127.0.0.1:8443" }]
     roots = ["venues-ca.pem"]
@@ -60,6 +66,7 @@ from pydantic_settings import (
 from attestation.errors import MalformedError, QuotaryError, UsageError
 from attestation.keys import VerifyingKey
 from attestation.keys import check_name as check_key_name
+from attestation.log.cosignature import WitnessKey
 from attestation.tls13.hello import host_bytes
 from notary.extensions import VALIDATORS
 from notary.limits import Deadlines, ProverLimits, SessionLimits
@@ -120,6 +127,14 @@ def _key_name(text: str) -> str:
 def _vkey(text: str) -> str:
     try:
         VerifyingKey.parse(text)
+    except QuotaryError as error:
+        raise ValueError(error.detail) from None
+    return text
+
+
+def _witness_vkey(text: str) -> str:
+    try:
+        WitnessKey.parse(text)
     except QuotaryError as error:
         raise ValueError(error.detail) from None
     return text
@@ -206,6 +221,22 @@ class ConnectTo(_Section):
     to: Annotated[str, AfterValidator(_numeric)]
 
 
+class LogWitness(_Section):
+    """A witness that is asked to cosign checkpoints; ``vkey`` is of type 0x04."""
+
+    vkey: Annotated[str, AfterValidator(_witness_vkey)]
+    url: str = Field(pattern=r"https?://[!-~]+")
+
+
+class LogSettings(_Section):
+    """The transparency log, made by ``notary log create``."""
+
+    key: Path | None = None
+    files: Path | None = None
+    interval_us: int = Field(default=500_000, ge=10_000, le=1_000_000)
+    witnesses: tuple[LogWitness, ...] = ()
+
+
 class Development(_Section):
     """What must never stand in the configuration of a public notary."""
 
@@ -232,6 +263,7 @@ class Config(BaseSettings):
     limits: LimitSettings = LimitSettings()
     provers: tuple[ProverSettings, ...] = ()
     development: Development | None = None
+    log: LogSettings | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod
@@ -292,6 +324,14 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
     }
     if config.keys is not None:
         changes["keys"] = tuple(folder / key for key in config.keys)
+    if config.log is not None:
+        key, files = config.log.key, config.log.files
+        changes["log"] = config.log.model_copy(
+            update={
+                "key": folder / config.data / "log.key" if key is None else folder / key,
+                "files": None if files is None else folder / files,
+            }
+        )
     if config.development is not None:
         roots = tuple(folder / file for file in config.development.roots)
         changes["development"] = config.development.model_copy(update={"roots": roots})

@@ -13,12 +13,13 @@ from typing import Any
 
 import structlog
 
-from attestation.document import Attestation
 from attestation.errors import QuotaryError
 from attestation.reasons import FAULTS
 from attestation.tls13.certificates import ChainCache, RootStore
 from notary.clock import Clock
+from notary.issue import Issued
 from notary.limits import Deadlines, ProverAccount, SessionLimits
+from notary.log.ledger import Ledger
 from notary.metrics import Metrics
 from notary.resolve import Resolver
 from notary.sessions import Session
@@ -42,6 +43,7 @@ class Context:
     software: str
     metrics: Metrics
     log: Any = dataclasses.field(default_factory=lambda: structlog.get_logger("notary"))
+    ledger: Ledger | None = None
     chains: ChainCache = dataclasses.field(default_factory=ChainCache)
     _writes: set[asyncio.Future[Any]] = dataclasses.field(default_factory=set)
 
@@ -87,15 +89,15 @@ class Context:
         account.charge(relayed=relayed, seconds=seconds, now_us=self.clock.now_us())
         self.metrics.relayed.inc(relayed)
 
-    def complete_session(self, session: Session, attestation: Attestation) -> None:
+    def complete_session(self, session: Session, issued: Issued) -> None:
         """Notes that a session's attestation is durable."""
         self._close(session, "attested", self.clock.now_us())
-        session.attestation = attestation
+        session.issued = issued
         self.metrics.ended.labels(reason="attested", fault="none").inc()
         self.log.info(
             "session_attested",
             session=session.id,
-            attestation=attestation.header.id,
+            attestation=issued.attestation.header.id,
             purpose=session.purpose,
             host=session.host,
         )

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 
-from attestation.document import Attestation
 from attestation.encoding import JsonObject
 from attestation.errors import MalformedError, QuotaryError, RefusedError, naming
+from attestation.log.entry import TickEntry
 from attestation.request import AttestationRequest, Opened
 from attestation.seal import SignedSeal
 from notary.connect import ConnectRequest
 from notary.context import Context
 from notary.envelope import read_commitment, read_json
-from notary.issue import restore, sign
+from notary.issue import Issued, restore, sign
+from notary.rows import StoredAttestation
 from notary.sessions import Session, SessionRegistry, token_hash
 from notary.turns import Turn
 from notary.witness import Witness
+
+TICK_US = 900_000
+"""A log that was quiet for so long gets a tick, looked for each second."""
 
 
 class Desk:
@@ -71,7 +75,7 @@ class Desk:
         session = self._held(identifier, token)
         return await self._witness(session).seal(session)
 
-    async def attest(self, identifier: str, token: str, body: bytes) -> Attestation | None:
+    async def attest(self, identifier: str, token: str, body: bytes) -> Issued | None:
         """Takes ``{"opening"?, "request"?}``; None if a request must still follow."""
         session = self.registry.known(identifier)
         if session is not None:
@@ -79,15 +83,15 @@ class Desk:
         opening, request = read_attest(body)
         if session is None:
             return await self._stored_for(identifier, token)
-        if session.attestation is not None:
-            return session.attestation
+        if session.issued is not None:
+            return session.issued
         session.check_alive()
         return await self._witness(session).attest(session, opening, request)
 
     def end_session(self, identifier: str, token: str) -> None:
         """Ends a session at its prover's wish."""
         session = self._held(identifier, token)
-        if session.attestation is not None:
+        if session.issued is not None:
             raise RefusedError("the session is attested", rule="session", http_status=409)
         session.check_alive()
         if session.witness is not None:
@@ -95,15 +99,15 @@ class Desk:
         else:
             self.context.end_session(session, "prover_closed")
 
-    async def attestation(self, identifier: str, token: str) -> Attestation:
+    async def attestation(self, identifier: str, token: str) -> Issued:
         """Returns a stored attestation by its header's id, to who has its session's token.
 
         The id alone is no capability: every presentation shows it.
         """
-        body = await self.context.store.attestation(identifier, token_hash(token))
-        if body is None:
+        stored = await self.context.store.attestation(identifier, token_hash(token))
+        if stored is None:
             raise RefusedError("no such attestation of the token's", rule="id", http_status=404)
-        return sign(restore(body), self.context.signer)
+        return await self._issue_again(stored)
 
     def claim_session(self, request: ConnectRequest) -> Session:
         """Returns the session of a CONNECT; each can be used for one connection."""
@@ -144,7 +148,10 @@ class Desk:
         if not healthy:
             context.log.error("clock_apart", apart_us=context.clock.apart_us)
             self.end_all("clock")
-        self.registry.prune(context.clock.now_us())
+        now = context.clock.now_us()
+        self.registry.prune(now)
+        if context.ledger is not None and now - context.store.latest_head().logged_us >= TICK_US:
+            context.track(context.store.log_entry(TickEntry))
 
     def end_all(self, reason: str) -> None:
         """Ends every session that has no verified claim."""
@@ -189,12 +196,20 @@ class Desk:
         session.check_token(token)
         return session
 
-    async def _stored_for(self, identifier: str, token: str) -> Attestation:
+    async def _stored_for(self, identifier: str, token: str) -> Issued:
         """A prover that lost the answer asks again, also after a restart."""
-        body = await self.context.store.attestation_of(identifier, token_hash(token))
-        if body is None:
+        stored = await self.context.store.attestation_of(identifier, token_hash(token))
+        if stored is None:
             raise RefusedError("no such session", rule="session", http_status=404)
-        return sign(restore(body), self.context.signer)
+        return await self._issue_again(stored)
+
+    async def _issue_again(self, stored: StoredAttestation) -> Issued:
+        """Signs a stored body: the same signature, and a proof under today's checkpoint."""
+        attestation = sign(restore(stored.body), self.context.signer)
+        log = self.context.ledger
+        if log is None or stored.entry is None:
+            return Issued(attestation=attestation)
+        return Issued(attestation=attestation, log=await log.inclusion(stored.entry))
 
 
 def read_attest(body: bytes) -> tuple[Opened | None, AttestationRequest | None]:

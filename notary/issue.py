@@ -32,6 +32,7 @@ from attestation.errors import InvalidProofError, MalformedError, QuotaryError, 
 from attestation.hashing import format_hash, hasher
 from attestation.http1 import Request
 from attestation.keys import VerifyingKey
+from attestation.log.inclusion import Inclusion
 from attestation.quote import check_plain_request
 from attestation.request import AttestationRequest
 from attestation.schema import Document
@@ -84,6 +85,19 @@ class AcceptedRequest:
         return Attestation(
             header=self.header, signature=signature, fields=self.fields, seed=self.seed
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A signed attestation, and where the log has it, of a notary that keeps one."""
+
+    attestation: Attestation
+    log: Inclusion | None = None
+
+    def encode(self) -> bytes:
+        """Returns the JSON that the control API answers."""
+        log = b"" if self.log is None else b',"log":' + self.log.encode()
+        return b'{"attestation":' + self.attestation.encode() + log + b"}"
 
 
 def accept(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from attestation.document import Attestation
 from attestation.errors import QuotaryError
 from attestation.request import AttestationRequest
 from notary.blame import of_wish
 from notary.context import Context
-from notary.issue import accept, sign
+from notary.issue import Issued, accept, sign
+from notary.log.sequencer import inclusion_of
 from notary.problems import refusal
 from notary.turns import Turn
 
 
-async def issue(turn: Turn, request: AttestationRequest, context: Context) -> Attestation:
+async def issue(turn: Turn, request: AttestationRequest, context: Context) -> Issued:
     """Waits for the turn's claim and answers its request.
 
     The body is durable before it is signed, and signed before anybody sees it: a
@@ -45,10 +45,12 @@ async def issue(turn: Turn, request: AttestationRequest, context: Context) -> At
         session.fail(error)
         context.end_session(session, of_wish(error, claim, session.venue))
         raise refusal(error) from error
-    header = accepted.header
     started = perf_counter()
-    await context.store.attest_session(session.id, header.id, accepted.encode(), header.issued_us)
+    ticket = await context.store.attest_session(session.id, accepted.header, accepted.encode())
     context.metrics.durable.observe(perf_counter() - started)
-    attestation = sign(accepted, context.signer)
-    context.complete_session(session, attestation)
-    return attestation
+    issued = Issued(
+        attestation=sign(accepted, context.signer),
+        log=None if ticket is None else inclusion_of(ticket),
+    )
+    context.complete_session(session, issued)
+    return issued

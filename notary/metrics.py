@@ -63,6 +63,17 @@ class Metrics:
             "How far the system's clock is ahead of the notary's.",
             registry=self.registry,
         )
+        self.log_size = Gauge(
+            "quotary_notary_log_entries",
+            "Entries under the published checkpoint.",
+            registry=self.registry,
+        )
+        self.cosigned = Counter(
+            "quotary_notary_log_cosignatures",
+            "Answers of witnesses, by witness and result.",
+            ["witness", "result"],
+            registry=self.registry,
+        )
 
     def render(self) -> bytes:
         """Returns the text exposition format."""

@@ -34,8 +34,9 @@ from notary.config import Config, split_address
 from notary.kernel_clock import read_kernel_clock
 from notary.resolve import RESOLVE_SECONDS, check_public
 from notary.rotation import prepared_rotation
+from notary.rows import SCHEMA_VERSION
 from notary.server import allowed_venues, load_roots, load_signer, software
-from notary.store import SCHEMA_VERSION, STORE_FILE
+from notary.store import STORE_FILE
 
 LEAST_FREE = 1024**3
 """Bytes of disk below which the store's folder earns a warning."""

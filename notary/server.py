@@ -24,6 +24,8 @@ import structlog
 
 from attestation.errors import UsageError
 from attestation.hashing import HASHES
+from attestation.keys import SigningKey
+from attestation.log.cosignature import WitnessKey
 from attestation.template import FORMS
 from attestation.tls13.certificates import RootStore
 from attestation.venues import VenueFile, shipped_venues
@@ -33,6 +35,13 @@ from notary.config import Config, join_address, split_address
 from notary.context import Context
 from notary.desk import Desk
 from notary.listening import ControlServer, bind, signals
+from notary.log.cosigners import Cosigner
+from notary.log.files import PlainFiles
+from notary.log.ledger import Ledger
+from notary.log.published import PUBLISHED_FILE, PublishedFile
+from notary.log.publisher import Publisher
+from notary.log.reader import LogReader
+from notary.log.sequencer import Sequencer
 from notary.metrics import Metrics
 from notary.relay import Relay
 from notary.resolve import Endpoint, Resolver
@@ -84,7 +93,53 @@ def allowed_venues(config: Config) -> Mapping[str, VenueFile]:
     return MappingProxyType({name: shipped[name] for name in names})
 
 
-def make_context(config: Config, signer: Signer, roots: RootStore, store: Store) -> Context:
+def load_log_key(config: Config) -> SigningKey | None:
+    """Reads the log's key, if a log is configured; raises UsageError."""
+    if config.log is None or config.log.key is None:
+        return None
+    key = read_key(config.log.key)
+    if key.verifying_key.public in {
+        signer.verifying_key.public for signer in map(read_key, config.key_files)
+    }:
+        raise UsageError("the log's key signs attestations: make another", rule="log.key")
+    return key
+
+
+def make_store(config: Config, log_key: SigningKey | None, clock: Clock) -> Store:
+    """Opens the store, with its log if there is a key; raises UsageError, UnavailableError."""
+    if log_key is None:
+        return Store(config.data / STORE_FILE)
+    published = PublishedFile(config.data / PUBLISHED_FILE)
+    return Store(
+        config.data / STORE_FILE,
+        sequence=lambda database: Sequencer(database, log_key, published, clock.now_us),
+    )
+
+
+def make_ledger(config: Config, log_key: SigningKey, store: Store, context: Context) -> Ledger:
+    """Builds what publishes and proves the store's log."""
+    assert config.log is not None
+    reader = LogReader(config.data / STORE_FILE)
+    cosigners = [
+        Cosigner(key=WitnessKey.parse(witness.vkey), url=witness.url)
+        for witness in config.log.witnesses
+    ]
+    publisher = Publisher(
+        store.latest_head,
+        log_key.verifying_key,
+        reader,
+        cosigners=cosigners,
+        files=None if config.log.files is None else PlainFiles(config.log.files),
+        interval_us=config.log.interval_us,
+        metrics=context.metrics,
+        log=context.log,
+    )
+    return Ledger(reader, publisher)
+
+
+def make_context(
+    config: Config, signer: Signer, roots: RootStore, store: Store, clock: Clock
+) -> Context:
     """Joins the configuration with the system's clock and random bytes."""
     fixed = {}
     if config.development is not None:
@@ -92,7 +147,7 @@ def make_context(config: Config, signer: Signer, roots: RootStore, store: Store)
             address, port = split_address(rule.to)
             fixed[(rule.host, rule.port)] = Endpoint(address=address, port=port)
     return Context(
-        clock=Clock(time.time_ns, time.monotonic_ns),
+        clock=clock,
         random=os.urandom,
         signer=signer,
         store=store,
@@ -163,10 +218,14 @@ async def serve(
     stop = stop or asyncio.Event()
     control_socket = bind(config.listen)
     relay_socket = bind(config.relay)
-    store = Store(config.data / STORE_FILE)
+    clock = Clock(time.time_ns, time.monotonic_ns)
+    log_key = load_log_key(config)
+    store = make_store(config, log_key, clock)
     try:
-        context = make_context(config, signer, roots, store)
-        ended = await store.recover(context.clock.now_us())
+        context = make_context(config, signer, roots, store, clock)
+        ended = await store.recover(clock.now_us())
+        if log_key is not None:
+            context.ledger = make_ledger(config, log_key, store, context)
         relay_address = join_address(*relay_socket.getsockname()[:2])
         proxy = config.proxy or relay_address
         desk = Desk(context, make_registry(config, context), proxy=proxy)
@@ -175,7 +234,9 @@ async def serve(
         control = ControlServer(HotPath(app, desk))
         await relay.listen(relay_socket)
         serving = asyncio.create_task(control.serve(sockets=[control_socket]))
-        ticking = asyncio.create_task(_tick(desk))
+        background = [asyncio.create_task(_tick(desk))]
+        if context.ledger is not None:
+            background.append(asyncio.create_task(context.ledger.publisher.run()))
         with signals(stop):
             await control.listening.wait()
             ready = {
@@ -184,6 +245,8 @@ async def serve(
                 "relay": relay_address,
                 "vkey": signer.default.verifying_key.vkey,
             }
+            if log_key is not None:
+                ready["log"] = log_key.verifying_key.vkey
             _spare_collector()
             log.info("started", recovered=ended, **ready)
             announce(json.dumps(ready))
@@ -195,8 +258,11 @@ async def serve(
             await desk.stop()
             await relay.drain(FLUSH_SECONDS)
             control.should_exit = True
-            ticking.cancel()
+            for task in background:
+                task.cancel()
             await serving
+            if context.ledger is not None:
+                await context.ledger.close()
     finally:
         # Blocking, but the last thing done: nothing durable may be outrun.
         store.close()

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from attestation.document import Attestation, SessionField
+from attestation.document import SessionField
 from attestation.errors import (
     InvalidProofError,
     QuotaryError,
@@ -23,6 +23,7 @@ from attestation.template import render_template
 from attestation.venues import VenueFile
 from notary.clock import Clock
 from notary.envelope import prover_key, read_envelope
+from notary.issue import Issued
 from notary.limits import ProverAccount, ProverLimits
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ class Session:
     ended: str | None = None
     ended_us: int = 0
     failure: RefusedError | None = None
-    attestation: Attestation | None = None
-    issuing: asyncio.Task[Attestation] | None = None
+    issued: Issued | None = None
+    issuing: asyncio.Task[Issued] | None = None
     timer: asyncio.TimerHandle | None = None
 
     @property
@@ -109,7 +110,7 @@ class Session:
 
     def check_alive(self) -> None:
         """Raises RefusedError, with the rule that ended the session without an attestation."""
-        if self.ended is None or self.attestation is not None:
+        if self.ended is None or self.issued is not None:
             return
         if self.failure is not None:
             raise _again(self.failure, f"the session ended: {self.failure.detail}")

@@ -15,73 +15,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import fcntl
 import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from attestation.errors import RefusedError, UnavailableError, UsageError
+from attestation.document import Header
+from attestation.errors import QuotaryError, RefusedError, UnavailableError, UsageError
+from attestation.hashing import hash_string
+from attestation.log.entry import AbortedEntry, AttestedEntry, Entry, OpenedEntry
 from attestation.reasons import FAULTS
+from notary import rows
+from notary.log.sequencer import Sequencer, SignedHead, Ticket
+from notary.log.tables import has_log
+from notary.places import check_place, is_place
+from notary.rows import OpenedRow, StoredAttestation
 
-SCHEMA_VERSION = 2
 STORE_FILE = "notary.db"
 """Its name in the data folder."""
 MAX_BATCH = 256
 
-_SCHEMA = """
-CREATE TABLE sessions (
-    id TEXT PRIMARY KEY,
-    conn TEXT,
-    prover TEXT NOT NULL,
-    purpose TEXT NOT NULL,
-    venue TEXT,
-    host TEXT NOT NULL,
-    mode TEXT NOT NULL,
-    opened_us INTEGER NOT NULL,
-    deadline_us INTEGER NOT NULL,
-    token BLOB NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('open', 'attested', 'aborted')),
-    reason TEXT,
-    fault TEXT,
-    ended_us INTEGER,
-    CHECK ((state = 'open') = (ended_us IS NULL)),
-    CHECK ((state = 'aborted') = (reason IS NOT NULL)),
-    CHECK ((reason IS NULL) = (fault IS NULL))
-) WITHOUT ROWID;
-CREATE TABLE attestations (
-    id TEXT PRIMARY KEY,
-    session TEXT NOT NULL UNIQUE REFERENCES sessions (id),
-    body BLOB NOT NULL
-);
-"""
-
-_BODY = "SELECT a.body FROM attestations a JOIN sessions s ON s.id = a.session WHERE"
+_PROVEN = (AttestedEntry,)
+"""Entries whose caller is handed a proof."""
 
 _Operation: TypeAlias = Callable[[sqlite3.Connection], Any]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class OpenedRow:
-    """What is durable about a session before its first application byte passes.
-
-    ``token`` is the hash of the session's token, to which its attestation is given.
-    """
-
-    id: str
-    conn: str | None
-    prover: str
-    purpose: str
-    venue: str | None
-    host: str
-    mode: str
-    opened_us: int
-    deadline_us: int
-    token: bytes
 
 
 class Store:
@@ -89,7 +50,8 @@ class Store:
 
     Every write returns a future of the running loop that resolves when the write
     is durable.  Raises UsageError if another process holds the store or another
-    version wrote it, UnavailableError when the disk fails.
+    version wrote it, UnavailableError when the disk fails.  ``sequence`` makes the
+    sequencer of a notary that keeps a log.
     """
 
     def __init__(
@@ -97,6 +59,7 @@ class Store:
         path: Path,
         *,
         connect: Callable[[Path], sqlite3.Connection] | None = None,
+        sequence: Callable[[sqlite3.Connection], Sequencer] | None = None,
     ) -> None:
         self._lock = _lock(path)
         self._connect = connect or _connect
@@ -108,10 +71,14 @@ class Store:
         try:
             self._database = self._connect(path)
             _prepare(self._database)
-        except sqlite3.Error as error:
+            if sequence is None and has_log(self._database):
+                # What happened unlogged could never be shown again.
+                raise UsageError("the store has a log: configure [log]", rule="log")
+            self._sequencer = None if sequence is None else sequence(self._database)
+        except (sqlite3.Error, OSError) as error:
             os.close(self._lock)
             raise UnavailableError(f"cannot open the store: {error}", rule="store") from error
-        except UsageError:
+        except QuotaryError:
             os.close(self._lock)
             raise
         self._thread = threading.Thread(target=self._write, name="store", daemon=True)
@@ -122,94 +89,96 @@ class Store:
         """Whether writes can still succeed."""
         return self._failure is None and not self._closed
 
+    def latest_head(self) -> SignedHead:
+        """Returns the log's latest signed head; raises UsageError without a log."""
+        if self._sequencer is None:
+            raise UsageError("this notary keeps no log", rule="log")
+        return self._sequencer.latest
+
     def recover(self, now_us: int) -> asyncio.Future[int]:
         """Ends every open session as ``aborted {restart}``; resolves to their number."""
-        return self._submit(
-            lambda database: (
-                database.execute(
-                    "UPDATE sessions SET state = 'aborted', reason = 'restart', fault = 'notary',"
-                    " ended_us = max(?, opened_us) WHERE state = 'open'",
-                    (now_us,),
-                ).rowcount
-            )
-        )
+
+        def run(database: sqlite3.Connection) -> int:
+            sessions = rows.open_sessions(database)
+            for session in sessions:
+                rows.end_aborted(database, session, "restart", now_us, retriable=False)
+                self._add(AbortedEntry, session=session, reason="restart", fault="notary")
+            return len(sessions)
+
+        return self._submit(run)
 
     def open_session(self, row: OpenedRow) -> asyncio.Future[None]:
-        """Makes a session's ``opened`` row durable."""
-        values = (
-            *(row.id, row.conn, row.prover, row.purpose, row.venue, row.host, row.mode),
-            *(row.opened_us, row.deadline_us, row.token),
-        )
+        """Makes a session's ``opened`` durable; RefusedError if its place is taken."""
 
         def run(database: sqlite3.Connection) -> None:
-            database.execute(
-                "INSERT INTO sessions (id, conn, prover, purpose, venue, host, mode, opened_us,"
-                " deadline_us, token, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open')",
-                values,
+            if is_place(row.purpose):
+                check_place(rows.sessions_at(database, row.purpose, row.venue), row.retry_of)
+            rows.insert_session(database, row)
+            self._add(
+                OpenedEntry,
+                session=row.id,
+                conn=row.conn,
+                prover=row.prover,
+                purpose=row.purpose,
+                venue=row.venue,
+                host=row.host,
+                mode=row.mode,
+                deadline_us=row.deadline_us,
+                retry_of=row.retry_of,
             )
 
         return self._submit(run)
 
-    def abort_session(self, session: str, reason: str, now_us: int) -> asyncio.Future[None]:
+    def abort_session(
+        self, session: str, reason: str, now_us: int, *, retriable: bool = False
+    ) -> asyncio.Future[None]:
         """Ends a session without an attestation; RefusedError if it has ended."""
-        fault = FAULTS[reason]
 
         def run(database: sqlite3.Connection) -> None:
-            _end(
-                database,
-                "UPDATE sessions SET state = 'aborted', reason = ?, fault = ?, ended_us = ?"
-                " WHERE id = ? AND state = 'open'",
-                (reason, fault, now_us, session),
-            )
+            rows.end_aborted(database, session, reason, now_us, retriable=retriable)
+            self._add(AbortedEntry, session=session, reason=reason, fault=FAULTS[reason])
 
         return self._submit(run)
 
     def attest_session(
-        self, session: str, attestation: str, body: bytes, now_us: int
-    ) -> asyncio.Future[None]:
-        """Ends a session with its attestation, both in one transaction.
+        self, session: str, header: Header, body: bytes, *, retriable: bool = False
+    ) -> asyncio.Future[Ticket | None]:
+        """Ends a session with its attestation, both and its log entry in one transaction.
 
-        ``body`` holds all leaves and the seed.  RefusedError if it has ended.
+        ``body`` holds all leaves and the seed.  Resolves to the log's ticket, None
+        without a log.  RefusedError if the session has ended.
         """
 
-        def run(database: sqlite3.Connection) -> None:
-            _end(
-                database,
-                "UPDATE sessions SET state = 'attested', ended_us = ?"
-                " WHERE id = ? AND state = 'open'",
-                (now_us, session),
+        def run(database: sqlite3.Connection) -> Ticket | None:
+            rows.end_attested(
+                database, session, header.id, body, header.issued_us, retriable=retriable
             )
-            database.execute(
-                "INSERT INTO attestations (id, session, body) VALUES (?, ?, ?)",
-                (attestation, session, body),
-            )
+            ticket = self._add(AttestedEntry, session=session, header=hash_string(header.encode()))
+            if ticket is not None:
+                rows.note_entry(database, header.id, ticket.index)
+            return ticket
 
         return self._submit(run)
 
-    def attestation(self, identifier: str, token: bytes) -> asyncio.Future[bytes | None]:
-        """Reads the body of an attestation by its header's id and its session's token hash."""
-        return self._submit(
-            lambda database: _single(
-                database, f"{_BODY} a.id = ? AND s.token = ?", identifier, token
-            )
-        )
+    def log_entry(self, kind: type[Entry], **members: Any) -> asyncio.Future[Ticket | None]:
+        """Logs an entry of its own; resolves to its ticket, None without a log."""
+        return self._submit(lambda database: self._add(kind, **members))
 
-    def attestation_of(self, session: str, token: bytes) -> asyncio.Future[bytes | None]:
-        """Reads the body of a session's attestation, by the hash of its token."""
-        return self._submit(
-            lambda database: _single(database, f"{_BODY} s.id = ? AND s.token = ?", session, token)
-        )
+    def attestation(
+        self, identifier: str, token: bytes
+    ) -> asyncio.Future[StoredAttestation | None]:
+        """Reads an attestation by its header's id and its session's token hash."""
+        return self._submit(lambda database: rows.attestation(database, identifier, token))
+
+    def attestation_of(
+        self, session: str, token: bytes
+    ) -> asyncio.Future[StoredAttestation | None]:
+        """Reads a session's attestation, by the hash of its token."""
+        return self._submit(lambda database: rows.attestation_of(database, session, token))
 
     def session(self, session: str) -> asyncio.Future[dict[str, Any] | None]:
         """Reads a session's row."""
-
-        def run(database: sqlite3.Connection) -> dict[str, Any] | None:
-            cursor = database.execute("SELECT * FROM sessions WHERE id = ?", (session,))
-            row = cursor.fetchone()
-            names = [column[0] for column in cursor.description]
-            return None if row is None else dict(zip(names, row, strict=True))
-
-        return self._submit(run)
+        return self._submit(lambda database: rows.session_row(database, session))
 
     def close(self) -> None:
         """Writes what waits, then closes; blocks until done."""
@@ -218,8 +187,16 @@ class Store:
         self._closed = True
         self._queue.put(None)
         self._thread.join()
+        if self._sequencer is not None:
+            self._sequencer.close()
         self._database.close()
         os.close(self._lock)
+
+    def _add(self, kind: type[Entry], **members: Any) -> Ticket | None:
+        """Takes an entry into the transaction under way, of a notary that keeps a log."""
+        if self._sequencer is None:
+            return None
+        return self._sequencer.add(kind(**members), wants_proof=kind in _PROVEN)
 
     def _submit(self, operation: _Operation) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
@@ -257,7 +234,7 @@ class Store:
         """Runs operations in one transaction; an outcome may be an exception."""
         if self._failure is not None:
             return [_unavailable(self._failure)] * len(operations)
-        database = self._database
+        database, sequencer = self._database, self._sequencer
         # A lone operation needs no savepoint: it is the transaction.
         several = len(operations) > 1
         outcomes: list[Any] = []
@@ -275,14 +252,34 @@ class Store:
                         return outcomes
                 if several:
                     database.execute("RELEASE operation")
+            if sequencer is not None:
+                sequencer.write()
             database.execute("COMMIT")
-        except (sqlite3.Error, ValueError, ArithmeticError, MemoryError) as error:
-            # The latter for values that SQLite cannot take: the thread must live to refuse.
+            if sequencer is not None:
+                sequencer.publish()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the thread lives to refuse
             self._failure = f"a write failed: {error}"
             with contextlib.suppress(sqlite3.Error):
                 database.execute("ROLLBACK")
             return [_unavailable(self._failure)] * len(operations)
         return outcomes
+
+
+@contextlib.contextmanager
+def offline(path: Path) -> Iterator[sqlite3.Connection]:
+    """Opens the store while no notary serves it; raises UsageError if one does."""
+    lock = _lock(path)
+    try:
+        database = _connect(path)
+        try:
+            _prepare(database)
+            yield database
+        finally:
+            database.close()
+    except sqlite3.Error as error:
+        raise UnavailableError(f"cannot open the store: {error}", rule="store") from error
+    finally:
+        os.close(lock)
 
 
 def _announce(
@@ -307,16 +304,6 @@ def _resolve(items: list[tuple[asyncio.Future[Any], Any]]) -> None:
             future.set_result(outcome)
 
 
-def _end(database: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> None:
-    if database.execute(statement, values).rowcount != 1:
-        raise RefusedError("the session has ended already", rule="store", http_status=409)
-
-
-def _single(database: sqlite3.Connection, statement: str, *values: str | bytes) -> bytes | None:
-    row = database.execute(statement, values).fetchone()
-    return None if row is None else bytes(row[0])
-
-
 def _connect(path: Path) -> sqlite3.Connection:
     # 0600 before SQLite creates it: the journal files inherit the mode.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -326,16 +313,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _prepare(database: sqlite3.Connection) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON"):
         database.execute(f"PRAGMA {pragma}").fetchall()
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-    elif version != SCHEMA_VERSION:
-        raise UsageError(
-            "the store was written by another version",
-            rule="store",
-            found=version,
-            wanted=SCHEMA_VERSION,
-        )
+    rows.prepare(database)
 
 
 def _lock(path: Path) -> int:

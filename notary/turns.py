@@ -13,9 +13,9 @@ from notary.context import Context
 from notary.issue import SessionFacts, default_request
 from notary.problems import refusal
 from notary.recorded import GateTimes
+from notary.rows import OpenedRow
 from notary.sessions import Session, token_hash
 from notary.signer import Signer
-from notary.store import OpenedRow
 
 
 class Turn:
@@ -51,8 +51,17 @@ class Turn:
             mode=session.request.mode,
             opened_us=now_us,
             deadline_us=deadline_us,
+            retry_of=session.request.retry_of,
             token=token_hash(session.token),
         )
+
+    def not_opened(self, failure: BaseException) -> tuple[str, QuotaryError | None]:
+        """Returns why nothing may pass: the place is taken, or the disk fails."""
+        if not isinstance(failure, RefusedError):
+            return "overload", None
+        # Nothing was opened: the log says nothing of this session.
+        self.session.logged = False
+        return "violation", failure
 
     def complete(self, claim: Claim, times: GateTimes, address: str) -> None:
         """Takes the verified claim and freezes the times that belong to it."""

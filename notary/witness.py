@@ -12,7 +12,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from attestation.document import Attestation
 from attestation.errors import QuotaryError, RefusedError, UnavailableError
 from attestation.request import AttestationRequest, Opened
 from attestation.seal import SignedSeal
@@ -21,6 +20,7 @@ from notary.blame import Ends, before_opening, of_waiting
 from notary.context import Context
 from notary.ending import ResponseEnd
 from notary.gate import Event, Gate, Passing, State
+from notary.issue import Issued
 from notary.issuing import issue
 from notary.legs import Alarms, Legs, write
 from notary.opened import OpenedConnection, demand_opening
@@ -131,13 +131,13 @@ class Witness:
 
     async def attest(
         self, session: Session, opening: Opened | None, request: AttestationRequest | None
-    ) -> Attestation | None:
+    ) -> Issued | None:
         """Opens, verifies and issues; None if it opened and no request came yet.
 
         A repeated call for an issued session returns the same attestation.
         """
-        if session.attestation is not None:
-            return session.attestation
+        if session.issued is not None:
+            return session.issued
         turn = self._turn_of(session)
         if request is not None and request.session != session.id:
             raise RefusedError("the request is of another session", rule="request.session")
@@ -187,7 +187,7 @@ class Witness:
             self._queue.remove(session)
             self._context.end_session(session, reason)
 
-    def end(self, reason: str, *, error: QuotaryError | None = None, flush: bool = False) -> None:
+    def end(self, reason: str, error: QuotaryError | None = None, *, flush: bool = False) -> None:
         """Ends the connection and every session on it that has no verified claim."""
         if self._dead:
             return
@@ -266,8 +266,8 @@ class Witness:
     def _opened_written(self, turn: Turn, written: asyncio.Future[None]) -> None:
         if turn is not self._turn or self._dead:
             return
-        if written.exception() is not None:
-            self.end("overload")
+        if (failure := written.exception()) is not None:
+            self.end(*turn.not_opened(failure))
         else:
             self._guard(lambda: self._let(self._gate.permit))
 
@@ -359,9 +359,9 @@ class Witness:
             session.issuing = self._loop.create_task(self._issue(turn, request))
             session.issuing.add_done_callback(retrieve)
 
-    async def _issue(self, turn: Turn, request: AttestationRequest) -> Attestation:
+    async def _issue(self, turn: Turn, request: AttestationRequest) -> Issued:
         try:
-            attestation = await issue(turn, request, self._context)
+            issued = await issue(turn, request, self._context)
         except UnavailableError as error:
             self._context.end_session(turn.session, "overload")
             self.end("overload", error=error)
@@ -374,7 +374,7 @@ class Witness:
             write(self._legs, self._gate.move(Event.ISSUE, self._context.clock.now_us()))
             if self._gate.path == "sealed" and not self._dead:
                 self._retire(flush=True)
-        return attestation
+        return issued
 
     # The end.
 

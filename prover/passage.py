@@ -22,8 +22,12 @@ from attestation.section import Exchange
 from attestation.template import check_requests
 from attestation.tls13.certificates import RootStore
 from attestation.transcript import Transcript
+from prover.check import MAX_RECEIVED
 from prover.fetch import FetchPlan
 from prover.reading import Reading
+
+MAX_SENT = 64 * 1024
+"""Raw bytes of a client's handshake and its request."""
 
 _CURES = {
     "pre_shared_key": "the client resumes a session: curl needs --no-sessionid, "
@@ -61,6 +65,12 @@ class Passage:
         """Takes bytes of the client; returns those for the relay."""
         if self._committed:
             return b""
+        if len(self.reading.sent) + len(data) > MAX_SENT:
+            raise MalformedError(
+                "the client sent more than a handshake and the request",
+                rule="template.request",
+                wanted=MAX_SENT,
+            )
         try:
             self.reading.feed("sent", data)
         except QuotaryError as error:
@@ -69,6 +79,12 @@ class Passage:
 
     def from_relay(self, data: bytes) -> bytes:
         """Takes bytes of the venue; returns those for the client."""
+        if len(self.reading.received) + len(data) > MAX_RECEIVED:
+            raise MalformedError(
+                "the relay sends more bytes than a response may take",
+                rule="received",
+                wanted=MAX_RECEIVED,
+            )
         self.reading.feed("received", data)
         if self._committed and self._plan.spec.mode == "sealed":
             self._kept_back += data

@@ -94,9 +94,8 @@ def targets(
 ) -> list[Target]:
     """The venues' hosts, or only the first of each, which a fetch asks.
 
-    Each comes with the instrument of ``market``, or the first one.
-
-    Venues that do not list the market are left out; raises UsageError if none does.
+    Each comes with the instrument of ``market``, or the first one.  Venues that do
+    not list the market are left out; raises UsageError if none does.
     """
     found = [
         Target(venue=venue, host=host, instrument=listing.instrument)
@@ -240,6 +239,8 @@ class _Walk:
             return read_response(received, method=method, closed=tls.close_notify)
         except QuotaryError as error:
             raise StopError("http", str(error)) from None
+        except TimeoutError:
+            raise StopError("silent", "the request was not taken in time") from None
         except OSError as error:
             raise StopError("closed", f"the connection was lost: {error}") from None
 

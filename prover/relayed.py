@@ -146,8 +146,7 @@ class Relayed:
         while data or (data := await self._receive()):
             await self._give(self._passage.from_relay(data))
             data = b""
-            if self._passage.committed and self._passage.response is not None:
-                self._end_open()
+            self._end_open()
             self._changed.set()
         self._relay_gone = True
         self._changed.set()
@@ -167,11 +166,14 @@ class Relayed:
                 await self._writer.drain()
 
     def _end_open(self) -> None:
-        """Ends the client's direction right behind its response: no request may follow here.
+        """Ends the client's direction right behind an open response: no request may follow.
 
         Later, the client could have sent one in the meantime.
         """
-        if self._job.plan.spec.mode == "open" and not self._client_gone:
+        sealed = self._job.plan.spec.mode == "sealed"
+        if sealed or not self._passage.committed or self._passage.response is None:
+            return
+        if not self._client_gone:
             with contextlib.suppress(OSError):
                 self._writer.write_eof()
 

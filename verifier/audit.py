@@ -156,9 +156,14 @@ class Audit:
             raise UsageError("the audit was never started")
         return self._report
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether the audit is finished and the entries fold to the signed root."""
+        return self._signed is not None and self._report is not None and not self._is_wrong()
+
     def state(self) -> AuditState:
         """Returns what to keep of a finished audit; UsageError if the log is not sound."""
-        if self._signed is None or self._report is None or self._is_wrong():
+        if self._signed is None or not self.is_sound:
             raise UsageError("there is no audited checkpoint to go on from")
         times = self._signed.times.values()
         return AuditState(

@@ -119,7 +119,7 @@ def authentic(found: AuthenticOnly) -> Accepted:
         interval=(fields.connection.request_first_us, fields.connection.response_last_us),
         checked=(*checked, "openings"),
         not_checked=not_checked,
-        host=fields.connection.host,
+        host=fields.connection.place,
     )
 
 

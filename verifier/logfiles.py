@@ -30,10 +30,10 @@ def audit_log(
     """
     audit.start(read(CHECKPOINT_PATH))
     while (tile := audit.wanted()) is not None:
-        audit.take(_read_bundle(read, tile))
+        audit.take(read_bundle(read, tile))
         if step is not None:
             step(audit.position, audit.size)
-    return audit.finish(TileReader(lambda tile: _read_tile(read, tile)))
+    return audit.finish(TileReader(lambda tile: read_tile(read, tile)))
 
 
 def gather_evidence(finding: Finding, report: AuditReport, read: Read) -> tuple[Evidence, ...]:
@@ -42,24 +42,30 @@ def gather_evidence(finding: Finding, report: AuditReport, read: Read) -> tuple[
     Raises UnavailableError where the log does not serve what the proof takes.
     """
     note = report.checkpoint.encode("utf-8")
-    reader = TileReader(lambda tile: _read_tile(read, tile))
     places = sorted({*finding.entries, *(() if finding.index is None else (finding.index,))})
-    evidence = []
-    for index in places:
-        tile = tile_at(0, index // WIDTH, report.size)
-        try:
-            entry = parse_bundle(_read_bundle(read, tile), tile.width)[index % WIDTH]
-            path = reader.inclusion_proof(index, report.size)
-        except MalformedError as error:
-            raise UnavailableError(
-                f"the log serves no evidence: {error.detail}", rule="log.evidence"
-            ) from error
-        proof = LogProof(index=index, path=tuple(path), note=note)
-        evidence.append(Evidence(index=index, entry=entry, proof=proof.encode().decode("utf-8")))
-    return tuple(evidence)
+    return tuple([prove_entry(index, report.size, note, read) for index in places])
 
 
-def _read_bundle(read: Read, tile: Tile) -> bytes:
+def prove_entry(index: int, size: int, note: bytes, read: Read) -> Evidence:
+    """Returns an entry with its proof under a checkpoint's note; nothing is verified yet.
+
+    Raises UnavailableError where the log does not serve what the proof takes.
+    """
+    tile = tile_at(0, index // WIDTH, size)
+    try:
+        entry = parse_bundle(read_bundle(read, tile), tile.width)[index % WIDTH]
+        reader = TileReader(lambda tile: read_tile(read, tile))
+        path = reader.inclusion_proof(index, size)
+    except MalformedError as error:
+        raise UnavailableError(
+            f"the log serves no proof: {error.detail}", rule="log.proof"
+        ) from error
+    proof = LogProof(index=index, path=tuple(path), note=note)
+    return Evidence(index=index, entry=entry, proof=proof.encode().decode("utf-8"))
+
+
+def read_bundle(read: Read, tile: Tile) -> bytes:
+    """Returns the entry bundle under a level-0 tile, cut from the whole one if it is gone."""
     try:
         return read(tile.entries_path())
     except UnavailableError:
@@ -72,7 +78,8 @@ def _read_bundle(read: Read, tile: Tile) -> bytes:
         return data
 
 
-def _read_tile(read: Read, tile: Tile) -> bytes:
+def read_tile(read: Read, tile: Tile) -> bytes:
+    """Returns a tile's hashes, cut from the whole tile if the partial one is gone."""
     try:
         return read(tile.path())
     except UnavailableError:

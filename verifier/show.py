@@ -14,6 +14,7 @@ from attestation.encoding import decode_object
 from attestation.errors import MalformedError
 from attestation.presentation import Presentation
 from attestation.request import AttestationRequest, SessionRequest
+from attestation.rotation import RotationStatement
 from attestation.schema import Document
 from attestation.seal import Seal
 from attestation.secrets import EVIDENCE_LIMIT, Evidence, Secrets
@@ -36,6 +37,7 @@ _TYPES: dict[str | None, type[Document]] = {
         Seal,
         Secrets,
         Evidence,
+        RotationStatement,
     )
 }
 _VERDICT = "quotary/verdict/v1"
@@ -97,8 +99,10 @@ def _items(name: str, items: Any, indent: str, hide: bool) -> Iterator[str]:
     for item in items:
         if isinstance(item, (Document, dict)):
             lines = list(_members(item, indent + "    ", hide))
-        else:
+        elif isinstance(item, (tuple, list)):
             lines = list(_items("", item, indent + "    ", hide))
+        else:
+            lines = [_scalar(name, item, hide)]
         if lines:
             yield f"{indent}  - {lines[0].lstrip()}"
             yield from lines[1:]

@@ -41,7 +41,10 @@ NOT_CHECKED = ("log", "tls_evidence")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Verified:
-    """What every verified presentation tells."""
+    """What every verified presentation tells.
+
+    ``host`` is followed by the port (``example.com:8443``) where that is not 443.
+    """
 
     header: Header
     notary: TrustedKey
@@ -216,7 +219,7 @@ def _common(authentic: AuthenticSession, checked: tuple[str, ...]) -> dict[str, 
     return {
         "header": authentic.header,
         "notary": authentic.notary,
-        "host": connection.host,
+        "host": connection.place,
         "mode": authentic.session.mode,
         "binding": authentic.session.binding,
         "purpose": authentic.session.purpose,

@@ -63,6 +63,24 @@ class Evidence(Document):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenFinding(Document):
+    """A finding and every entry it names, each proven under one checkpoint."""
+
+    finding: Finding
+    evidence: tuple[Evidence, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FindingsFile(Document):
+    """What to hand to somebody who does not take the auditor's word."""
+
+    TYPE: ClassVar[str | None] = "quotary/findings/v1"
+
+    origin: Text
+    findings: tuple[ProvenFinding, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FindingCount(Document):
     """How many findings of a kind there are; a report shows the first of them only."""
 

@@ -10,6 +10,7 @@ import typer
 from attestation.errors import UsageError
 from notary.cli.backup import backup
 from notary.cli.keys import keygen, rotate
+from notary.cli.log import log, witness
 from notary.cli.serving import serve
 
 app = typer.Typer(
@@ -18,12 +19,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Witness TLS sessions and attest what was fetched through them.",
-    epilog="Exit codes: 0 done, 2 usage, 10 or 11 a damaged backup, 20 network or disk, 1 a bug.",
+    epilog="Exit codes: 0 done, 2 usage, 10 or 11 a damaged backup, 16 a damaged log,"
+    " 20 network or disk, 1 a bug.",
 )
 app.command("keygen")(keygen)
 app.command("serve")(serve)
 app.command("rotate")(rotate)
 app.command("backup")(backup)
+app.add_typer(log, name="log")
+app.add_typer(witness, name="witness")
 
 
 @app.callback(invoke_without_command=True)

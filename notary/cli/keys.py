@@ -15,7 +15,8 @@ import typer
 
 from attestation.errors import MalformedError, UsageError
 from attestation.keys import ALGORITHMS, DEFAULT_SIGNATURE, SEED_SIZE, SigningKey, check_name
-from attestation.trust import MAX_TEXT
+from attestation.log.cosignature import WitnessKey
+from attestation.trust import MAX_TEXT, ROLES
 from notary.cli.boundary import boundary
 
 _DAY_US = 86_400 * 1_000_000
@@ -28,6 +29,9 @@ def keygen(
     algorithm: Annotated[
         str, typer.Option(help=f"One of: {', '.join(ALGORITHMS)}.")
     ] = DEFAULT_SIGNATURE,
+    role: Annotated[
+        str, typer.Option(help="What it signs: attest, log (checkpoints), witness (cosignatures).")
+    ] = "attest",
     years: Annotated[int, typer.Option(min=1, max=10, help="Years of validity.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -36,7 +40,9 @@ def keygen(
 
     with boundary():
         key = _new_key(name, operator, algorithm)
-        path = key_path(folder, algorithm)
+        if role not in ROLES or (role != "attest" and algorithm != DEFAULT_SIGNATURE):
+            raise UsageError("no such role, or not with that algorithm", rule="role", found=role)
+        path = key_path(folder, algorithm) if role == "attest" else folder / f"{role}.key"
         try:
             write_key(path, key)
         except OSError as error:
@@ -49,7 +55,7 @@ def keygen(
         "name": name,
         "operator": operator,
         "vkey": public.vkey,
-        "role": "attest",
+        "role": role,
         "valid_from": now.isoformat().replace("+00:00", "Z"),
         "valid_until": until.isoformat().replace("+00:00", "Z"),
     }
@@ -59,6 +65,8 @@ def keygen(
     # All of standard output is TOML: it can be appended to a trust file as it is.
     typer.echo(f"# vkey        {public.vkey}")
     typer.echo(f"# fingerprint {fingerprint}")
+    if role != "attest":
+        typer.echo(f"# log policy  {_policy_line(role, key)}")
     typer.echo("[[notary]]")
     for member, value in block.items():
         typer.echo(f"{member} = {json.dumps(value, ensure_ascii=False)}")
@@ -129,6 +137,14 @@ def _key_file(files: Sequence[Path], algorithm: str) -> Path:
 def _utc(at_us: int) -> str:
     moment = datetime.datetime.fromtimestamp(at_us // 1_000_000, datetime.UTC)
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def _policy_line(role: str, key: SigningKey) -> str:
+    """Returns the line that names a log or witness in a log policy (c2sp.org/tlog-policy)."""
+    public = key.verifying_key
+    if role == "log":
+        return f"log {public.vkey}"
+    return f"witness {public.name} {WitnessKey.of(public).vkey}"
 
 
 def _new_key(name: str, operator: str, algorithm: str) -> SigningKey:

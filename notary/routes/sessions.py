@@ -8,7 +8,6 @@ from typing import TypeAlias
 
 from fastapi import APIRouter, Request, Response
 
-from attestation.encoding import encode
 from notary.desk import Desk
 from notary.routes.declare import (
     LeanRoute,
@@ -123,10 +122,8 @@ async def seal_session(desk: Desk, session: str, token: str, content: bytes) -> 
 
 async def attest_session(desk: Desk, session: str, token: str, content: bytes) -> tuple[int, bytes]:
     """``POST /v1/sessions/{session}/attestations``."""
-    attestation = await desk.attest(session, token, content)
-    if attestation is None:
-        return 202, b'{"state":"opened"}'
-    return 200, b'{"attestation":' + attestation.encode() + b"}"
+    issued = await desk.attest(session, token, content)
+    return (202, b'{"state":"opened"}') if issued is None else (200, issued.encode())
 
 
 def session_routes(desk: Desk) -> APIRouter:
@@ -221,7 +218,6 @@ def session_routes(desk: Desk) -> APIRouter:
     async def get_attestation(request: Request) -> Response:
         token = read_token(request.scope["headers"])
         found = await desk.attestation(request.path_params["attestation"], token)
-        content = encode({"attestation": found.to_json()})
-        return Response(content, media_type="application/json")
+        return Response(found.encode(), media_type="application/json")
 
     return router

@@ -15,6 +15,7 @@ from attestation.errors import InvalidProofError, MalformedError, UntrustedError
 from attestation.expect import Expect
 from attestation.keys import SigningKey, VerifyingKey
 from attestation.request import KeylogCommitment, KeylogOpened, KeyOpening
+from attestation.rotation import Rotation, RotationStatement, sign_rotation
 from attestation.schema import Document
 from attestation.seal import SignedSeal
 from attestation.strictjson import check_pointer
@@ -72,7 +73,14 @@ def _depth(value: Any) -> int:
 
 
 UNTYPED: tuple[type[Document], ...] = (KeyOpening, KeylogOpened, Expect)
-TYPED: tuple[type[Document], ...] = (KeylogCommitment, Part, SignedSeal, Accepted, Rejected)
+TYPED: tuple[type[Document], ...] = (
+    KeylogCommitment,
+    RotationStatement,
+    Part,
+    SignedSeal,
+    Accepted,
+    Rejected,
+)
 
 
 def documents(data: bytes) -> None:
@@ -114,6 +122,18 @@ def document_seeds() -> Iterable[bytes]:
         yield record.seal.encode()
         yield record.seal.seal.encode()
     yield record.opening.encode()
+    old = forge.LyingNotary().key
+    new = dataclasses.replace(old, seed=forge.hash_of("new"))
+    times = {"issued_us": forge.T0, "from_us": forge.T0, "old_until_us": forge.T0 + 1}
+    rotation = Rotation(
+        name=old.name,
+        operator="One Ltd",
+        old=old.verifying_key.vkey,
+        new=new.verifying_key.vkey,
+        until_us=forge.T0 + 2,
+        **times,
+    )
+    yield sign_rotation(rotation, old=old, new=new).encode()
     secrets = dict.fromkeys(KeylogOpened.__slots__[1:], "5a" * 32)
     logged = KeylogOpened(kind="keylog", **secrets)
     yield logged.encode()

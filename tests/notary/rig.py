@@ -186,7 +186,8 @@ class Rig:
         """Opens and asks for the whole body and a quote."""
         body = {"opening": client.opening(), "request": attestation_request(session, **changes)}
         content = json.dumps(body).encode()
-        return await self.desk.attest(session["id"], session["token"], content)
+        issued = await self.desk.attest(session["id"], session["token"], content)
+        return None if issued is None else issued.attestation
 
     async def seal(self, session: dict[str, Any]) -> SignedSeal:
         """Waits for the seal."""

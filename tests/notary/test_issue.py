@@ -30,11 +30,11 @@ def issued(tmp_path: Path) -> tuple[Attestation, bytes]:
             await client.fetch()
             await rig.seal(session)
             attestation = await rig.attest(session, client)
-            body = await rig.context.store.attestation(
+            stored = await rig.context.store.attestation(
                 attestation.header.id, token_hash(session["token"])
             )
-            assert body is not None
-            return attestation, body
+            assert stored is not None
+            return attestation, stored.body
 
     return asyncio.run(scene())
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from attestation import merkle
-from attestation.errors import RefusedError
+from attestation.errors import RefusedError, UnavailableError
 from attestation.hashing import hash_string, parse_hash
 from notary.limits import Deadlines
-from notary.store import OpenedRow, Store
+from notary.rows import OpenedRow
+from notary.store import Store
 from tests.notary.rig import (
     NOTARY,
     Venue,
@@ -133,7 +134,7 @@ def test_failing_opened_row_ends_the_session_and_nothing_passes(tmp_path: Path) 
     class Failing(Store):
         def open_session(self, row: OpenedRow) -> asyncio.Future[None]:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            future.set_exception(RefusedError("disk", rule="store"))
+            future.set_exception(UnavailableError("disk", rule="store"))
             return future
 
         def abort_session(self, session: str, reason: str, now_us: int) -> asyncio.Future[None]:
@@ -327,7 +328,8 @@ def test_repeated_opening_returns_the_same_attestation(tmp_path: Path) -> None:
             both = await asyncio.gather(rig.attest(session, client), rig.attest(session, client))
             third = await rig.attest(session, client)
             assert both[0] == both[1] == third
-            assert await rig.desk.attestation(third.header.id, session["token"]) == third
+            again = await rig.desk.attestation(third.header.id, session["token"])
+            assert again.attestation == third
 
     asyncio.run(scene())
 

@@ -17,10 +17,22 @@ from typing import Any
 
 import pytest
 
+from attestation.document import Header
 from attestation.errors import RefusedError, UnavailableError, UsageError
-from notary.store import OpenedRow, Store
+from notary.rows import OpenedRow, StoredAttestation
+from notary.store import Store
 
 TOKEN = b"hash of a token"
+
+
+BODY = StoredAttestation(body=b"body", entry=None)
+
+
+def header(identifier: str, issued_us: int) -> Header:
+    """Returns a header with an id."""
+    return Header(
+        id=identifier, key="k+00000000", root="sha256:" + "00" * 32, size=5, issued_us=issued_us
+    )
 
 
 def row(identifier: str) -> OpenedRow:
@@ -43,9 +55,9 @@ def test_attested_session_keeps_its_body(tmp_path: Path) -> None:
     async def scene() -> None:
         store = Store(tmp_path / "n.db")
         await store.open_session(row("s"))
-        await store.attest_session("s", "a", b"body", 12)
-        assert await store.attestation("a", TOKEN) == b"body"
-        assert await store.attestation_of("s", TOKEN) == b"body"
+        await store.attest_session("s", header("a", 12), b"body")
+        assert await store.attestation("a", TOKEN) == BODY
+        assert await store.attestation_of("s", TOKEN) == BODY
         assert await store.attestation("a", b"another") is None
         assert await store.attestation_of("s", b"another") is None
         found = await store.session("s")
@@ -62,10 +74,10 @@ def test_session_has_exactly_one_terminal(tmp_path: Path, first: str, second: st
     async def scene() -> None:
         store = Store(tmp_path / "n.db")
 
-        def end(how: str, identifier: str) -> asyncio.Future[None]:
+        def end(how: str, identifier: str) -> asyncio.Future[Any]:
             if how == "abort":
                 return store.abort_session("s", "invalid", 11)
-            return store.attest_session("s", identifier, b"body", 11)
+            return store.attest_session("s", header(identifier, 11), b"body")
 
         await store.open_session(row("s"))
         await end(first, "a")
@@ -84,7 +96,7 @@ def test_session_that_was_never_opened_cannot_end(tmp_path: Path) -> None:
     async def scene() -> None:
         store = Store(tmp_path / "n.db")
         with pytest.raises(RefusedError):
-            await store.attest_session("s", "a", b"body", 11)
+            await store.attest_session("s", header("a", 11), b"body")
         assert await store.attestation("a", TOKEN) is None
         store.close()
 
@@ -112,7 +124,7 @@ def test_open_sessions_are_aborted_as_restart_on_start_up(tmp_path: Path) -> Non
         store = Store(tmp_path / "n.db")
         for identifier in ("open", "done", "gone"):
             await store.open_session(row(identifier))
-        await store.attest_session("done", "a", b"body", 11)
+        await store.attest_session("done", header("a", 11), b"body")
         await store.abort_session("gone", "not_opened", 11)
         store.close()
 
@@ -125,7 +137,7 @@ def test_open_sessions_are_aborted_as_restart_on_start_up(tmp_path: Path) -> Non
             ("attested", None, None),
             ("aborted", "not_opened", "prover"),
         ]
-        assert await store.attestation("a", TOKEN) == b"body"
+        assert await store.attestation("a", TOKEN) == BODY
         store.close()
 
     asyncio.run(first())
@@ -161,7 +173,7 @@ def test_failing_write_is_an_error_and_no_later_write_is_tried(tmp_path: Path, v
         await store.open_session(row("s"))
         databases[0].verb = verb
         with pytest.raises(UnavailableError):
-            await store.attest_session("s", "a", b"body", 11)
+            await store.attest_session("s", header("a", 11), b"body")
         databases[0].verb = ""
         assert not store.healthy
         with pytest.raises(UnavailableError):
@@ -261,14 +273,14 @@ _WRITER = """
 import asyncio, sys
 from pathlib import Path
 from notary.store import Store
-from tests.notary.test_store import row
+from tests.notary.test_store import header, row
 
 async def main():
     store = Store(Path(sys.argv[1]))
     number = 0
     while True:
         await store.open_session(row(f"s{number}"))
-        await store.attest_session(f"s{number}", f"a{number}", b"body" * 500, 11)
+        await store.attest_session(f"s{number}", header(f"a{number}", 11), b"body" * 500)
         print(number, flush=True)
         number += 1
 
@@ -295,7 +307,9 @@ def test_killed_writer_loses_nothing_it_answered(tmp_path: Path) -> None:
         store = Store(path)
         await store.recover(99)
         for number in answered:
-            assert await store.attestation_of(f"s{number}", TOKEN) == b"body" * 500
+            stored = await store.attestation_of(f"s{number}", TOKEN)
+            assert stored is not None
+            assert stored.body == b"body" * 500
         store.close()
 
     asyncio.run(scene())

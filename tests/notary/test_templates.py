@@ -74,7 +74,7 @@ async def attest(
     body = {"opening": opened.to_json(), "request": attestation_request(session, **changes)}
     found = await rig.desk.attest(session["id"], session["token"], json.dumps(body).encode())
     assert found is not None
-    return found
+    return found.attestation
 
 
 async def held(rig: Rig, session: dict[str, Any], client: Tunnel, request: bytes = b"") -> None:
@@ -473,7 +473,7 @@ def test_kept_alive_connection_is_committed_to_once_and_each_claim_is_a_template
             request = json.dumps({"request": attestation_request(sessions[3])}).encode()
             last = await rig.desk.attest(sessions[3]["id"], sessions[3]["token"], request)
             assert last is not None
-            assert last.session().conn == sessions[0]["id"]
+            assert last.attestation.session().conn == sessions[0]["id"]
 
     asyncio.run(scene())
 

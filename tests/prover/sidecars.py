@@ -12,11 +12,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 
 from attestation.errors import QuotaryError
+from attestation.keys import SigningKey
+from attestation.secrets import Evidence
 from attestation.tls13.certificates import RootStore
+from attestation.trust import Trust
 from prover import Notary
 from prover.clients import Place
 from prover.fetch import AttestedFetch, FetchPlan
@@ -24,10 +28,21 @@ from prover.keylog_file import KeyLogFile
 from prover.relayed import Job
 from prover.sidecar import Sidecar, other_templates, plan_template
 from prover.vault import save
-from tests.prover.stage import PROVER, RunningNotary
+from tests.prover.stage import PROVER
 
 WAIT = 60.0
 """Seconds, generously: an outcome that never comes fails its test."""
+
+
+class Reachable(Protocol):
+    """A notary, as far as a sidecar needs it."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def trust(self) -> Trust: ...
+    @property
+    def roots_pem(self) -> bytes: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +56,7 @@ class RunningSidecar:
     out: Path
     roots: Path
     outcomes: queue.Queue[AttestedFetch | QuotaryError] = field(repr=False)
+    refused: list[Evidence] = field(repr=False)
 
     @property
     def place(self) -> Place:
@@ -88,9 +104,10 @@ class RunningSidecar:
 
 @contextlib.contextmanager
 def running_sidecar(
-    running: RunningNotary,
+    running: Reachable,
     folder: Path,
     *,
+    key: SigningKey = PROVER,
     form: str = "httpx",
     mode: str = "sealed",
     venue: str = "kraken",
@@ -101,6 +118,7 @@ def running_sidecar(
     plan = plan_template(venue=venue, instrument=instrument, form=form, mode=mode)
     (folder / "roots.pem").write_bytes(running.roots_pem)
     outcomes: queue.Queue[AttestedFetch | QuotaryError] = queue.Queue()
+    refused: list[Evidence] = []
     out = folder / "out"
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
     listener = socket.create_server(("127.0.0.1", 0))
@@ -109,9 +127,10 @@ def running_sidecar(
         KeyLogFile(folder / "keys.log") as keylog,
         Notary(
             url or running.url,
-            prover_key=PROVER,
+            prover_key=key,
             trust=running.trust,
             roots_pem=running.roots_pem,
+            on_refused=lambda evidence, error: refused.append(evidence),
         ) as notary,
     ):
         job = Job(
@@ -140,6 +159,7 @@ def running_sidecar(
                 out=out,
                 roots=folder / "roots.pem",
                 outcomes=outcomes,
+                refused=refused,
             )
         finally:
             loop.call_soon_threadsafe(stop.set)

@@ -156,7 +156,12 @@ def test_announced_close_makes_the_connection_stale(scripted: Scripted) -> None:
     control.close()
 
 
-def test_control_api_over_tls_checks_the_certificate() -> None:
+@pytest.mark.parametrize("without", ["", "no_libssl"], ids=["libssl", "Python's ssl"])
+def test_control_api_over_tls_checks_the_certificate(
+    request: pytest.FixtureRequest, without: str
+) -> None:
+    if without:
+        request.getfixturevalue(without)
     authority = Authority.create()
     server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue(["localhost"]).load_into(server_side)

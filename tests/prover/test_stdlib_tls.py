@@ -25,8 +25,13 @@ def authority() -> Authority:
     return Authority.create()
 
 
-@pytest.fixture
-def context(authority: Authority) -> StdlibContext:
+@pytest.fixture(params=["memory", "file"])
+def context(
+    authority: Authority, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> StdlibContext:
+    """Logs into memory, and, as where the system has no such files, into one without a name."""
+    if request.param == "file":
+        monkeypatch.delattr(os, "memfd_create", raising=False)
     return StdlibContext(authority.certificate_pem)
 
 

@@ -92,3 +92,11 @@ class TestInspect:
     @pytest.mark.parametrize("data", [b"", b"{}", b'{"type":"quotary/other/v1"}', b"\xff", b"[]"])
     def test_what_is_no_document_is_malformed(self, shell: Shell, data: bytes) -> None:
         assert shell.run("inspect", "-", stdin=data).returncode == 10
+
+    def test_array_of_values_and_containers_is_shown(self, shell: Shell) -> None:
+        field = {"type": "quotary/field/v1", "name": "x", "value": {"a": [[], True, {"b": 1}, "s"]}}
+        shell.write("mixed.json", encode(field))
+        done = shell.run("inspect", "mixed.json")
+        assert done.returncode == 0
+        shown = [line.strip() for line in done.stderr.decode().splitlines()[1:]]
+        assert shown[-5:] == ["a: 4", "- : []", "- true", "- b: 1", "- s"]

@@ -143,6 +143,17 @@ def test_another_host_is_not_expected() -> None:
     )
 
 
+def test_another_port_is_another_server() -> None:
+    """The certificate names the host alone: whoever runs something on another port has it too."""
+    host = "api.exchange.coinbase.com"
+    shown = forge.session(quote=False, lies={"connection.port": 8443}).present({})
+    rejected(ExpectationError, "expect.hosts", shown, Expect(hosts=(host,)))
+    assert check(shown, Expect(hosts=(f"{host}:8443",))).host == f"{host}:8443"
+    usual = forge.session(quote=False).present({})
+    rejected(ExpectationError, "expect.hosts", usual, Expect(hosts=(f"{host}:8443",)))
+    assert check(usual, Expect(hosts=(host,))).host == host
+
+
 def test_open_mode_must_be_asked_for() -> None:
     presentation = forge.session(mode="open").present()
     rejected(ExpectationError, "expect.modes", presentation)

@@ -1,0 +1,113 @@
+"""Publishes checkpoints: at least one a second, with the witnesses' cosignatures.
+
+A checkpoint is shown once the witnesses have answered or had their time; what a caller
+of the control API gets sooner is the same log under the log's signature alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import httpx
+
+from attestation.errors import QuotaryError
+from attestation.keys import VerifyingKey
+from attestation.log.checkpoint import Checkpoint
+from attestation.log.note import Note
+from notary.log.cosigners import Cosigner
+from notary.log.files import PlainFiles
+from notary.log.reader import LogReader
+from notary.log.sequencer import SignedHead
+from notary.metrics import Metrics
+
+DEFAULT_INTERVAL_US = 500_000
+WITNESS_SECONDS = 2.0
+"""How long witnesses may take; a checkpoint is not held back longer."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What ``GET /checkpoint`` shows: the checkpoint, and its note with all cosignatures."""
+
+    checkpoint: Checkpoint
+    note: bytes
+
+
+class Publisher:
+    """Shows ``latest`` every ``interval_us`` microseconds, and at the start."""
+
+    def __init__(
+        self,
+        latest: Callable[[], SignedHead],
+        key: VerifyingKey,
+        reader: LogReader,
+        *,
+        cosigners: Sequence[Cosigner] = (),
+        files: PlainFiles | None = None,
+        interval_us: int = DEFAULT_INTERVAL_US,
+        metrics: Metrics,
+        log: Any,
+    ) -> None:
+        self._latest = latest
+        self._key = key
+        self._reader = reader
+        self._cosigners = tuple(cosigners)
+        self._files = files
+        self._interval = interval_us / 1_000_000
+        self._metrics = metrics
+        self._log = log
+        self._shown: Published | None = None
+
+    @property
+    def published(self) -> Published:
+        """What is shown now."""
+        if self._shown is not None:
+            return self._shown
+        head = self._latest()
+        return Published(checkpoint=head.checkpoint, note=head.note)
+
+    async def run(self) -> None:
+        """Publishes until cancelled; then nothing is left half written."""
+        loop = asyncio.get_running_loop()
+        async with httpx.AsyncClient(timeout=WITNESS_SECONDS, trust_env=False) as client:
+            while True:
+                begun = loop.time()
+                await asyncio.shield(asyncio.ensure_future(self.publish(client)))
+                await asyncio.sleep(max(0.0, begun + self._interval - loop.time()))
+
+    async def publish(self, client: httpx.AsyncClient) -> None:
+        """Shows the latest head, if it is not shown with all cosignatures already."""
+        head = self._latest()
+        note = Note.parse(head.note)
+        if self._shown is not None and self._shown.checkpoint == head.checkpoint:
+            note = Note.parse(self._shown.note)
+            if len(note.signatures) > len(self._cosigners):
+                return
+        if self._cosigners and head.checkpoint.size:
+            asked = [self._cosign(cosigner, head.note, client) for cosigner in self._cosigners]
+            for lines in await asyncio.gather(*asked):
+                note = note.add(*lines)
+        self._shown = Published(checkpoint=head.checkpoint, note=note.encode())
+        self._metrics.log_size.set(head.checkpoint.size)
+        if self._files is not None:
+            await asyncio.to_thread(self._write_files, self._shown)
+
+    async def _cosign(self, cosigner: Cosigner, note: bytes, client: httpx.AsyncClient) -> Any:
+        try:
+            lines = await cosigner.cosign(note, self._key, self._reader.consistency, client)
+        except QuotaryError as error:
+            self._metrics.cosigned.labels(witness=cosigner.key.name, result="failed").inc()
+            self._log.warning("not_cosigned", witness=cosigner.key.name, detail=error.detail)
+            return ()
+        self._metrics.cosigned.labels(witness=cosigner.key.name, result="cosigned").inc()
+        return lines
+
+    def _write_files(self, shown: Published) -> None:
+        assert self._files is not None
+        try:
+            self._files.write(shown.checkpoint.size, shown.note, self._reader)
+        except (OSError, QuotaryError) as error:
+            self._log.error("log_files_failed", detail=str(error))
