@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import delayed, fetch
+from benchmarks import delayed, fetch, log
 
 
 def main() -> int:
@@ -28,6 +28,7 @@ def main() -> int:
     figures = fetch.measure(options.rounds)
     if not options.no_delay:
         figures += delayed.measure(options.rounds)
+    figures += log.measure()
     print(
         f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION},"
         f" {platform.system()} {platform.machine()}; medians of {options.rounds} rounds"

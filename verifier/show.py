@@ -12,6 +12,8 @@ from typing import Any
 from attestation.document import Attestation, Field, Header
 from attestation.encoding import decode_object
 from attestation.errors import MalformedError
+from attestation.log.entry import ENTRY_TYPE, read_entry
+from attestation.log.report import AuditReport, FindingsFile
 from attestation.presentation import Presentation
 from attestation.request import AttestationRequest, SessionRequest
 from attestation.rotation import RotationStatement
@@ -38,10 +40,12 @@ _TYPES: dict[str | None, type[Document]] = {
         Secrets,
         Evidence,
         RotationStatement,
+        AuditReport,
+        FindingsFile,
     )
 }
 _VERDICT = "quotary/verdict/v1"
-FORMATS = tuple(sorted({_VERDICT, *(kind for kind in _TYPES if kind is not None)}))
+FORMATS = tuple(sorted({_VERDICT, ENTRY_TYPE, *(kind for kind in _TYPES if kind is not None)}))
 """Type strings, with their versions, of all documents this version reads."""
 _PRIVATE = frozenset({"private_key", "salt", "seed"})
 
@@ -52,13 +56,15 @@ def read_document(data: bytes) -> Document:
     kind = value.get("type")
     if kind == _VERDICT:
         return read_verdict(value)
+    if kind == ENTRY_TYPE:
+        return read_entry(data.removesuffix(b"\n"))
     known = _TYPES.get(kind) if isinstance(kind, str) else None
     if known is None:
         raise MalformedError(
             "no such document type",
             rule="type",
             found=kind,
-            wanted=sorted(map(str, (*_TYPES, _VERDICT))),
+            wanted=sorted(map(str, (*_TYPES, ENTRY_TYPE, _VERDICT))),
         )
     return known.from_json(value)
 

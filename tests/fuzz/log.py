@@ -14,6 +14,8 @@ from attestation.log.entry import read_entry, write_entry
 from attestation.log.note import Note, NoteSignature
 from attestation.log.policy import LogPolicy
 from attestation.log.proof import LogProof
+from attestation.log.rules import Rules
+from attestation.log.state import RulesState
 from attestation.log.tiles import parse_path
 from attestation.log.witness import AddCheckpoint, Head, decide, parse_conflict
 from tests.fuzz.edits import mutate_json
@@ -166,7 +168,24 @@ def entry_seeds() -> Iterable[bytes]:
             yield write_entry(entry)
 
 
+def log_rules(data: bytes) -> None:
+    """The rules take any entry anywhere in a log, and a state that is read back goes on alike."""
+    entry = parse(lambda: read_entry(data))
+    if entry is None:
+        return
+    spent: dict[bytes, bytes] = {}
+    rules = Rules(spent)
+    with certain("rules judge every entry"):
+        for item in (entry, *entries(), entry):
+            rules.judge(item).take()
+            rules.given_up()
+        found = list(rules.overdue())
+        again = Rules(spent, RulesState.decode(rules.state().encode()))
+    demand(list(again.overdue()) == found, "a state that was read back judges otherwise")
+
+
 TARGETS = (
+    Target(name="log_rules", run=log_rules, seeds=entry_seeds, mutate=mutate_json, base_ms=800.0),
     Target(name="log_texts", run=log_texts, seeds=text_seeds),
     Target(name="log_entries", run=log_entries, seeds=entry_seeds, mutate=mutate_json),
 )

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterable
+import tracemalloc
+from collections.abc import Iterable, MutableMapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -53,6 +55,7 @@ from tests.log.example import (
 )
 from tests.log.keys import LOG, OTHER_LOG, OTHER_PROVER, TIME, WITNESS_KEYS, WITNESSES, signing_key
 from verifier.audit import Audit
+from verifier.auditstore import AuditStore
 from verifier.given import GivenAttestation
 from verifier.logfiles import audit_log, gather_evidence
 from verifier.tally import MAX_SHOWN
@@ -73,7 +76,7 @@ def audited(
     *,
     policy: LogPolicy = POLICY,
     state: AuditState | None = None,
-    spent: dict[bytes, bytes] | None = None,
+    spent: MutableMapping[bytes, bytes] | None = None,
     given: Iterable[GivenAttestation] = (),
 ) -> tuple[Audit, AuditReport]:
     audit = Audit(policy, state=state, spent=spent, given=given)
@@ -140,8 +143,8 @@ def test_honest_log_yields_no_finding() -> None:
     assert {(row.end, row.count) for row in report.slots} == {("slot", 2), ("notary", 1)}
 
 
-def test_honest_log_of_thousands_of_sessions_with_faults_and_a_crash_yields_no_finding() -> None:
-    log = served(*honest(2_000))
+def test_honest_log_of_10000_sessions_with_faults_and_a_crash_yields_no_finding() -> None:
+    log = served(*honest(10_000))
     _, report = audited(log)
     assert report.findings == ()
     assert sum(row.count for row in report.sessions) == sum(
@@ -152,6 +155,20 @@ def test_honest_log_of_thousands_of_sessions_with_faults_and_a_crash_yields_no_f
     # Each bundle is read once, and no tile.
     bundles = [path for path in log.asked if path != "checkpoint"]
     assert len(set(bundles)) == len(bundles) == -(-len(log.entries) // 256)
+
+
+def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
+    peaks = []
+    for sessions in (600, 6_000):
+        log = served(*honest(sessions))
+        with AuditStore(str(tmp_path / f"{sessions}.db")) as store:
+            tracemalloc.start()
+            audited(log, spent=store.spent)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    # What both have in common: one bundle, the feed, the statistics, SQLite's own cache is no
+    # Python memory and bounded by itself.
+    assert peaks[1] < peaks[0] + 200_000
 
 
 def test_empty_log_yields_no_finding() -> None:

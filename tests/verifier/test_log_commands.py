@@ -199,15 +199,15 @@ def test_state_that_was_not_saved_leaves_nothing(tmp_path: Path) -> None:
     path = str(tmp_path / "state.db")
     log = served((0, opened("a", "trade/t/open", deadline_us=T0 + 5)), (1, attested("a")))
     with AuditStore(path) as store:
-        audited(log, spent=store.spent)  # type: ignore[arg-type]
+        audited(log, spent=store.spent)
         assert len(store.spent) == 2
     with AuditStore(path) as store:
         assert (store.load(), len(store.spent)) == (None, 0)
-        audit, _ = audited(log, spent=store.spent)  # type: ignore[arg-type]
+        audit, _ = audited(log, spent=store.spent)
         store.save(audit.state())
     with AuditStore(path) as store:
         assert (store.load(), len(store.spent)) == (audit.state(), 2)
         again = opened("b", "trade/t/open", deadline_us=T0 + 9)
         log.log([logged_at(again, T0 + 2), logged_at(attested("b"), T0 + 3)])
-        _, report = audited(log, state=store.load(), spent=store.spent)  # type: ignore[arg-type]
+        _, report = audited(log, state=store.load(), spent=store.spent)
         assert [finding.kind for finding in report.findings] == ["duplicate"]

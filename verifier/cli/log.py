@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -164,6 +163,8 @@ def _given(name: str, trust: str | None) -> GivenAttestation:
 @contextlib.contextmanager
 def _storage() -> Iterator[None]:
     """A full disk under the state is no bug."""
+    import sqlite3
+
     try:
         yield
     except sqlite3.Error as error:
