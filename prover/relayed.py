@@ -47,6 +47,8 @@ POLL_SECONDS = 0.02
 """How often a key log is read again while lines of a connection are missing."""
 KEYLOG_SHARE = 0.75
 """Of the time that a notary gives for the commitment, how much the client has to log its keys."""
+GIVE_SECONDS = 5.0
+"""How long a client may take to read what it is given."""
 _PATIENT = Timeouts(connect=None, read=None, write=None)
 
 
@@ -159,11 +161,15 @@ class Relayed:
             return b""
 
     async def _give(self, data: bytes) -> None:
-        """Writes to the client; one that left misses its bytes, the attestation does not."""
-        if data and not self._client_gone:
-            with contextlib.suppress(ConnectionError):
+        """Writes to the client; one that left, or does not read, holds up no attestation."""
+        if not data or self._client_gone:
+            return
+        try:
+            async with asyncio.timeout(GIVE_SECONDS):
                 self._writer.write(data)
                 await self._writer.drain()
+        except (ConnectionError, TimeoutError):
+            self._client_gone = True
 
     def _end_open(self) -> None:
         """Ends the client's direction right behind an open response: no request may follow.

@@ -327,6 +327,33 @@ def test_other_errands_are_refused_by_status_before_any_session(
     assert failure.rule == "connect"
 
 
+def test_hello_that_comes_along_with_the_connect_is_taken(sidecar: RunningSidecar) -> None:
+    coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = sidecar.tls().wrap_bio(coming, going, server_hostname=HOST)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    with socket.create_connection(("127.0.0.1", sidecar.port), timeout=WAIT) as connection:
+        connection.sendall(f"CONNECT {HOST}:443 HTTP/1.1\r\n\r\n".encode() + going.read())
+        answer = connection.recv(65_536)
+        head, _, rest = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        coming.write(rest)
+        done = False
+        while not done:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+                done = True
+            if not done:
+                coming.write(connection.recv(65_536))
+        # The request in a piece of its own, after the Finished.
+        connection.sendall(going.read())
+        client.write(sidecar.plan.plaintext)
+        connection.sendall(going.read())
+        coming.write(connection.recv(65_536))
+        assert client.read(65_536).startswith(b"HTTP/1.1 200 ")
+    sidecar.attested()
+
+
 def test_somebody_who_only_looks_is_no_failure(sidecar: RunningSidecar) -> None:
     socket.create_connection(("127.0.0.1", sidecar.port), timeout=WAIT).close()
     with sidecar.httpx() as client:

@@ -122,6 +122,17 @@ def test_start_is_refused_with_the_reason(
     assert not Path("out").exists()
 
 
+def test_notary_that_is_down_is_exit_code_20(
+    home: Home, running: RunningNotary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home.folder)
+    common = ("--keylog", "keys.log", "--out", "out", *home.common(running)[2:])
+    options = ("--form", "curl", "--notary", "http://127.0.0.1:1")
+    result = prover("sidecar", *KRAKEN, *common, *options)
+    assert result.code == 20
+    assert "connect failed" in result.err
+
+
 def test_port_that_is_taken_is_exit_code_20(
     home: Home, running: RunningNotary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
