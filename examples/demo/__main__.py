@@ -18,6 +18,7 @@ from pathlib import Path
 from attestation.errors import QuotaryError
 from examples.demo.acts import Demo
 from examples.demo.configure import NOTARIES, PROVER
+from examples.demo.logs import WITNESS
 from examples.demo.stage import Stage
 
 FOLDER = Path("build/demo")
@@ -61,6 +62,7 @@ def _play(demo: Demo) -> None:
     demo.start()
     for party in NOTARIES:
         print(f"   {party.name}, run by {party.operator}")
+    print(f"   {WITNESS} cosigns their logs")
     print(f"2  fetching BTC/USD through both notaries, as {PROVER}")
     demo.fetch()
     print("3  presenting one quote whole, and every quote with all but its prices hidden")
@@ -71,6 +73,8 @@ def _play(demo: Demo) -> None:
     demo.settle()
     print("6  forging: a changed digit, an unknown notary, another trade's quote, half a quorum")
     demo.tamper()
+    print("7  auditing: what the notaries logged, by a reader who sees their logs alone")
+    demo.audit()
     demo.finish()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from attestation.errors import OutcomeMismatchError
+from attestation.errors import AuditFinding, OutcomeMismatchError
 from examples.demo.configure import (
     MARKET,
     NOTARIES,
@@ -20,6 +20,7 @@ from examples.demo.configure import (
     write_trust,
 )
 from examples.demo.forge import another_key, change_digit
+from examples.demo.logs import BENT, TRIES, Logs
 from examples.demo.stage import Stage
 
 WHOLE = VENUES[0]
@@ -41,20 +42,32 @@ class Demo:
         self._summary: dict[str, Any] = {"market": MARKET, "quotes": [], "refused": []}
         self._notaries: list[str] = []
         self._verifier = ""
+        self._logs = Logs(stage)
+        self._bent = ""
 
     def start(self) -> None:
         """Starts every process and writes the files the parties need."""
         stage, folder = self._stage, self._folder
         venues = stage.start("venues", "examples.venues", "--dir", str(folder))
-        blocks = []
-        for party in NOTARIES:
+        blocks, configs, keys = [], [], []
+        for party in (*NOTARIES, BENT):
             config, block = make_notary(stage, party, venues["port"], own_ports=self._stay)
-            blocks.append(block)
+            key = self._logs.make_key(f"{party.name}/log", party.operator, "log", config.parent)
+            blocks += [block, key.block]
+            configs.append(config)
+            keys.append(key)
+        witness, url = self._logs.start_witness(keys)
+        blocks.append(witness.block)
+        for party, config, key in zip((*NOTARIES, BENT), configs, keys, strict=True):
+            self._logs.create(config, key, witness, url)
+            program = "examples.demo.bent" if party is BENT else "notary"
             ready = stage.start(
-                party.folder,
-                *("notary", "serve", "--config", str(config), "--development"),
+                party.folder, *(program, "serve", "--config", str(config), "--development")
             )
-            self._notaries.append(ready["control"])
+            if party is BENT:
+                self._bent = ready["control"]
+            else:
+                self._notaries.append(ready["control"])
         write_trust(folder, blocks)
         now_us = time.time_ns() // 1_000
         window = (now_us - 1_000_000, now_us + HOUR_US)
@@ -168,6 +181,30 @@ class Demo:
         self._refused("a genuine quote, shown for a trade it is not of", genuine, 17, purpose)
         quorum = self._file("expect-quorum.toml")
         self._refused("one notary, where two must agree", genuine, 15, quorum)
+
+    def audit(self) -> None:
+        """Reads the honest log, then that of the operator who picked the best of three."""
+        alpha = NOTARIES[0].folder
+        report = self._logs.audit(
+            self._notaries[0], alpha, "log", "an honest log: every session is accounted for", 0
+        )
+        print(f"   {NOTARIES[0].name}: {report['size']} entries, nothing found")
+        shown, price = self._logs.pick_the_best(
+            *(self._bent, self._file("trust.toml"), self._file("prover.key")),
+            self._file("venues-ca.pem"),
+        )
+        self._verify_file("the best of three: its signature is genuine", [str(shown)], 0)
+        print(f"   {BENT.operator} fetched one leg {TRIES} times and shows {price}: accepted")
+        report = self._logs.audit(
+            *(self._bent, BENT.folder, "cheats/log"),
+            *("the log of who picked the best of three", AuditFinding.exit_code),
+        )
+        for finding in report["findings"]:
+            print(
+                f"   found in its log ({AuditFinding.exit_code}, {finding['kind']}):"
+                f" {finding['detail']}"
+            )
+        self._summary["audit"] = report
 
     def finish(self) -> None:
         """Writes ``commands.sh`` and ``summary.json``, and runs the former."""
