@@ -11,12 +11,14 @@ import pytest
 
 from attestation.encoding import encode
 from attestation.errors import (
+    ExpectationError,
     InvalidProofError,
     MalformedError,
     QuotaryError,
     StaleError,
     UntrustedError,
 )
+from attestation.expect import NotaryQuorum
 from attestation.keys import SigningKey
 from attestation.rotation import (
     CLOCK_TOLERANCE_US,
@@ -34,6 +36,7 @@ from tests.verifier import forge
 from tests.verifier.lying import T0, YEAR, LyingNotary, hash_of
 from tests.verifier.shell import NOW as AT_NOW
 from tests.verifier.shell import Shell
+from verifier import verify_quorum
 from verifier.verify import verify
 
 DAY = 86_400 * 1_000_000
@@ -124,6 +127,17 @@ def test_attestations_around_the_switch_verify_under_the_key_of_their_time(
         with pytest.raises(UntrustedError) as raised:
             verify(attested(key, at_us), **given)
         assert raised.value.rule == rule
+
+
+def test_two_keys_of_one_notary_are_one_voice() -> None:
+    after = rotated(TRUST, statement(), now_us=NOW)
+    at_us = T0 + DAY + 60_000_000  # both keys may sign
+    expect = forge.expect(notaries=NotaryQuorum(count=2))
+    given: dict[str, Any] = {"trust": after, "expect": expect, "now_us": at_us + 2_000_000}
+    voices = {notary: forge.session(notary=notary, at_us=at_us).present() for notary in (A, B, TWO)}
+    with pytest.raises(ExpectationError):
+        verify_quorum([voices[A], voices[B]], **given)
+    assert verify_quorum([voices[B], voices[TWO]], **given).mid
 
 
 def test_a_key_revoked_after_its_rotation_takes_no_successor_along() -> None:
