@@ -70,7 +70,7 @@ check: $(STAMP)
 	@echo 'check: arrows' && $(BIN)/lint-imports --no-logo
 
 bench: $(STAMP)
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 # The fuzzer is no part of `make setup`: tests replay what it found on any Python.
 FUZZ_STAMP = $(VENV)/.quotary-fuzz
