@@ -90,6 +90,8 @@ class Relayed:
         self._passage = Passage(job.plan, job.others, roots=job.roots, clock_us=job.clock_us)
         self._changed = asyncio.Event()
         self._sending = False
+        self._client_ended = False
+        """It sends no more; it may still read."""
         self._client_gone = False
         self._relay_gone = False
         self._fetch: AttestedFetch | None = None
@@ -141,7 +143,7 @@ class Relayed:
                         break  # The other direction's end, or the notary, says why.
                     self._sending = False
                 self._changed.set()
-        self._client_gone = True
+        self._client_ended = True
         self._changed.set()
 
     async def _down(self, data: bytes) -> None:
@@ -280,7 +282,7 @@ class Relayed:
         while not (found := there()):
             if self._relay_gone:
                 raise await self._why()
-            if self._client_gone and not self._passage.committed:
+            if self._client_ended and not self._passage.committed:
                 raise UnavailableError(
                     "the client closed before its request was complete", rule="client"
                 )

@@ -162,8 +162,10 @@ class Sidecar:
                 _refuse(writer, error)
             self._failed(error)
         finally:
-            self._open.discard(one)
-            await _close(writer)
+            try:
+                await _close(writer)
+            finally:
+                self._open.discard(one)
 
     async def _serve_one(
         self, one: _Open, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -193,13 +195,12 @@ class Sidecar:
         line = head.split(b"\r\n", 1)[0]
         match = _CONNECT.fullmatch(line)
         if match is None:
-            known = re.match(rb"[A-Z]+ http://", line)
+            if not re.match(rb"[A-Z]+ http://", line):
+                raise _not_connect()
             raise RefusedError(
-                "only https can be attested: the URL has to begin with it"
-                if known
-                else "not CONNECT host:port HTTP/1.1",
+                "only https can be attested: the URL has to begin with it",
                 rule="connect",
-                http_status=405 if known else 400,
+                http_status=405,
             )
         found = f"{match[1].decode('ascii').lower()}:{int(match[2])}"
         wanted = f"{spec.host}:{spec.port}"
@@ -224,7 +225,11 @@ async def _read_head(reader: asyncio.StreamReader) -> bytes:
     """Reads a request's head; empty if the client closed without a byte."""
     try:
         async with asyncio.timeout(HEAD_SECONDS):
-            return await reader.readuntil(b"\r\n\r\n")
+            first = await reader.readexactly(1)
+            if not first.isalpha():
+                # Such as a TLS hello: its end is not worth waiting for.
+                raise _not_connect()
+            return first + await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as error:
         if not error.partial:
             return b""
@@ -240,6 +245,12 @@ async def _read_head(reader: asyncio.StreamReader) -> bytes:
         raise RefusedError("no CONNECT in time", rule="connect", http_status=408) from None
     except ConnectionError:
         return b""
+
+
+def _not_connect() -> RefusedError:
+    return RefusedError(
+        "not CONNECT host:port HTTP/1.1: this is a proxy", rule="connect", http_status=400
+    )
 
 
 def _refuse(writer: asyncio.StreamWriter, error: QuotaryError) -> None:

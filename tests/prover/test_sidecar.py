@@ -310,10 +310,11 @@ def test_client_that_leaves_after_its_request_does_not_stop_the_attestation(
         (b"CONNECT www.okx.com:443 HTTP/1.1\r\n\r\n", b"403"),
         (b"CONNECT api.kraken.com:8443 HTTP/1.1\r\n\r\n", b"403"),
         (b"GET http://api.kraken.com/ HTTP/1.1\r\nHost: api.kraken.com\r\n\r\n", b"405"),
-        (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"400"),
+        (b"\x16\x03\x01\x02\x00\x01", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"400"),
         (b"CONNECT api.kraken.com:443 HTTP/1.1\r\nX: " + b"x" * 9_000, b"400"),
     ],
-    ids=["another host", "another port", "plain HTTP", "TLS at once", "endless head"],
+    ids=["another host", "another port", "plain HTTP", "TLS at once", "no proxy", "endless head"],
 )
 def test_other_errands_are_refused_by_status_before_any_session(
     sidecar: RunningSidecar, head: bytes, status: bytes
@@ -352,6 +353,24 @@ def test_hello_that_comes_along_with_the_connect_is_taken(sidecar: RunningSideca
         coming.write(connection.recv(65_536))
         assert client.read(65_536).startswith(b"HTTP/1.1 200 ")
     sidecar.attested()
+
+
+@pytest.mark.parametrize("mode", ["sealed", "open"])
+def test_client_that_ends_its_side_gets_its_answer(
+    running: RunningNotary, tmp_path: Path, mode: str
+) -> None:
+    with running_sidecar(running, tmp_path, mode=mode) as sidecar:
+        with raw_client(sidecar) as client:
+            client.sendall(sidecar.plan.plaintext)
+            client.shutdown(socket.SHUT_WR)
+            connection = socket.socket(fileno=client.detach())
+        with connection:
+            connection.settimeout(WAIT)
+            received = bytearray()
+            while data := connection.recv(65_536):
+                received += data
+        fetch = sidecar.attested()
+        assert fetch.evidence.received[-100:] in received
 
 
 def test_somebody_who_only_looks_is_no_failure(sidecar: RunningSidecar) -> None:
