@@ -12,8 +12,10 @@ from functools import cached_property
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 
 from tests.tls13.certs import Identity, issue, make_key
 
@@ -83,6 +85,27 @@ class Leaves:
             leaf.both.write_bytes(identity.key_pem + identity.chain_pem)
             self._made[kind] = leaf
         return self._made[kind]
+
+    def staple(self, kind: str) -> Path:
+        """Returns an OCSP response in DER: the leaf is good."""
+        certificate = x509.load_pem_x509_certificate(self.leaf(kind).chain.read_bytes())
+        builder = ocsp.OCSPResponseBuilder().add_response(
+            cert=certificate,
+            issuer=self._intermediate.certificate,
+            algorithm=hashes.SHA1(),  # names the certificate; RFC 6960 clients expect it
+            cert_status=ocsp.OCSPCertStatus.GOOD,
+            this_update=self._now - timedelta(hours=1),
+            next_update=self._now + timedelta(days=7),
+            revocation_time=None,
+            revocation_reason=None,
+        )
+        builder = builder.responder_id(
+            ocsp.OCSPResponderEncoding.HASH, self._intermediate.certificate
+        )
+        response = builder.sign(self._intermediate.key, hashes.SHA256())
+        path = self._folder / f"{kind}.ocsp"
+        path.write_bytes(response.public_bytes(Encoding.DER))
+        return path
 
     def _identity(self, kind: str) -> Identity:
         if kind == "expired":

@@ -151,7 +151,13 @@ ATTESTED = tuple(_attested())
 REFUSED = tuple(_refused())
 
 
+STAPLING = Site(trait="stapling")
+LATE_REQUEST = Site(trait="post-handshake-request")
+_MORE = {"nginx": (STAPLING,), "gnutls": (LATE_REQUEST,)}
+"""Sites for clients with options of their own (test_options.py)."""
+
+
 def sites_of(server: str) -> list[Site]:
     """Every site that a server is asked for; it is started once, with all of them."""
     cells = [cell.site for cell in (*ATTESTED, *REFUSED) if cell.server == server]
-    return list(dict.fromkeys(cells))
+    return list(dict.fromkeys((*cells, *_MORE.get(server, ()))))

@@ -22,6 +22,7 @@ _TRAITS = {
     "rsa-sha384": "ssl_conf_command SignatureAlgorithms rsa_pss_rsae_sha384;",
     "rsa-sha512": "ssl_conf_command SignatureAlgorithms rsa_pss_rsae_sha512;",
     "gzip": "gzip_static always;",
+    "stapling": "ssl_stapling on;",
     "weak-key": "ssl_ciphers DEFAULT:@SECLEVEL=0;",
 }
 
@@ -62,6 +63,8 @@ def _block(site: Site, place: str, leaves: Leaves, folder: Path) -> str:
         f"ssl_certificate {leaf.chain}; ssl_certificate_key {leaf.key};",
         _TRAITS[site.trait],
     ]
+    if site.trait == "stapling":
+        lines.append(f"ssl_stapling_file {leaves.staple(site.leaf)};")
     if site.trait != "tls12":
         lines.append("ssl_protocols TLSv1.3;")
     if site.group:

@@ -16,10 +16,13 @@ FORMS = {"curl": "curl", "httpx": "httpx", "ssl": "quotary"}
 """The form of the request that each client sends."""
 
 
-def run(client: str, sidecar: RunningSidecar) -> str:
-    """Fetches; returns what the client printed, empty if it failed."""
+def run(client: str, sidecar: RunningSidecar, options: str = "") -> str:
+    """Fetches; returns what the client printed, empty if it failed.
+
+    ``options`` are more of curl's.
+    """
     text = client_text(sidecar.plan, sidecar.place)
-    return _command(text) if client == "curl" else _program(text)
+    return _command(f"{text} {options}") if client == "curl" else _program(text)
 
 
 def _command(text: str) -> str:

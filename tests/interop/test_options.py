@@ -1,0 +1,76 @@
+"""Stock clients with options of their own, through the sidecar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from attestation.errors import RefusedError
+from tests.interop.conftest import Post, Servers
+from tests.interop.matrix import LATE_REQUEST, STAPLING, Combination
+from tests.interop.path import Path
+from tests.interop.seen import look
+from tests.interop.site import OPENSSL_GROUPS, Site
+from tests.interop.stock import run
+from tests.prover.sidecars import RunningSidecar
+
+Sidecars = Callable[[Combination], RunningSidecar]
+
+
+@pytest.mark.peer("curl")
+@pytest.mark.peer("nginx")
+@pytest.mark.parametrize("group", ["secp256r1", "secp384r1"])
+def test_first_share_of_a_client_may_be_of_every_group(
+    group: str, servers: Servers, path: Path, sidecars: Sidecars, post: Post
+) -> None:
+    site = Site(leaf="p256", suite="TLS_AES_128_GCM_SHA256", group=group)
+    sidecar = sidecars(Combination(server="nginx", site=site, client="curl"))
+    with path.leads_to(servers("nginx").address(site)):
+        assert run("curl", sidecar, f"--curves {OPENSSL_GROUPS[group]}")
+        fetch = sidecar.attested()
+    assert fetch.attestation.connection().group == group
+    assert not look(fetch.evidence, post.running.roots).retried
+
+
+@pytest.mark.peer("curl")
+@pytest.mark.peer("nginx")
+def test_stapled_ocsp_response_is_no_hindrance(
+    servers: Servers, path: Path, sidecars: Sidecars
+) -> None:
+    sidecar = sidecars(Combination(server="nginx", site=STAPLING, client="curl"))
+    with path.leads_to(servers("nginx").address(STAPLING)):
+        # With this option curl takes no answer of a server that staples nothing.
+        assert run("curl", sidecar, "--cert-status")
+        assert sidecar.attested().quote is not None
+
+
+@pytest.mark.peer("gnutls")
+def test_request_for_a_certificate_after_the_handshake_is_refused(
+    servers: Servers, path: Path, sidecars: Sidecars
+) -> None:
+    sidecar = sidecars(Combination(server="gnutls", site=LATE_REQUEST, client="httpx"))
+    context = sidecar.tls()
+    context.post_handshake_auth = True
+    with path.leads_to(servers("gnutls").address(LATE_REQUEST)):
+        with sidecar.httpx(context) as client, pytest.raises(httpx.TransportError):
+            client.get(sidecar.url)
+        failure = sidecar.failure()
+    assert isinstance(failure, RefusedError)
+    assert failure.rule == "W7"
+
+
+@pytest.mark.peer("gnutls")
+def test_stock_client_that_is_asked_to_change_its_keys_is_attested(
+    servers: Servers, path: Path, sidecars: Sidecars, post: Post
+) -> None:
+    site = Site(trait="key-update-requested")
+    cell = Combination(server="gnutls", site=site, client="httpx", mode="open")
+    sidecar = sidecars(cell)
+    with path.leads_to(servers("gnutls").address(site)), sidecar.httpx() as client:
+        for _ in range(2):
+            assert client.get(sidecar.url).status_code == 200
+            # Of a connection the request before the client's own KeyUpdate alone counts.
+            seen = look(sidecar.attested().evidence, post.running.roots)
+            assert seen.updates == (0, 1)
