@@ -30,12 +30,13 @@ from attestation.request import KeylogOpened
 from attestation.template import FORMS, render_template
 from attestation.venues import load_venue
 from examples.venues.faults import Fault
-from examples.venues.server import ThreadedVenueServer
+from examples.venues.server import ThreadedVenueServer, VenueServer
+from examples.venues.tls import Handshake
 from prover import build_presentation, load, load_evidence
 from prover.clients import client_text
 from prover.fetch import AttestedFetch
 from tests.prover.sidecars import WAIT, RunningSidecar, running_sidecar
-from tests.prover.stage import RunningNotary
+from tests.prover.stage import RunningNotary, running_notary
 from verifier.recheck import recheck
 from verifier.verify import verify
 
@@ -134,6 +135,14 @@ def test_clients_of_one_key_log_get_an_attestation_each(sidecar: RunningSidecar)
     attested = [sidecar.attested() for _ in bodies]
     assert sorted(bodies) == sorted(fetch.response.body for fetch in attested)
     assert len({fetch.attestation.session().id for fetch in attested}) == 8
+
+
+@pytest.mark.parametrize("handshake", ["hello_retry", "client_certificate"])
+def test_every_kind_of_handshake_is_followed(tmp_path: Path, handshake: Handshake) -> None:
+    with VenueServer(handshake=handshake).in_thread() as venues:
+        with running_notary(tmp_path / "notary", venues) as notary:
+            with running_sidecar(notary, tmp_path) as sidecar, sidecar.httpx() as client:
+                assert client.get(sidecar.url).content == sidecar.attested().response.body
 
 
 # What a client can do wrong.
@@ -276,6 +285,49 @@ def test_curl_without_its_flags_is_told_which_one(running: RunningNotary, tmp_pa
             assert (flag if flag == "--http1.1" else "User-Agent") in (
                 failure.detail + str(failure.found)
             )
+
+
+def test_failures_leave_no_socket_and_no_task(sidecar: RunningSidecar) -> None:
+    def fail() -> None:
+        with raw_client(sidecar) as client:
+            client.sendall(b"GET /other HTTP/1.1\r\n\r\n")
+            assert gone(client)
+        assert sidecar.failure().rule == "template.request"
+
+    fail()
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(10):
+        fail()
+    with sidecar.httpx() as client:
+        client.get(sidecar.url)
+    sidecar.attested()
+    end = time.monotonic() + WAIT
+    # The notary's and the venue's ends, in this process too, close when they hear of it.
+    while len(list(Path("/dev/fd").iterdir())) > before + 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert len(list(Path("/dev/fd").iterdir())) <= before + 2
+
+
+def test_client_beyond_the_limit_is_refused_until_there_is_room(
+    sidecar: RunningSidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prover.sidecar.MAX_CONNECTIONS", 3)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            address = ("127.0.0.1", sidecar.port)
+            stack.enter_context(socket.create_connection(address, timeout=WAIT))
+        with sidecar.httpx() as client, pytest.raises(httpx.ProxyError, match="503"):
+            client.get(sidecar.url)
+        assert sidecar.failure().rule == "connections"
+    end, body = time.monotonic() + WAIT, b""
+    while not body and time.monotonic() < end:
+        # Room there is once the sidecar heard that the others left.
+        with sidecar.httpx() as client, contextlib.suppress(httpx.ProxyError):
+            body = client.get(sidecar.url).content
+    outcomes = [sidecar.outcomes.get(timeout=WAIT)]
+    while not isinstance(outcomes[-1], AttestedFetch):
+        outcomes.append(sidecar.outcomes.get(timeout=WAIT))
+    assert outcomes[-1].response.body == body
 
 
 def test_client_that_leaves_before_its_request_leaves_nothing(sidecar: RunningSidecar) -> None:
