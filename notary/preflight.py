@@ -32,10 +32,11 @@ from attestation.keys import SEED_SIZE, SigningKey
 from attestation.rotation import Rotation
 from notary.config import Config, split_address
 from notary.kernel_clock import read_kernel_clock
+from notary.log.published import PUBLISHED_FILE, PublishedFile
 from notary.resolve import RESOLVE_SECONDS, check_public
 from notary.rotation import prepared_rotation
 from notary.rows import SCHEMA_VERSION
-from notary.server import allowed_venues, load_roots, load_signer, software
+from notary.server import allowed_venues, load_log_key, load_roots, load_signer, software
 from notary.store import STORE_FILE
 
 LEAST_FREE = 1024**3
@@ -84,6 +85,7 @@ def examine(config: Config, file: Path, *, lookup: Lookup = system_addresses) ->
         ("keys", lambda: _keys(config)),
         ("data", lambda: _data(config)),
         ("store", lambda: _store(config, held)),
+        ("log", lambda: _log(config)),
         ("ports", lambda: _ports(config, held)),
         ("descriptors", lambda: _descriptors(config)),
         ("clock", _clock),
@@ -193,6 +195,26 @@ def _store(config: Config, held: bool) -> tuple[Status, str]:
             wanted=SCHEMA_VERSION,
         )
     return "ok", f"{path}, {path.stat().st_size // 1024:,} KiB{serving}"
+
+
+def _log(config: Config) -> tuple[Status, str]:
+    path = config.data / PUBLISHED_FILE
+    key = load_log_key(config)
+    if config.log is None or key is None:
+        if path.exists():
+            raise UsageError("the store has a log: configure [log]", rule="log", found=str(path))
+        return "ok", "none: what was run and not shown stays unseen"
+    published = PublishedFile(path).read(key.verifying_key)
+    if published is None:
+        raise UsageError("no log was made: notary log create", rule="log", found=str(path))
+    if config.log.files is not None and not os.access(config.log.files, os.W_OK | os.X_OK):
+        raise UsageError(
+            "cannot write the log's plain files", rule="log.files", found=str(config.log.files)
+        )
+    warnings = []
+    if not config.log.witnesses:
+        warnings.append("no witness cosigns it: a second history could be shown to some")
+    return _warn_if(warnings, f"{published.origin}, {published.size:,} entries published")
 
 
 def _held(config: Config) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -23,8 +24,10 @@ from attestation.errors import InvalidProofError, MalformedError, QuotaryError, 
 from examples.venues.server import ThreadedVenueServer
 from notary import backup
 from notary.backup import MANIFEST_FILE, Manifest, Source, make_backup, verify_backup
+from notary.log.published import PublishedFile
 from tests.notary.rig import bearer
 from tests.notary.test_config import notary
+from tests.notary.test_log import Log, number, row
 from tests.notary.test_process import (  # noqa: F401 (fixtures)
     Process,
     config,
@@ -241,6 +244,33 @@ def test_a_store_whose_rows_do_not_hold_together_makes_no_backup(
         make_backup(source(kept), kept / "copy", now_us=NOW)
     assert not (kept / "copy").exists()
     assert list(kept.glob(".*.partial")) == []
+
+
+def test_a_backup_never_brings_a_logs_head_back(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+
+    async def open_sessions(*numbers: int) -> None:
+        store = log.store()
+        for each in numbers:
+            await store.open_session(row(number(each)))
+        await asyncio.to_thread(store.close)
+
+    asyncio.run(open_sessions(1))
+    make_backup(source(tmp_path), tmp_path / "copy", now_us=NOW)
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == {"backup.json", "notary.db"}
+    asyncio.run(open_sessions(2))
+    assert log.damages() == []
+    # Put back alone, where nobody knows what was published since ...
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy2(tmp_path / "copy/notary.db", alone)
+    log.path, log.published = alone / "notary.db", PublishedFile(alone / "checkpoint")
+    with pytest.raises(UsageError, match="last checkpoint is missing"):
+        log.store()
+    # ... and beside what was.
+    shutil.copy2(tmp_path / "checkpoint", alone)
+    with pytest.raises(UsageError, match="rolled back"):
+        log.store()
 
 
 def test_there_is_nothing_to_back_up_before_the_first_start(tmp_path: Path) -> None:

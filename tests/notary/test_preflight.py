@@ -26,6 +26,7 @@ from notary.store import Store
 from tests.notary.test_config import notary
 
 KEY = SigningKey(name="n.example", algorithm="ed25519", seed=bytes(32))
+LOG_KEY = SigningKey(name="log.example", algorithm="ed25519", seed=bytes([1] * 32))
 QUIET = '[allow]\nvenues = ["kraken"]\n'
 
 
@@ -188,6 +189,24 @@ def test_a_host_that_does_not_resolve_or_is_not_public_is_a_warning(folder: Path
     assert "10.0.0.1 is not public" in private.detail
 
 
+def test_a_log_is_looked_at_without_a_trace(folder: Path) -> None:
+    assert found(folder)["log"].status == "ok"
+    write_key(folder / "data/log.key", LOG_KEY)
+    change(folder, QUIET, f"[log]\n{QUIET}")
+    assert "notary log create" in found(folder)["log"].detail
+    assert found(folder)["log"].exit_code == 2
+    assert notary("log", "create", "--config", str(folder / "notary.toml"))[0] == 0
+    before = snapshot(folder)
+    finding = found(folder)["log"]
+    assert snapshot(folder) == before
+    assert finding.detail.startswith("log.example, 0 entries published; no witness")
+    assert finding.status == "warn"
+    change(folder, "[log]\n", '[log]\nfiles = "nowhere"\n')
+    assert "plain files" in found(folder)["log"].detail
+    change(folder, '[log]\nfiles = "nowhere"\n', "")
+    assert "configure [log]" in found(folder)["log"].detail
+
+
 def test_a_resolver_that_never_answers_does_not_hold_the_check_up(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,8 +249,8 @@ def test_the_command_prints_a_table_and_ends_with_the_worst_code(folder: Path) -
     code, out, err = notary("serve", "--check", "--config", config)
     assert (code, err) == (0, "")
     assert [line.split()[1] for line in out.splitlines() if not line.startswith(" ")] == [
-        *("configuration", "libraries", "keys", "data", "store", "ports", "descriptors"),
-        *("clock", "roots", "allow", "resolver"),
+        *("configuration", "libraries", "keys", "data", "store", "log", "ports"),
+        *("descriptors", "clock", "roots", "allow", "resolver"),
     ]
     (folder / "data/attest.key").chmod(0o644)
     code, out, _ = notary("serve", "--check", "--config", config)
