@@ -61,7 +61,7 @@ def played(
             client = rig.client(session)
             await play(rig, session, client)
             await rig.ended(session["id"], reason)
-            assert rig.desk.registry.get(session["id"]).attestation is None
+            assert rig.desk.registry.get(session["id"]).issued is None
 
     asyncio.run(scene())
 
