@@ -17,6 +17,7 @@ from attestation.document import Attestation, Field, Header, field_entry, field_
 from attestation.encoding import JsonObject, hex_decode
 from attestation.errors import MalformedError, UsageError
 from attestation.hashing import parse_hash
+from attestation.log.inclusion import Inclusion
 from attestation.request import AttestationRequest
 from attestation.schema import Count, Document, Hex, Hex16, Hex32
 from attestation.secrets import Secrets
@@ -92,7 +93,8 @@ class Presentation(Document):
     """A signed header, the shown fields with one multiproof, and section openings.
 
     Either every shown field carries its salt, or ``seed`` stands here and all
-    fields are shown without salts; never both.
+    fields are shown without salts; never both.  ``log``: the entry that names the
+    header, proven to be logged.
     """
 
     TYPE: ClassVar[str | None] = "quotary/presentation/v1"
@@ -103,6 +105,7 @@ class Presentation(Document):
     proof: tuple[Hex32, ...]
     openings: tuple[SectionOpening, ...]
     seed: Hex32 | None = None
+    log: Inclusion | None = None
 
     def __post_init__(self) -> None:
         _strictly_increasing([shown.index for shown in self.fields], "fields")
@@ -139,6 +142,7 @@ def present(
     *,
     sections: Mapping[str, Show],
     hide_unopened: bool = True,
+    log: Inclusion | None = None,
 ) -> Presentation:
     """Builds a presentation that opens the named sections.
 
@@ -176,6 +180,7 @@ def present(
         proof=tuple(node.hex() for node in proof),
         openings=tuple(openings),
         seed=None if hidden else attestation.seed,
+        log=log,
     )
 
 

@@ -31,6 +31,7 @@ from typing import Any
 from attestation.encoding import MAX_INTEGER
 from attestation.errors import MalformedError, UntrustedError, UsageError
 from attestation.keys import VerifyingKey
+from attestation.log.cosignature import WitnessKey
 
 ROLES = ("attest", "log", "witness")
 MAX_FILE_SIZE = 1024 * 1024
@@ -56,7 +57,7 @@ class TrustedKey:
 
     name: str
     operator: str
-    key: VerifyingKey
+    key: VerifyingKey | WitnessKey
     role: str
     valid_from_us: int
     valid_until_us: int
@@ -70,6 +71,8 @@ class TrustedKey:
         _check_text(self.operator, "operator")
         if self.role not in ROLES:
             raise UsageError("unknown role", rule="role", found=self.role, wanted=list(ROLES))
+        if self.role != "witness" and isinstance(self.key, WitnessKey):
+            raise UsageError("a key of type 04 is a witness's", rule="vkey", found=self.role)
         if self.role != "attest" and self.key.algorithm != "ed25519":
             raise UsageError(
                 "logs and witnesses sign with Ed25519 only", rule="vkey", found=self.key.algorithm
@@ -160,11 +163,18 @@ class Trust:
         """Returns this trust with one more key; raises UsageError if it collides."""
         return dataclasses.replace(self, keys=(*self.keys, entry))
 
-    def find(self, short_name: str, role: str, at_us: int) -> TrustedKey:
+    def get(self, short_name: str) -> TrustedKey | None:
+        """Returns the entry of ``<name>+<8 hex>``, whatever it is worth."""
+        return self._by_short.get(short_name)
+
+    def find(
+        self, short_name: str, role: str, at_us: int, *, witnessed_us: int | None = None
+    ) -> TrustedKey:
         """Resolves ``<name>+<8 hex>`` to a key valid for ``role`` at a time.
 
         Raises UntrustedError; its ``rule`` tells the reason apart.  A revoked key
-        is refused at any time: its holder chooses the time it signs.
+        is refused at any time, for its holder chooses the time it signs, but where
+        a log's witnesses had seen the signature before, at ``witnessed_us``.
         """
         entry = self._by_short.get(short_name)
         if entry is None:
@@ -192,7 +202,9 @@ class Trust:
                 found=at_us,
                 wanted=entry.valid_until_us,
             )
-        if entry.revoked_at_us is not None:
+        if entry.revoked_at_us is not None and (
+            witnessed_us is None or witnessed_us > entry.revoked_at_us
+        ):
             raise UntrustedError(
                 f"{short_name} is revoked: only a log can prove that it signed before",
                 rule="trust.revoked_at",
@@ -241,7 +253,7 @@ def _entry(table: dict[str, Any], number: int) -> TrustedKey:
     where = f"notary entry {number}"
     _check_members(table, _REQUIRED, _OPTIONAL, where)
     try:
-        key = VerifyingKey.parse(_text(table, "vkey"))
+        key = _key(_text(table, "vkey"))
         return TrustedKey(
             name=_text(table, "name"),
             operator=_text(table, "operator"),
@@ -258,6 +270,17 @@ def _entry(table: dict[str, Any], number: int) -> TrustedKey:
             found=error.found,
             wanted=error.wanted,
         ) from error
+
+
+def _key(vkey: str) -> VerifyingKey | WitnessKey:
+    """Parses a vkey; that of a cosigner has a type of its own, and so another id."""
+    try:
+        return VerifyingKey.parse(vkey)
+    except UntrustedError as unsupported:
+        try:
+            return WitnessKey.parse(vkey)
+        except MalformedError:
+            raise unsupported from None
 
 
 def _check_members(

@@ -98,7 +98,9 @@ class Notary:
     def attestation_key(self, short: str, at_us: int) -> VerifyingKey:
         """Resolves ``<name>+<id>`` to a key trusted to attest; raises UntrustedError."""
         if isinstance(self.trust, Trust):
-            return self.trust.find(short, "attest", at_us).key
+            key = self.trust.find(short, "attest", at_us).key
+            assert isinstance(key, VerifyingKey)  # a witness's is in another role
+            return key
         if self.trust.short != short:
             raise UntrustedError(
                 "signed by another key than the one trusted",

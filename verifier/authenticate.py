@@ -70,15 +70,18 @@ class OpenedSection:
 
 
 def authenticate(
-    presentation: Presentation, *, trust: Trust, now_us: int
+    presentation: Presentation, *, trust: Trust, now_us: int, witnessed_us: int | None = None
 ) -> AuthenticSession | AuthenticSlot:
     """Checks key, signature, inclusion, shape and times of a presentation.
 
+    ``witnessed_us``: when a log's witnesses had seen it, for a key since revoked.
     Raises UntrustedError, StaleError, InvalidProofError, IncompleteError or
     MalformedError, in the order of docs/formats.md, "Verify".
     """
     header = presentation.header
-    notary = trust.find(header.key, role="attest", at_us=header.issued_us)
+    notary = trust.find(
+        header.key, role="attest", at_us=header.issued_us, witnessed_us=witnessed_us
+    )
     if header.issued_us > now_us + CLOCK_TOLERANCE_US:
         raise StaleError(
             "signed in the future", rule="header.issued_us", found=header.issued_us, wanted=now_us

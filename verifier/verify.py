@@ -5,7 +5,7 @@ expectations are required.  No I/O, clock or randomness: the caller says what
 time it is, and which venue files it knows (the shipped ones by default).
 
 Order of checks (docs/formats.md, "Verify"): decode, key, signature, inclusion,
-mandatory fields, times, expectations, openings, structure, quote.
+mandatory fields, times, expectations, openings, structure, quote, log.
 """
 
 from __future__ import annotations
@@ -128,10 +128,45 @@ def verify_one(
     """Verifies one presentation as one voice of a quorum: counts no notaries."""
     if isinstance(presentation, bytes):
         presentation = Presentation.decode(presentation)
-    authentic = authenticate(presentation, trust=trust, now_us=now_us)
+    authentic = authenticate(
+        presentation,
+        trust=trust,
+        now_us=now_us,
+        witnessed_us=_witnessed_us(presentation, trust, expect),
+    )
     _check_operator(authentic.notary, expect)
-    if expect.log is not None:
-        raise IncompleteError("no log proof is presented", rule="expect.log")
+    verified = _verify_fields(presentation, authentic, expect, now_us, venue_files)
+    if expect.log is None:
+        return verified
+    # Loaded here: most presentations are verified without a log.
+    from verifier.logged import check_logged
+
+    check_logged(presentation.log, authentic, trust=trust, expect=expect.log)
+    return dataclasses.replace(
+        verified,
+        checked=(*verified.checked, "log"),
+        not_checked=tuple(item for item in verified.not_checked if item != "log"),
+    )
+
+
+def _witnessed_us(presentation: Presentation, trust: Trust, expect: Expect) -> int | None:
+    """Asks the log about a key that was revoked, and about no other."""
+    header, log = presentation.header, presentation.log
+    notary = trust.get(header.key)
+    if notary is None or notary.revoked_at_us is None or expect.log is None or log is None:
+        return None
+    from verifier.logged import witnessed_before_us
+
+    return witnessed_before_us(log, header, notary, trust=trust, expect=expect.log)
+
+
+def _verify_fields(
+    presentation: Presentation,
+    authentic: AuthenticSession | AuthenticSlot,
+    expect: Expect,
+    now_us: int,
+    venue_files: Mapping[str, VenueFile] | None,
+) -> VerifiedQuote | VerifiedTranscript:
     if isinstance(authentic, AuthenticSlot):
         return _verify_slot(authentic, expect, now_us, venue_files)
     check_session(authentic, expect, now_us)

@@ -43,6 +43,16 @@ class WitnessKey:
         object.__setattr__(self, "key_id", hashlib.sha256(hashed).digest()[:4])
 
     @property
+    def algorithm(self) -> str:
+        """``ed25519``, the only one."""
+        return "ed25519"
+
+    @property
+    def short(self) -> str:
+        """``<name>+<8 hex>``."""
+        return f"{self.name}+{self.key_id.hex()}"
+
+    @property
     def vkey(self) -> str:
         """The whole key as text, of type 0x04."""
         encoded = base64.b64encode(_TYPE + self.public).decode("ascii")
