@@ -40,9 +40,10 @@ def _encodes(kind: Any) -> Callable[[bytes], None]:
 
 
 def _note_line(data: bytes) -> None:
-    line = parse(lambda: NoteSignature.parse(data.decode("utf-8", "replace")))
+    text = data.decode("utf-8", "replace")
+    line = parse(lambda: NoteSignature.parse(text))
     if line is not None:
-        demand(line.encode() == data + b"\n", "a line writes back otherwise")
+        demand(line.encode() == f"{text}\n".encode(), "a line writes back otherwise")
 
 
 def _policy(data: bytes) -> None:
