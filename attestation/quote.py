@@ -137,9 +137,7 @@ def claim_quote(
     )
 
 
-QUOTE_HEADERS = frozenset(
-    {"host", "accept", "accept-encoding", "cache-control", "connection", "user-agent"}
-)
+QUOTE_HEADERS = frozenset({"host", "accept", "accept-encoding", "connection", "user-agent"})
 """All that a quote's request may have: others lead some venues to other prices.
 
 A single header makes an exchange answer for its simulated market, under the name,

@@ -233,6 +233,7 @@ OTHER_MARKETS = [
     "X-Original-URL: /api/v3/ticker/bookTicker?symbol=ETHUSDT",
     "X-HTTP-Method-Override: DELETE",
     "Range: bytes=0-10",
+    "Cache-Control: max-stale",
 ]
 
 
