@@ -45,7 +45,7 @@ class Clock:
 
     def re_anchor(self) -> bool:
         """Follows the wall by one step, to be called each second; returns ``healthy``."""
-        apart = self.wall_ns() // 1000 - (self.monotonic_ns() // 1000 + self._offset_us)
+        apart = self._measure_us()
         step = max(-MAX_STEP_US, min(MAX_STEP_US, apart))
         self._offset_us += step
         self._apart_us = apart - step
@@ -62,8 +62,14 @@ class Clock:
         return -MAX_APART_US <= self._apart_us <= MAX_APART_US
 
     def check(self) -> None:
-        """Raises UnavailableError (``clock``) while the clocks disagree."""
-        if not self.healthy:
-            raise UnavailableError(
-                "the notary's clocks disagree", rule="clock", found=self._apart_us
-            )
+        """Raises UnavailableError (``clock``) if the clocks disagree now, or did when compared.
+
+        Compared anew: a machine that slept or was paused wakes up with times that
+        are hours old, and signs with them until the second is over.
+        """
+        for apart in (self._apart_us, self._measure_us()):
+            if not -MAX_APART_US <= apart <= MAX_APART_US:
+                raise UnavailableError("the notary's clocks disagree", rule="clock", found=apart)
+
+    def _measure_us(self) -> int:
+        return self.wall_ns() // 1000 - (self.monotonic_ns() // 1000 + self._offset_us)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from attestation.errors import QuotaryError
+from attestation.errors import QuotaryError, UnavailableError
 from attestation.request import AttestationRequest
 from notary.blame import of_wish
 from notary.context import Context
@@ -20,12 +20,20 @@ async def issue(turn: Turn, request: AttestationRequest, context: Context) -> Is
     The body is durable before it is signed, and signed before anybody sees it: a
     crash at any point leaves either an aborted session or one whose attestation
     can be fetched again.  Raises RefusedError, and the session ends as
-    ``invalid`` or ``venue_malformed``; UnavailableError if the store fails.
+    ``invalid`` or ``venue_malformed``; UnavailableError if the store fails, or as
+    ``clock`` if the clocks disagree.
     """
     claim = await turn.claim
     session = turn.session
     session.stop_timer()
     assert turn.facts is not None
+    try:
+        # The last moment at which times that were measured under a jump can be noticed.
+        context.clock.check()
+    except UnavailableError as error:
+        session.fail(error)
+        context.end_session(session, "clock")
+        raise
     try:
         accepted = accept(
             claim,
