@@ -13,12 +13,13 @@ from pathlib import Path
 from tests.interop import hellos
 from tests.interop.habits import HABITS
 from tests.interop.matrix import (
+    ARRIVALS,
     ATTESTED,
-    BYTE_BY_BYTE,
     CLIENTS,
     FULL,
     OWN_GROUPS,
     SERVERS,
+    SHAPED,
     STOCK,
     offered,
 )
@@ -77,7 +78,7 @@ def _servers() -> str:
                 "every one" if server in FULL else "every two of them together",
                 ", ".join(
                     ["sealed", *(["open"] if any(cell.mode == "open" for cell in cells) else [])]
-                    + (["byte by byte"] if server in BYTE_BY_BYTE else [])
+                    + (list(ARRIVALS) if server in SHAPED else [])
                 ),
                 str(len(cells)),
             ]

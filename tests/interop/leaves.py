@@ -7,6 +7,7 @@ verifier know by its venue file, so that a witnessed answer makes a quote.
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,17 @@ class Leaf:
     chain: Path
     key: Path
     both: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kept(Identity):
+    """An identity whose key is kept as the PEM it was made as."""
+
+    pem: bytes
+
+    @property
+    def key_pem(self) -> bytes:
+        return self.pem
 
 
 class Leaves:
@@ -114,9 +126,35 @@ class Leaves:
             return self._server(make_key(), host="venue.example")
         if kind == "rsa1024":
             return self._server(rsa.generate_private_key(65537, 1024))
+        if kind == "rsa-pss":
+            return self._rsa_pss()
         if kind == "self-signed":
             return self._issue("server", None, hosts=(x509.DNSName(HOST),))
         return self._server(make_key(_KINDS.get(kind, kind)))
+
+    def _rsa_pss(self) -> Identity:
+        """A leaf whose key is for RSASSA-PSS alone, which ``cryptography`` cannot make."""
+        folder = self._folder / "rsa-pss"
+        folder.mkdir()
+        issuer = self._intermediate
+        (folder / "issuer.pem").write_bytes(issuer.chain_pem)
+        (folder / "issuer.key").write_bytes(issuer.key_pem)
+        (folder / "extensions").write_text(f"subjectAltName = DNS:{HOST}\n")
+        for command in (
+            "genpkey -algorithm RSA-PSS -out key.pem",
+            "req -new -key key.pem -subj /CN=server -out request.pem",
+            "x509 -req -in request.pem -CA issuer.pem -CAkey issuer.key -extfile extensions "
+            + "-days 60 -out leaf.pem",
+        ):
+            subprocess.run(
+                ["openssl", *command.split()],
+                cwd=folder,
+                check=True,
+                capture_output=True,
+                timeout=60,
+            )
+        leaf = x509.load_pem_x509_certificate((folder / "leaf.pem").read_bytes())
+        return _Kept(leaf, None, (leaf, *issuer.chain), (folder / "key.pem").read_bytes())
 
     def _server(self, key: object, *, host: str = HOST, until: datetime | None = None) -> Identity:
         return self._issue(

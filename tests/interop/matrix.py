@@ -14,6 +14,7 @@ from itertools import product
 from tests.interop import golang
 from tests.interop.habits import EVERY, HABITS
 from tests.interop.leaves import LEAVES, SCHEMES
+from tests.interop.path import Arrival
 from tests.interop.refusals import REFUSALS, Refusal
 from tests.interop.site import GROUPS, SUITES, Site
 
@@ -41,20 +42,22 @@ PEER = {"gnutls-serv": "gnutls"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Combination:
-    """One cell; ``piece`` is how many bytes of the server arrive at a time, 0 for all."""
+    """One cell."""
 
     server: str
     site: Site
     client: str = "quotary"
     mode: str = "sealed"
-    piece: int = 0
+    arrival: Arrival = "as sent"
     refused: Refusal | None = None
 
     @property
     def name(self) -> str:
         """The test's id."""
         parts = [self.server, self.site.name, self.client, self.mode]
-        return "-".join(parts + ([f"by-{self.piece}"] if self.piece else []))
+        if self.arrival != "as sent":
+            parts.append(self.arrival.replace(" ", "-"))
+        return "-".join(parts)
 
 
 def offered(server: str) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
@@ -63,8 +66,9 @@ def offered(server: str) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
     return LEAVES, suites, GROUPS
 
 
-BYTE_BY_BYTE = ("nginx", "gnutls", "go")
-"""Servers whose bytes are brought to the notary one by one."""
+SHAPED = ("nginx", "gnutls", "go")
+"""Servers whose bytes are also brought to the notary one by one, or many records at once."""
+ARRIVALS: tuple[Arrival, ...] = ("byte by byte", "together")
 FULL = ("nginx", "gnutls", "go", "caddy", "node", "python")
 """Servers that get the whole product; `s_server` takes longer for each."""
 
@@ -121,8 +125,8 @@ def _attested() -> Iterator[Combination]:
             if server in habit.servers:
                 leaf = "rsa" if trait.startswith("rsa-") else "p256"
                 yield Combination(server=server, site=Site(leaf=leaf, trait=trait), mode=habit.mode)
-    for server in BYTE_BY_BYTE:
-        yield Combination(server=server, site=Site(), piece=1)
+    for server, arrival in product(SHAPED, ARRIVALS):
+        yield Combination(server=server, site=Site(), arrival=arrival)
     for client in STOCK:
         yield from _attested_stock(client)
 
@@ -137,7 +141,8 @@ def _attested_stock(client: str) -> Iterator[Combination]:
         for server in ("nginx", "gnutls"):
             yield Combination(server=server, site=Site(group=group), client=client)
     yield Combination(server="nginx", site=Site(), client=client, mode="open")
-    yield Combination(server="go", site=Site(), client=client, piece=1)
+    for arrival in ARRIVALS:
+        yield Combination(server="go", site=Site(), client=client, arrival=arrival)
 
 
 def _refused() -> Iterator[Combination]:

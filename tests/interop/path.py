@@ -1,21 +1,26 @@
 """The network between notary and venue: a loopback port that leads where a test says.
 
 The notary's configuration names one address for the venue; the path connects it
-to the server under test, and cuts what the server sends into pieces if asked.
+to the server under test, and cuts or joins what the server sends if asked.
 """
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Self, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 Address: TypeAlias = "str | tuple[str, int]"
 """A Unix socket's path, or host and port."""
 
+Arrival: TypeAlias = Literal["as sent", "byte by byte", "together"]
+"""How a server's bytes reach the notary."""
+
 CONNECT_SECONDS = 20.0
+GATHER_SECONDS = 0.05
 _READ = 1 << 16
 
 
@@ -36,15 +41,25 @@ def connect(address: Address) -> socket.socket:
     return connection
 
 
-def pump(source: socket.socket, sink: socket.socket, piece: int = _READ) -> None:
-    """Copies bytes, ``piece`` at a time, and then the end of the stream."""
+def pump(source: socket.socket, sink: socket.socket, arrival: Arrival = "as sent") -> None:
+    """Copies bytes, and then the end of the stream."""
     with suppress(OSError):
         while data := source.recv(_READ):
-            for start in range(0, len(data), piece):
-                sink.sendall(data[start : start + piece])
+            if arrival == "together":
+                data = _gather(source, data)
+            size = 1 if arrival == "byte by byte" else len(data)
+            for start in range(0, len(data), size):
+                sink.sendall(data[start : start + size])
     with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
     # The other direction uses both sockets still: they close with their last reference.
+
+
+def _gather(source: socket.socket, data: bytes) -> bytes:
+    """Adds what follows without a pause."""
+    while select.select([source], [], [], GATHER_SECONDS)[0] and (more := source.recv(_READ)):
+        data += more
+    return data
 
 
 def wake(listener: socket.socket) -> None:
@@ -64,7 +79,7 @@ class Path:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
         self._target: Address | None = None
-        self._piece = _READ
+        self._arrival: Arrival = "as sent"
         self._threads: list[threading.Thread] = []
         self._closed = False
 
@@ -79,9 +94,9 @@ class Path:
             thread.join(20)
 
     @contextmanager
-    def leads_to(self, address: Address, *, piece: int = 0) -> Iterator[None]:
-        """Leads new connections to a server, whose bytes arrive ``piece`` at a time, 0 for all."""
-        self._target, self._piece = address, piece or _READ
+    def leads_to(self, address: Address, *, arrival: Arrival = "as sent") -> Iterator[None]:
+        """Leads new connections to a server."""
+        self._target, self._arrival = address, arrival
         try:
             yield
         finally:
@@ -99,7 +114,7 @@ class Path:
             except OSError:
                 return
             near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            target, piece = self._target, self._piece
+            target, arrival = self._target, self._arrival
             try:
                 far = connect(target) if target is not None else None
             except OSError:
@@ -108,4 +123,4 @@ class Path:
                 near.close()
                 continue
             self._start(pump, near, far)
-            self._start(pump, far, near, piece)
+            self._start(pump, far, near, arrival)

@@ -84,6 +84,8 @@ def _refusals() -> Iterator[Refusal]:
     alpn = "no_application_protocol"
     yield _by_alert("no protocol but h2", Site(trait="h2"), ("node", "gnutls"), alpn)
     yield _by_alert("a leaf with a P-521 key", Site(leaf="p521"), EVERY, unmatched)
+    pss = Site(leaf="rsa-pss")
+    yield _by_alert("a leaf with a key for RSASSA-PSS alone", pss, ("openssl",), unmatched)
     yield _by_client("an expired leaf", Site(leaf="expired"), EVERY, "has expired")
     yield _by_client("a leaf of another name", Site(leaf="other-name"), EVERY, "hostname")
     own = Site(leaf="self-signed")

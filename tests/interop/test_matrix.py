@@ -85,7 +85,7 @@ def test_combination_is_attested_and_verified(
     sidecars: Callable[[Combination], RunningSidecar],
     tried: Callable[[str], None],
 ) -> None:
-    with path.leads_to(servers(cell.server).address(cell.site), piece=cell.piece):
+    with path.leads_to(servers(cell.server).address(cell.site), arrival=cell.arrival):
         if cell.client in STOCK:
             sidecar = sidecars(cell)
             assert json.loads(run(cell.client, sidecar)) == json.loads(body(cell.site.trait))
