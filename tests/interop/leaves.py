@@ -139,12 +139,11 @@ class Leaves:
         issuer = self._intermediate
         (folder / "issuer.pem").write_bytes(issuer.chain_pem)
         (folder / "issuer.key").write_bytes(issuer.key_pem)
-        (folder / "extensions").write_text(f"subjectAltName = DNS:{HOST}\n")
+        (folder / "ext").write_text(f"subjectAltName = DNS:{HOST}\n")
         for command in (
             "genpkey -algorithm RSA-PSS -out key.pem",
             "req -new -key key.pem -subj /CN=server -out request.pem",
-            "x509 -req -in request.pem -CA issuer.pem -CAkey issuer.key -extfile extensions "
-            + "-days 60 -out leaf.pem",
+            "x509 -req -in request.pem -CA issuer.pem -CAkey issuer.key -extfile ext -out leaf.pem",
         ):
             subprocess.run(
                 ["openssl", *command.split()],
