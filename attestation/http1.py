@@ -16,38 +16,27 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 from attestation.chunked import ChunkWalk
 from attestation.errors import MalformedError
+from attestation.http_head import (
+    REQUEST_LINE,
+    STATUS_LINE,
+    Buffer,
+    Head,
+    HeaderLine,
+    Span,
+    elements,
+    read_head,
+    show,
+    single,
+)
 
-MAX_HEAD = 32 * 1024
-"""Bytes of start line and headers, the blank line included."""
-MAX_HEADERS = 128
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a body, after removal of the chunked framing."""
 
 Framing: TypeAlias = Literal["plain", "chunked"]
-Buffer: TypeAlias = "bytes | bytearray"
-
-
-class Span(NamedTuple):
-    """A half-open byte range."""
-
-    start: int
-    end: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class HeaderLine:
-    """One field line: lower-case name, value without surrounding blanks, place.
-
-    ``span`` is the whole line without its CRLF.
-    """
-
-    name: str
-    value: bytes
-    span: Span
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +52,7 @@ class _Message:
         Raises MalformedError if it occurs more often: readers disagree on which
         of the lines counts.
         """
-        return _single(self.headers, name)
+        return single(self.headers, name)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +175,7 @@ def first_response(
         framing=framing,
         body_span=Span(head.end, end),
         body=body,
-        keep_alive=size != "close" and b"close" not in _list(head.headers, "connection"),
+        keep_alive=size != "close" and b"close" not in elements(head.headers, "connection"),
     )
     return response, end
 
@@ -206,111 +195,47 @@ def check_host(request: Request, *, host: str, port: int) -> None:
     Byte for byte: the bare host for port 443, else ``host:port``.
     """
     wanted = host if port == 443 else f"{host}:{port}"
-    found = _single(request.headers, "host", rule="W10")
+    found = single(request.headers, "host", rule="W10")
     if found != wanted.encode("ascii"):
         raise MalformedError(
             "Host header is not the session's host",
             rule="W10",
-            found="" if found is None else _show(found),
+            found="" if found is None else show(found),
             wanted=wanted,
         )
 
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_TEXT = rb"[\t\x20-\x7e\x80-\xff]"
-# RFC 9112 section 3.  The characters of a target are those of a URL as clients
-# write it: visible ASCII without those that no URL carries unescaped.
-_REQUEST_LINE = re.compile(rb"([A-Z]{1,32}) (/(?!/)[!$-;=?-~]*+) HTTP/1\.1\r\n")
-_NOT_ORIGIN_FORM = re.compile(rb"[A-Z]{1,32} (?:[^/ ]|//)[^ ]*+ HTTP/1\.1\Z")
-# RFC 9112 section 4: the blank before an empty reason phrase is required.
-_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-9][0-9]{2}) (" + _TEXT + rb"*+)\r\n")
-# RFC 9112 section 5.1: "No whitespace is allowed between the field name and colon."
-_FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"++):(" + _TEXT + rb"*+)\r\n")
-_PARTIAL_LINE = re.compile(_TEXT + rb"*+\r?+\Z")
 _CONTENT_LENGTH = re.compile(rb"0|[1-9][0-9]{0,15}")
 _BODILESS_METHODS = frozenset({b"GET", b"HEAD"})
 _CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive", b"upgrade"})
 
 
-class _Head(NamedTuple):
-    start_line: re.Match[bytes]
-    line: Span
-    headers: tuple[HeaderLine, ...]
-    headers_span: Span
-    end: int
-
-
-def _request_head(data: Buffer) -> _Head | None:
-    head = _head(data, _REQUEST_LINE, "request line")
+def _request_head(data: Buffer) -> Head | None:
+    head = read_head(data, REQUEST_LINE, "request line")
     if head is not None:
         # RFC 9112 section 3.2: exactly one Host.
-        if not _single(head.headers, "host", rule="W10"):
+        if not single(head.headers, "host", rule="W10"):
             raise MalformedError("request has no Host", rule="W10")
         _check_coding(head.headers)
-        for option in _list(head.headers, "connection"):
+        for option in elements(head.headers, "connection"):
             # An intermediary drops the headers that Connection names; none may vanish.
             if option not in _CONNECTION_OPTIONS:
-                raise MalformedError("Connection names a header", rule="W9", found=_show(option))
+                raise MalformedError("Connection names a header", rule="W9", found=show(option))
     return head
 
 
-def _response_head(data: Buffer) -> _Head | None:
+def _response_head(data: Buffer) -> Head | None:
     if data[:9] != b"HTTP/1.1 "[: len(data)]:
-        raise MalformedError("not an HTTP/1.1 status line", rule="W9", found=_show(data))
-    head = _head(data, _STATUS_LINE, "status line")
+        raise MalformedError("not an HTTP/1.1 status line", rule="W9", found=show(data))
+    head = read_head(data, STATUS_LINE, "status line")
     if head is not None and head.start_line.group(1) < b"200":
         # A 1xx before the final response would make two heads for one claim.
         raise MalformedError("interim response", rule="W9", found=int(head.start_line.group(1)))
     return head
 
 
-def _head(data: Buffer, start_line: re.Pattern[bytes], what: str) -> _Head | None:
-    """Parses start line and headers up to the blank line, or as far as they go."""
-    first = start_line.match(data)
-    if first is None:
-        _check_partial(data, 0, what)
-        return None
-    position = first.end()
-    headers: list[HeaderLine] = []
-    while data[position : position + 2] != b"\r\n":
-        match = _FIELD_LINE.match(data, position)
-        if match is None:
-            _check_partial(data, position, "header line")
-            return None
-        name, value = match[1].decode("ascii").lower(), match[2].strip(b" \t")
-        headers.append(HeaderLine(name=name, value=value, span=Span(position, match.end() - 2)))
-        position = match.end()
-        if len(headers) > MAX_HEADERS:
-            raise MalformedError(f"more than {MAX_HEADERS} headers", rule="W9", found=len(headers))
-    if position + 2 > MAX_HEAD:
-        raise MalformedError(f"head is larger than {MAX_HEAD} bytes", rule="W9", found=position)
-    begin = first.end()
-    lines = Span(begin, max(begin, position - 2))
-    return _Head(first, Span(0, begin - 2), tuple(headers), lines, position + 2)
-
-
-def _check_partial(data: Buffer, position: int, what: str) -> None:
-    """Raises MalformedError if no more bytes could complete the line at ``position``."""
-    if len(data) > MAX_HEAD:
-        raise MalformedError(f"head is larger than {MAX_HEAD} bytes", rule="W9", found=len(data))
-    if position and data[position : position + 1] in (b" ", b"\t"):
-        raise MalformedError("header continued over lines (obs-fold)", rule="W9")
-    if _PARTIAL_LINE.match(data, position):
-        return
-    line = bytes(data[position:]).partition(b"\r\n")[0]
-    if b"\r" in line or b"\n" in line:
-        detail = f"bare CR or LF in the {what}"
-    elif b"\0" in line:
-        detail = f"NUL in the {what}"
-    elif what == "request line" and _NOT_ORIGIN_FORM.match(line):
-        raise MalformedError("target is not in origin form", rule="W10", found=_show(line))
-    else:
-        detail = f"malformed {what}"
-    raise MalformedError(detail, rule="W9", found=_show(line))
-
-
-def _request_body_size(head: _Head) -> int:
-    if _single(head.headers, "transfer-encoding") is not None:
+def _request_body_size(head: Head) -> int:
+    if single(head.headers, "transfer-encoding") is not None:
         raise MalformedError("request with Transfer-Encoding", rule="W9")
     size = _content_length(head.headers) or 0
     if size and head.start_line.group(1) in _BODILESS_METHODS:
@@ -319,15 +244,15 @@ def _request_body_size(head: _Head) -> int:
     return size
 
 
-def _response_body_size(head: _Head, method: str) -> int | Literal["chunked", "close"]:
+def _response_body_size(head: Head, method: str) -> int | Literal["chunked", "close"]:
     """Decides how the body ends (RFC 9112 section 6.3), refusing what is ambiguous."""
     headers = head.headers
     _check_coding(headers)
     size = _content_length(headers)
-    coding = _single(headers, "transfer-encoding")
+    coding = single(headers, "transfer-encoding")
     if coding is not None:
         if coding.lower() != b"chunked":
-            raise MalformedError("transfer coding is not chunked", rule="W9", found=_show(coding))
+            raise MalformedError("transfer coding is not chunked", rule="W9", found=show(coding))
         if size is not None:
             raise MalformedError("both Content-Length and Transfer-Encoding", rule="W9")
     status = head.start_line.group(1)
@@ -342,17 +267,17 @@ def _response_body_size(head: _Head, method: str) -> int | Literal["chunked", "c
 
 
 def _check_coding(headers: tuple[HeaderLine, ...]) -> None:
-    coding = _single(headers, "content-encoding")
+    coding = single(headers, "content-encoding")
     if coding is not None and coding.lower() != b"identity":
-        raise MalformedError("content coding is not identity", rule="W9", found=_show(coding))
+        raise MalformedError("content coding is not identity", rule="W9", found=show(coding))
 
 
 def _content_length(headers: tuple[HeaderLine, ...]) -> int | None:
-    value = _single(headers, "content-length")
+    value = single(headers, "content-length")
     if value is None:
         return None
     if not _CONTENT_LENGTH.fullmatch(value):
-        raise MalformedError("Content-Length is not a number", rule="W9", found=_show(value))
+        raise MalformedError("Content-Length is not a number", rule="W9", found=show(value))
     size = int(value)
     _check_body_size(size)
     return size
@@ -363,23 +288,6 @@ def _check_body_size(size: int) -> None:
         raise MalformedError(f"body is larger than {MAX_BODY} bytes", rule="W9", found=size)
 
 
-def _single(headers: tuple[HeaderLine, ...], name: str, *, rule: str = "W9") -> bytes | None:
-    found: bytes | None = None
-    for line in headers:
-        if line.name == name:
-            if found is not None:
-                raise MalformedError(f"header {name} occurs twice", rule=rule)
-            found = line.value
-    return found
-
-
-def _list(headers: tuple[HeaderLine, ...], name: str) -> list[bytes]:
-    """Returns the lower-case elements of a comma-separated header."""
-    values = [line.value for line in headers if line.name == name]
-    elements = [part.strip(b" \t").lower() for part in b",".join(values).split(b",")]
-    return [element for element in elements if element]
-
-
 def _exact_end(what: str, data: Buffer, end: int) -> None:
     if end < len(data):
         raise MalformedError(f"bytes after the {what}", rule="W8", found=len(data), wanted=end)
@@ -387,7 +295,3 @@ def _exact_end(what: str, data: Buffer, end: int) -> None:
 
 def _cut_short(what: str, data: Buffer) -> MalformedError:
     return MalformedError(f"{what} is cut short", rule="W8", found=len(data))
-
-
-def _show(data: Buffer) -> str:
-    return data[:80].decode("ascii", "backslashreplace")

@@ -11,7 +11,8 @@ import dataclasses
 
 from attestation.commitment import SectionField, SectionRequest, commit
 from attestation.errors import MalformedError
-from attestation.http1 import HeaderLine, Request, Response, Span
+from attestation.http1 import Request, Response
+from attestation.http_head import HeaderLine, Span
 from attestation.transcript import Direction, Transcript
 
 
