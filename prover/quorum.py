@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from statistics import median
 from typing import TypedDict, Unpack
 
@@ -80,15 +81,24 @@ class QuorumFetch:
 
     @property
     def agreeing(self) -> tuple[AttestedFetch, ...]:
-        """What was attested, without quotes too far from the median for a verifier's default."""
-        mids = [mid(each.quote.bid, each.quote.ask) for each in self.fetches if each.quote]
-        if len(mids) < len(self.fetches) or not mids:
+        """What was attested, without quotes too far from the median for a verifier's default.
+
+        Bids, asks and mids each: a lie may leave the middle where it is.
+        """
+        quotes = [fetch.quote for fetch in self.fetches if fetch.quote is not None]
+        if len(quotes) < len(self.fetches) or not quotes:
             return self.fetches
-        middle = median(mids)
+        prices = [
+            (Fraction(each.bid), Fraction(each.ask), mid(each.bid, each.ask)) for each in quotes
+        ]
+        middles = [median(column) for column in zip(*prices, strict=True)]
         return tuple(
             fetch
-            for fetch, price in zip(self.fetches, mids, strict=True)
-            if abs(price - middle) * 10_000 <= middle * DEFAULT_DIVERGENCE_BPS
+            for fetch, row in zip(self.fetches, prices, strict=True)
+            if all(
+                abs(price - middle) * 10_000 <= middle * DEFAULT_DIVERGENCE_BPS
+                for price, middle in zip(row, middles, strict=True)
+            )
         )
 
     def require(self, quorum: int) -> tuple[AttestedFetch, ...]:

@@ -8,6 +8,7 @@ import json
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from attestation.errors import (
     UsageError,
 )
 from attestation.expect import Expect, NotaryQuorum
+from attestation.price import format_exact
 from attestation.trust import Trust
 from examples.venues import Fault, ThreadedVenueServer
 from prover import Notary, build_presentations, fetch_quorum, load_set
@@ -290,6 +292,19 @@ def test_quorum_that_is_reached_without_the_odd_one_is_reached(
     assert (len(found.fetches), len(found.require(2))) == (3, 2)
     with pytest.raises(ExpectationError):
         found.require(3)
+
+
+def test_quote_with_the_right_middle_and_other_prices_does_not_agree(clients: list[Notary]) -> None:
+    found = fetch_quorum(clients, **PLACE)
+    odd, *_ = found.fetches
+    assert odd.quote is not None
+    bid, ask = Fraction(odd.quote.bid) - 500, Fraction(odd.quote.ask) + 500
+    wide = dataclasses.replace(odd.quote, bid=format_exact(bid), ask=format_exact(ask))
+    first, *others = found.voices
+    changed = dataclasses.replace(first, fetch=dataclasses.replace(odd, quote=wide))
+    doubtful = dataclasses.replace(found, voices=(changed, *others))
+    assert len(found.agreeing) == 3
+    assert doubtful.agreeing == found.fetches[1:]
 
 
 def test_notaries_of_one_operator_are_no_quorum(home: Home) -> None:
