@@ -307,6 +307,10 @@ def load_config(file: Path, *, development: bool, **overrides: Any) -> Config:
         raise UsageError(f"{where}: {message}", rule="config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"not TOML: {error}", rule="config") from None
+    except OSError as error:
+        raise UsageError(
+            f"cannot read it: {error.strerror}", rule="config", found=str(file)
+        ) from None
     finally:
         _FILE.reset(token)
     if config.development is not None and not development:

@@ -97,7 +97,7 @@ def test_backups_under_load_and_of_a_killed_notary_hold_all_that_was_handed_out(
         while len(handed) < before + 3 and running.poll() is None:
             time.sleep(0.001)
         process.process.send_signal(signal.SIGKILL)
-        assert running.wait(60) == 0, running.stderr and running.stderr.read()
+        assert running.wait(100) == 0, running.stderr and running.stderr.read()
         assert running.stderr is not None
         running.stderr.close()
         made.append((tmp_path / "b4", before))

@@ -115,5 +115,20 @@ def test_check_names_the_cure_of_a_missing_key(tmp_path: Path) -> None:
     assert "n.example, run by Example Ltd" in out
 
 
+@pytest.mark.parametrize("option", [(), ("--check",)])
+def test_a_configuration_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...]
+) -> None:
+    load(tmp_path, "")
+
+    def refused(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refused)
+    code, out, err = notary("serve", *option, "--config", str(tmp_path / "notary.toml"))
+    assert code == 2
+    assert "cannot read it: Permission denied" in out + err
+
+
 def test_help_keeps_what_stands_in_brackets() -> None:
     assert "[development]" in notary("serve", "--help")[1]
