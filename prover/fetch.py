@@ -19,6 +19,7 @@ from attestation.errors import (
 )
 from attestation.http1 import Request, Response, read_response
 from attestation.keys import DEFAULT_SIGNATURE
+from attestation.log.inclusion import Inclusion
 from attestation.quote import QuoteClaim
 from attestation.request import AttestationRequest
 from attestation.seal import SignedSeal
@@ -28,6 +29,7 @@ from attestation.transcript import Transcript
 from prover.check import Expected, OwnSight, check_attestation, check_released, check_seal
 from prover.flow import Flow
 from prover.link import Link
+from prover.logged import check_inclusion, read_inclusion
 from prover.notary_client import (
     Lane,
     Notary,
@@ -83,7 +85,8 @@ class FetchPlan:
 class AttestedFetch:
     """A checked attestation with everything the prover holds about it.
 
-    ``secrets`` and ``evidence`` stay with the prover (docs/formats.md).
+    ``secrets`` and ``evidence`` stay with the prover (docs/formats.md).  ``log`` is
+    where the notary's log has it, of a notary that keeps one.
     """
 
     attestation: Attestation
@@ -91,6 +94,7 @@ class AttestedFetch:
     evidence: Evidence
     exchange: Exchange
     quote: QuoteClaim | None
+    log: Inclusion | None = None
 
     @property
     def response(self) -> Response:
@@ -223,6 +227,9 @@ def checked_fetch(
     request, own = expected.request, expected.own
     try:
         quote = check_attestation(attestation, expected, notary.attestation_key)
+        log = read_inclusion(answer)
+        if log is not None:
+            check_inclusion(log, attestation, notary.trust)
     except QuotaryError as error:
         if seal is not None and notary.on_refused is not None:
             # Whole streams: what the attestation counts may be part of the lie.
@@ -256,4 +263,5 @@ def checked_fetch(
         ),
         exchange=own.exchange,
         quote=quote,
+        log=log,
     )

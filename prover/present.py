@@ -43,7 +43,9 @@ def build_presentation(
         if BODY not in sections:
             raise UsageError(f"{BODY} is hidden: no member of it can be shown", rule="pointer")
         sections[BODY] = tuple(dict.fromkeys(members))
-    return present(stored.attestation, stored.secrets, stored.exchange, sections=sections)
+    return present(
+        stored.attestation, stored.secrets, stored.exchange, sections=sections, log=stored.log
+    )
 
 
 def build_presentations(

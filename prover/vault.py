@@ -3,8 +3,9 @@
     DIR/attestation.json   header, signature, all fields, seed
     DIR/secrets.json       transcript and salts
     DIR/evidence.json      raw records and the opened key, for disputes
+    DIR/log.json           where the notary's log has it, of a notary that keeps one
 
-All three are canonical JSON, mode 0600 in a folder of mode 0700.
+All of them are canonical JSON, mode 0600 in a folder of mode 0700.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from attestation.document import Attestation
 from attestation.errors import InvalidProofError, MalformedError, UnavailableError, UsageError
 from attestation.hashing import parse_hash
 from attestation.http1 import read_request, read_response
+from attestation.log.inclusion import Inclusion
 from attestation.secrets import EVIDENCE_LIMIT, Evidence, Secrets
 from attestation.section import Exchange, commit_section
 from attestation.transcript import Transcript
@@ -27,6 +29,7 @@ from prover.fetch import AttestedFetch
 ATTESTATION_FILE = "attestation.json"
 SECRETS_FILE = "secrets.json"
 EVIDENCE_FILE = "evidence.json"
+LOG_FILE = "log.json"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,7 @@ class StoredFetch:
     attestation: Attestation
     secrets: Secrets
     exchange: Exchange
+    log: Inclusion | None = None
 
 
 def save(folder: Path, fetch: AttestedFetch) -> None:
@@ -57,6 +61,8 @@ def save(folder: Path, fetch: AttestedFetch) -> None:
         raise UsageError("the folder holds an attestation already", rule="out", found=str(folder))
     write_private(folder / SECRETS_FILE, fetch.secrets.encode() + b"\n")
     write_private(folder / EVIDENCE_FILE, fetch.evidence.encode() + b"\n")
+    if fetch.log is not None:
+        write_private(folder / LOG_FILE, fetch.log.encode() + b"\n")
     write_private(folder / ATTESTATION_FILE, fetch.attestation.encode() + b"\n")
 
 
@@ -72,8 +78,11 @@ def load(folder: Path) -> StoredFetch:
             wanted=attestation.header.id,
         )
     attestation.check_root()
+    log = None
+    if (folder / LOG_FILE).exists():
+        log = Inclusion.decode(_read(folder / LOG_FILE))
     stored = StoredFetch(
-        attestation=attestation, secrets=secrets, exchange=parse_transcript(secrets)
+        attestation=attestation, secrets=secrets, exchange=parse_transcript(secrets), log=log
     )
     _check_commitments(stored)
     return stored

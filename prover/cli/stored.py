@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from attestation.encoding import PRESENTATION_LIMIT, Json, JsonObject
 from attestation.errors import UsageError
 from attestation.presentation import Presentation, SectionOpening
 from prover.cli.boundary import answer, boundary, safe, say, write
+from prover.logged import renew_inclusion
 from prover.present import build_presentation
 from prover.vault import ATTESTATION_FILE, StoredFetch, load, load_evidence, load_set
 
@@ -43,6 +45,12 @@ def present(
     quote: Annotated[
         bool, typer.Option("--quote", help="Of the body show only what the quote needs.")
     ] = False,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="The notary: ask its log for a proof that witnesses have cosigned."
+        ),
+    ] = None,
     as_json: SummaryOption = False,
 ) -> None:
     """Make a presentation that anyone can verify with a trust file and no network.
@@ -55,6 +63,11 @@ def present(
             raise UsageError("--whole excludes every other choice", rule="whole")
 
         def build(stored: StoredFetch) -> tuple[Presentation, bytes]:
+            if log is not None:
+                if stored.log is None:
+                    raise UsageError("the notary gave no log proof to renew", rule="log")
+                renewed = renew_inclusion(stored.log, log)
+                stored = dataclasses.replace(stored, log=renewed)
             presentation = build_presentation(
                 stored, show=show or None, hide=hide or (), pointers=pointer or (), quote_only=quote
             )
@@ -75,8 +88,10 @@ def present(
             if as_json:
                 answer({"type": "quotary/presented/v1", **row})
             return
-        if out == "-":
-            raise UsageError("of several notaries: name a folder by --out DIR", rule="out")
+        if out == "-" or log is not None:
+            raise UsageError(
+                "of several notaries: name a folder by --out DIR, and no --log", rule="out"
+            )
         stored_set = load_set(folder)
         built = {name: build(stored) for name, stored in stored_set.items()}
         place = Path(out)

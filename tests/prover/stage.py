@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,9 +42,17 @@ class RunningNotary:
 
 @contextmanager
 def running_notary(
-    folder: Path, venues: ThreadedVenueServer, name: str = "alpha.notary.example"
+    folder: Path,
+    venues: ThreadedVenueServer,
+    name: str = "alpha.notary.example",
+    *,
+    log: SigningKey | None = None,
+    witnesses: str = "",
 ) -> Iterator[RunningNotary]:
-    """Runs a notary on loopback until the end of the block."""
+    """Runs a notary on loopback until the end of the block.
+
+    With ``log`` it keeps one under that key; ``witnesses`` is the TOML of those asked.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "roots.pem").write_bytes(venues.ca_pem)
     keys = [
@@ -53,7 +63,14 @@ def running_notary(
         write_key(key_path(folder, key.algorithm), key)
     names = [str(key_path(folder, key.algorithm).name) for key in keys]
     config = folder / "notary.toml"
-    config.write_text(_toml(name, names, venues.port), encoding="utf-8")
+    text = _toml(name, names, venues.port)
+    if log is not None:
+        write_key(folder / "log.key", log)
+        text += f"\n[log]\nwitnesses = [{witnesses}]\n"
+    config.write_text(text, encoding="utf-8")
+    if log is not None:
+        create = ("log", "create", "--config", str(config))
+        subprocess.run([sys.executable, "-m", "notary", *create], check=True, timeout=60)
     settings = load_config(config, development=True)
     configure_logging("error")
     roots = load_roots(settings)
