@@ -13,7 +13,7 @@ from attestation.errors import MalformedError, QuotaryError, RefusedError
 from notary import problems
 from notary.desk import Desk
 from notary.envelope import MAX_BODY
-from notary.routes.declare import SECURITY, read_token
+from notary.routes.declare import SECURITY, read_caller
 from notary.routes.log import log_routes
 from notary.routes.service import service_routes
 from notary.routes.sessions import (
@@ -55,8 +55,8 @@ class HotPath:
             return
         kind, more = b"application/json", dict[str, str]()
         try:
-            token = read_token(scope["headers"]) if session else ""
-            status, content = await action(self._desk, session, token, await _read(receive))
+            caller = read_caller(scope, session)
+            status, content = await action(self._desk, caller, await _read(receive))
         except QuotaryError as error:
             self._desk.context.metrics.refused.labels(kind=error.slug).inc()
             status, content = error.http_status, problems.encode(error)

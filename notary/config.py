@@ -16,7 +16,7 @@
     anonymous = false                # unsigned session requests, adhoc/... only
     extensions = ["quote/v1"]        # what provers may request
 
-    [limits]                         # session, deadlines, prover, unknown_prover
+    [limits]                         # session, deadlines, prover, unknown_prover, ...
     deadlines = { response_us = 2000000 }
 
     [[provers]]
@@ -52,6 +52,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    IPvAnyAddress,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -158,6 +159,27 @@ _UnknownLimits = ProverLimits(
 )
 
 
+_AddressLimits = ProverLimits(
+    sessions=64,
+    rate=8.0,
+    burst=64.0,
+    bytes_rate=1024 * 1024,
+    bytes_burst=32 * 1024 * 1024,
+    seconds_rate=8.0,
+    seconds_burst=480.0,
+)
+_StrangersLimits = ProverLimits(
+    sessions=4_000,
+    rate=200.0,
+    burst=1_000.0,
+    bytes_rate=32 * 1024 * 1024,
+    bytes_burst=256 * 1024 * 1024,
+    seconds_rate=512.0,
+    seconds_burst=60_000.0,
+)
+_METERS = ("session", "deadlines", "prover", "unknown_prover", "unknown_address", "unknown_all")
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -179,10 +201,20 @@ class LimitSettings(_Section):
     deadlines: Deadlines = Deadlines()
     prover: ProverLimits = ProverLimits()
     unknown_prover: ProverLimits = _UnknownLimits
-    connections: int = Field(default=1_024, gt=0)
+    unknown_address: ProverLimits = _AddressLimits
+    """All unknown provers of one address together."""
+    unknown_all: ProverLimits = _StrangersLimits
+    """All unknown provers together."""
+    connections: int = Field(default=1_024, gt=1)
     """Relay connections at a time, those without a session included."""
+    control_connections: int = Field(default=1_024, gt=1)
+    """Connections to the control API at a time."""
+    address_connections: int = Field(default=256, gt=0)
+    """Connections of one address at a time, to each listener."""
+    shared_addresses: tuple[IPvAnyAddress, ...] = ()
+    """Addresses that many come from, such as a proxy's: not limited for themselves."""
 
-    @field_validator("session", "deadlines", "prover", "unknown_prover", mode="before")
+    @field_validator(*_METERS, mode="before")
     @classmethod
     def _fill(cls, value: Any, info: ValidationInfo) -> Any:
         """Fills what is not told from this section's defaults.
@@ -197,7 +229,7 @@ class LimitSettings(_Section):
             return {**dataclasses.asdict(defaults), **value}
         return value
 
-    @field_validator("session", "deadlines", "prover", "unknown_prover")
+    @field_validator(*_METERS)
     @classmethod
     def _above_zero(cls, value: Any) -> Any:
         for name, number in dataclasses.asdict(value).items():

@@ -18,7 +18,7 @@ from attestation.reasons import FAULTS
 from attestation.tls13.certificates import ChainCache, RootStore
 from notary.clock import Clock
 from notary.issue import Issued
-from notary.limits import Deadlines, ProverAccount, SessionLimits
+from notary.limits import Deadlines, Meters, SessionLimits
 from notary.log.ledger import Ledger
 from notary.metrics import Metrics
 from notary.resolve import Resolver
@@ -84,7 +84,7 @@ class Context:
             detail=error.detail,
         )
 
-    def charge(self, account: ProverAccount, *, relayed: int, seconds: float) -> None:
+    def charge(self, account: Meters, *, relayed: int, seconds: float) -> None:
         """Charges what a connection used, bytes of both directions and seconds."""
         account.charge(relayed=relayed, seconds=seconds, now_us=self.clock.now_us())
         self.metrics.relayed.inc(relayed)

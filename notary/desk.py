@@ -11,6 +11,7 @@ from attestation.request import AttestationRequest, Opened
 from attestation.seal import SignedSeal
 from notary.connect import ConnectRequest
 from notary.context import Context
+from notary.crowd import Guest
 from notary.envelope import read_commitment, read_json
 from notary.issue import Issued, restore, sign
 from notary.rows import StoredAttestation
@@ -36,12 +37,17 @@ class Desk:
         self._limits = context.limits.to_json()
         self._deadlines = context.deadlines.to_json()
 
-    def create_session(self, body: bytes) -> JsonObject:
-        """Admits a signed session request and tells how to use the session."""
+    def create_session(self, body: bytes, guest: Guest | None = None) -> JsonObject:
+        """Admits a signed session request and tells how to use the session.
+
+        ``guest`` is the connection that it came over.
+        """
         if self._stopping or not self.context.store.healthy:
             raise RefusedError("the notary is stopping", rule="overload", http_status=503)
         self.context.clock.check()
-        session = self.registry.admit(body)
+        session = self.registry.admit(body, guest.address if guest is not None else "")
+        if guest is not None and session.known:
+            guest.known = True
         context = self.context
         context.metrics.sessions.labels(mode=session.request.mode).inc()
         session.timer = asyncio.get_running_loop().call_later(
@@ -128,6 +134,11 @@ class Desk:
         session.connected = True
         session.stop_timer()
         return session
+
+    def is_known(self, session: str) -> bool:
+        """Whether a session is of a prover that the configuration names."""
+        found = self.registry.known(session)
+        return found is not None and found.known
 
     def connect_failed(self, session: Session, reason: str) -> None:
         """Ends a session whose venue was not reached; it has been opened and ended at once."""

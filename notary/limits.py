@@ -167,6 +167,47 @@ class ProverAccount:
         return all(bucket.full(now_us) for bucket in self._buckets.values())
 
 
+class Meters:
+    """The accounts that a session counts in: its prover's, and a stranger's others."""
+
+    __slots__ = ("_accounts",)
+
+    def __init__(self, accounts: tuple[ProverAccount, ...]) -> None:
+        self._accounts = accounts
+
+    def admit(self, now_us: int) -> None:
+        """Counts one more session in each, or raises RefusedError (429) and counts none."""
+        admitted: list[ProverAccount] = []
+        try:
+            for account in self._accounts:
+                account.admit(now_us)
+                admitted.append(account)
+        except RefusedError:
+            for account in admitted:
+                account.end()
+            raise
+
+    def end(self) -> None:
+        """Counts the session as ended."""
+        for account in self._accounts:
+            account.end()
+
+    def connect(self) -> None:
+        """Counts a connection, to be charged at its end."""
+        for account in self._accounts:
+            account.connect()
+
+    def charge(self, *, relayed: int, seconds: float, now_us: int) -> None:
+        """Charges what a connection used."""
+        for account in self._accounts:
+            account.charge(relayed=relayed, seconds=seconds, now_us=now_us)
+
+    @property
+    def connections(self) -> int:
+        """Connections of the prover that were not charged yet."""
+        return self._accounts[0].connections
+
+
 def _over(name: str, limit: float | None) -> RefusedError:
     return RefusedError(
         f"prover is over its limit of {name}",

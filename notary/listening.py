@@ -6,28 +6,34 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import signal
 import socket
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import uvicorn
 
-from attestation.errors import UnavailableError
-from notary.config import split_address
+from attestation.errors import UnavailableError, UsageError
+from notary.config import LimitSettings, split_address
 
-BACKLOG = 1_024
+BACKLOG = 256
+"""Connections that may wait to be accepted; asyncio accepts so many at once."""
+_OWN_DESCRIPTORS = 64
+"""Of the store, the loop, the log, and a little over."""
+_LEAST = 16
 
 
 class ControlServer(uvicorn.Server):
     """uvicorn without its own handling of signals, which would end the process early."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, protocol: Callable[..., Any]) -> None:
         self.listening = asyncio.Event()
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                # A class, says uvicorn; what it does is call it.
+                http=cast(type[asyncio.Protocol], protocol),
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -65,6 +71,38 @@ def signals(stop: asyncio.Event) -> Iterator[None]:
     finally:
         for number in handled:
             loop.remove_signal_handler(number)
+
+
+def descriptors_needed(limits: LimitSettings) -> int:
+    """How many descriptors a notary may have open at once under its limits."""
+    # A relayed connection is two; what is accepted is open before it is refused.
+    return 2 * limits.connections + limits.control_connections + 2 * BACKLOG + _OWN_DESCRIPTORS
+
+
+def fit_descriptors(limits: LimitSettings) -> LimitSettings:
+    """Raises the process's soft limit as far as needed; lowers the limits to what there is.
+
+    So connections are refused by name before the system refuses them.  Raises
+    UsageError if there are too few to serve anybody.
+    """
+    needed = descriptors_needed(limits)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        # macOS tells no hard limit, and may refuse all the same.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return limits
+    ours = 2 * BACKLOG + _OWN_DESCRIPTORS
+    share = max(soft - ours, 0) / (needed - ours)
+    changes = {
+        name: int(getattr(limits, name) * share) for name in ("connections", "control_connections")
+    }
+    if min(changes.values()) < _LEAST:
+        raise UsageError("too few files may be open (ulimit -n)", rule="descriptors", found=soft)
+    return limits.model_copy(update=changes)
 
 
 def bind(address: str) -> socket.socket:

@@ -32,6 +32,7 @@ from attestation.keys import SEED_SIZE, SigningKey
 from attestation.rotation import Rotation
 from notary.config import Config, split_address
 from notary.kernel_clock import read_kernel_clock
+from notary.listening import descriptors_needed
 from notary.log.published import PUBLISHED_FILE, PublishedFile
 from notary.resolve import RESOLVE_SECONDS, check_public
 from notary.rotation import prepared_rotation
@@ -43,8 +44,6 @@ LEAST_FREE = 1024**3
 """Bytes of disk below which the store's folder earns a warning."""
 LEAST_YEAR_US = 1_735_689_600_000_000
 """2025-01-01: a clock before it was never set."""
-_SPARE_FILES = 256
-"""Descriptors beside the relay's: control connections, store, libraries."""
 _ANY = {"0.0.0.0", "::"}
 _PACKAGES = ("cryptography", "pynacl", "orjson", "pymerkle", "fastapi", "uvicorn", "httptools")
 _MODULES = {"pynacl": "nacl.bindings"}
@@ -268,8 +267,9 @@ def _bind(address: str, stack: contextlib.ExitStack) -> str | None:
 
 
 def _descriptors(config: Config) -> tuple[Status, str]:
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 2 * config.limits.connections + _SPARE_FILES
+    # A start raises the soft limit as far as it may.
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = descriptors_needed(config.limits)
     warnings = []
     if limit != resource.RLIM_INFINITY and limit < needed:
         warnings.append(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
@@ -18,6 +19,7 @@ from attestation.errors import QuotaryError, RefusedError, UnavailableError
 from notary import problems
 from notary.connect import ESTABLISHED, MAX_HEAD, ConnectRequest, read_connect, refusal_response
 from notary.context import Context
+from notary.crowd import Crowd, Guest, address_of
 from notary.resolve import Endpoint
 from notary.sessions import Session
 from notary.witness import Witness
@@ -28,6 +30,12 @@ LINGER_SECONDS = 5.0
 """How long a closing leg may take to write what it holds."""
 
 
+OWN_FAULTS = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+)
+"""Errors of a connect that are not the venue's."""
+
+
 class Desk(Protocol):
     """What the relay needs of the notary."""
 
@@ -35,6 +43,9 @@ class Desk(Protocol):
 
     def claim_session(self, request: ConnectRequest) -> Session:
         """Returns the session of a CONNECT, once; raises RefusedError."""
+
+    def is_known(self, session: str) -> bool:
+        """Whether a session is a known prover's."""
 
     def connect_failed(self, session: Session, reason: str) -> None:
         """Ends a session whose venue could not be reached."""
@@ -46,6 +57,11 @@ class _Leg(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.other: _Leg | None = None
+        self._linger: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio's.
@@ -76,7 +92,7 @@ class _Leg(asyncio.Protocol):
         if transport is not None:
             # Also where the peer's end began the close already: it may not read.
             transport.close()
-            asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
+            self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
 
     def abort(self) -> None:
         """Closes at once."""
@@ -96,6 +112,7 @@ class VenueLeg(_Leg):
             self.witness.venue_bytes(data)
 
     def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
         if self.witness is not None:
             self.witness.venue_ended()
 
@@ -117,16 +134,18 @@ class ClientLeg(_Leg):
         self._venue: VenueLeg | None = None
         self._ended = False
         self.slow = False
+        self.guest: Guest
         self._alarm: asyncio.TimerHandle | None = None
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if not self._relay.enter(self):
-            self._refuse(
-                RefusedError("the relay is full", rule="limits.connections", http_status=429)
-            )
+        self.guest = Guest(address_of(transport.get_extra_info("peername")), self._refuse)
+        try:
+            self._relay.enter(self)
+        except RefusedError as error:
+            self._refuse(error)
             return
         seconds = self._relay.context.deadlines.hello_us / 1_000_000
         self._alarm = asyncio.get_running_loop().call_later(seconds, self._too_slow)
@@ -149,6 +168,7 @@ class ClientLeg(_Leg):
         return self._witness is not None and self._witness.alive
 
     def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
         self._relay.leave(self)
         self._stop_alarm()
         self._client_ended()
@@ -190,7 +210,7 @@ class ClientLeg(_Leg):
             request = read_connect(bytes(self._buffer[: MAX_HEAD + 4]))
             if request is None:
                 return
-            session = self._relay.desk.claim_session(request)
+            session = self._relay.claim_session(request, self.guest)
         except QuotaryError as error:
             self._refuse(error)
             return
@@ -202,7 +222,9 @@ class ClientLeg(_Leg):
         try:
             endpoint, venue = await self._reach(session)
         except QuotaryError as error:
-            self._relay.desk.connect_failed(session, "venue_refused")
+            overloaded = error.rule == "overload"
+            reason = "overload" if overloaded else "venue_refused"
+            self._relay.desk.connect_failed(session, reason)
             self._refuse(error)
             return
         if self._ended or session.ended is not None:
@@ -228,6 +250,8 @@ class ClientLeg(_Leg):
             async with asyncio.timeout(seconds):
                 return endpoint, await self._relay.dial(endpoint)
         except (OSError, TimeoutError) as error:
+            if error.errno in OWN_FAULTS:
+                raise UnavailableError("out of sockets or memory", rule="overload") from error
             raise UnavailableError(
                 "the venue does not accept the connection", rule="connect", found=session.host
             ) from error
@@ -265,19 +289,19 @@ async def dial(endpoint: Endpoint) -> VenueLeg:
 
 
 class Relay:
-    """The listener; at most ``most`` client connections at a time."""
+    """The listener, and the crowd of its client connections."""
 
     def __init__(
         self,
         desk: Desk,
         *,
-        most: int,
+        crowd: Crowd,
         dial: Callable[[Endpoint], Awaitable[VenueLeg]] = dial,
     ) -> None:
         self.desk = desk
         self.context = desk.context
         self.dial = dial
-        self._most = most
+        self._crowd = crowd
         self._legs: set[ClientLeg] = set()
         self._server: asyncio.Server | None = None
         self._emptied: asyncio.Event | None = None
@@ -287,16 +311,25 @@ class Relay:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: ClientLeg(self), sock=listener)
 
-    def enter(self, leg: ClientLeg) -> bool:
-        """Counts a connection; False if there are too many."""
-        if len(self._legs) >= self._most:
-            return False
+    def enter(self, leg: ClientLeg) -> None:
+        """Counts a connection; raises RefusedError if there are too many."""
+        self._crowd.enter(leg.guest)
         self._legs.add(leg)
         self.context.metrics.connections.set(len(self._legs))
-        return True
+
+    def claim_session(self, request: ConnectRequest, guest: Guest) -> Session:
+        """Returns the session of a CONNECT, once; strangers leave room for known provers."""
+        known = self.desk.is_known(request.session)
+        self._crowd.work(guest, known=known)
+        try:
+            return self.desk.claim_session(request)
+        except QuotaryError:
+            self._crowd.leave(guest)
+            raise
 
     def leave(self, leg: ClientLeg) -> None:
         """Counts a connection off."""
+        self._crowd.leave(leg.guest)
         self._legs.discard(leg)
         self.context.metrics.connections.set(len(self._legs))
         if self._emptied is not None and not self._legs:

@@ -29,12 +29,15 @@ from attestation.log.cosignature import WitnessKey
 from attestation.template import FORMS
 from attestation.tls13.certificates import RootStore
 from attestation.venues import VenueFile, shipped_venues
+from notary.admission import Admission
 from notary.app import HotPath, make_app
 from notary.clock import RE_ANCHOR_SECONDS, Clock
-from notary.config import Config, join_address, split_address
+from notary.config import Config, LimitSettings, join_address, split_address
 from notary.context import Context
+from notary.control import control_protocol
+from notary.crowd import Crowd
 from notary.desk import Desk
-from notary.listening import ControlServer, bind, signals
+from notary.listening import ControlServer, bind, fit_descriptors, signals
 from notary.log.cosigners import Cosigner
 from notary.log.files import PlainFiles
 from notary.log.ledger import Ledger
@@ -45,7 +48,7 @@ from notary.log.sequencer import Sequencer
 from notary.metrics import Metrics
 from notary.relay import Relay
 from notary.resolve import Endpoint, Resolver
-from notary.sessions import Admission, SessionRegistry
+from notary.sessions import SessionRegistry
 from notary.signer import Signer, read_key
 from notary.store import STORE_FILE, Store
 
@@ -173,8 +176,21 @@ def make_registry(config: Config, context: Context) -> SessionRegistry:
         anonymous=allow.anonymous,
         prover_limits=config.limits.prover,
         unknown_limits=config.limits.unknown_prover,
+        address_limits=config.limits.unknown_address,
+        strangers_limits=config.limits.unknown_all,
+        shared_addresses=frozenset(map(str, config.limits.shared_addresses)),
     )
     return SessionRegistry(admission, clock=context.clock, random=context.random)
+
+
+def make_crowd(limits: LimitSettings, most: int) -> Crowd:
+    """Builds the rules of a listener's connections; half of them are kept from strangers."""
+    return Crowd(
+        most=most,
+        per_address=limits.address_connections,
+        strangers=most // 2,
+        shared=frozenset(map(str, limits.shared_addresses)),
+    )
 
 
 def describe(config: Config, context: Context, proxy: str) -> dict[str, Any]:
@@ -216,6 +232,10 @@ async def serve(
     """
     log = structlog.get_logger("notary")
     stop = stop or asyncio.Event()
+    limits = fit_descriptors(config.limits)
+    if limits is not config.limits:
+        fewer = {"relay": limits.connections, "control": limits.control_connections}
+        log.warning("descriptors_scarce", **fewer)
     control_socket = bind(config.listen)
     relay_socket = bind(config.relay)
     clock = Clock(time.time_ns, time.monotonic_ns)
@@ -229,9 +249,10 @@ async def serve(
         relay_address = join_address(*relay_socket.getsockname()[:2])
         proxy = config.proxy or relay_address
         desk = Desk(context, make_registry(config, context), proxy=proxy)
-        relay = Relay(desk, most=config.limits.connections)
+        relay = Relay(desk, crowd=make_crowd(limits, limits.connections))
         app = make_app(desk, describe(config, context, proxy))
-        control = ControlServer(HotPath(app, desk))
+        crowd = make_crowd(limits, limits.control_connections)
+        control = ControlServer(HotPath(app, desk), control_protocol(crowd, context.metrics))
         await relay.listen(relay_socket)
         serving = asyncio.create_task(control.serve(sockets=[control_socket]))
         background = [asyncio.create_task(_tick(desk))]

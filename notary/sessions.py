@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import hmac
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attestation.document import SessionField
@@ -21,15 +21,16 @@ from attestation.errors import (
 from attestation.request import SessionRequest
 from attestation.template import render_template
 from attestation.venues import VenueFile
+from notary.admission import ANONYMOUS, Admission
 from notary.clock import Clock
 from notary.envelope import prover_key, read_envelope
 from notary.issue import Issued
-from notary.limits import ProverAccount, ProverLimits
+from notary.limits import Meters, ProverAccount, ProverLimits
 
 if TYPE_CHECKING:
     from notary.witness import Witness
 
-ANONYMOUS = "anonymous"
+
 REPLAY_WINDOW_US = 30_000_000
 REMEMBER_US = 60_000_000
 """How long an ended session is known; its attestation is in the store for ever."""
@@ -41,7 +42,8 @@ class Session:
     """One session: a claim to be, from its admission to its one terminal.
 
     ``token`` is the prover's secret for it, and in no representation.  ``witness`` is the
-    connection once there is one, ``connected`` that a CONNECT named the session.
+    connection once there is one, ``connected`` that a CONNECT named the session,
+    ``known`` that the configuration names its prover.
     ``logged`` tells that the ``opened`` row was
     submitted; from then on the store holds exactly one terminal.  ``failure`` is
     what was wrong with the bytes, if that ended it.  ``commitment`` is to the key
@@ -55,7 +57,8 @@ class Session:
     host: str
     port: int
     venue: VenueFile | None
-    account: ProverAccount
+    account: Meters
+    known: bool
     created_us: int
     witness: Witness | None = None
     connected: bool = False
@@ -132,57 +135,6 @@ class Session:
             self.timer = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
-    """Who may have sessions, with what."""
-
-    notary: str
-    venues: Mapping[str, VenueFile]
-    hosts: frozenset[tuple[str, int]]
-    provers: frozenset[str]
-    unknown_provers: bool
-    anonymous: bool
-    prover_limits: ProverLimits
-    unknown_limits: ProverLimits
-
-    def place(self, request: SessionRequest) -> tuple[str, int, VenueFile | None]:
-        """Returns host, port and venue file (W14); raises RefusedError."""
-        if request.venue is not None and request.instrument is not None:
-            venue = self.venues.get(request.venue)
-            if venue is None:
-                raise RefusedError(
-                    "this notary does not serve the venue",
-                    rule="W14",
-                    found=request.venue,
-                    wanted=sorted(self.venues),
-                    http_status=403,
-                )
-            venue.target(request.instrument)
-            return venue.hosts[0], venue.port, venue
-        assert request.host is not None
-        assert request.port is not None
-        if (request.host, request.port) not in self.hosts:
-            raise RefusedError(
-                "ad hoc hosts are those of the notary's configuration alone",
-                rule="W14",
-                found=f"{request.host}:{request.port}",
-                http_status=403,
-            )
-        return request.host, request.port, None
-
-    def limits(self, prover: str) -> ProverLimits:
-        """Returns the limits of a prover; raises RefusedError if it may have none."""
-        if prover in self.provers:
-            return self.prover_limits
-        if prover == ANONYMOUS and not self.anonymous:
-            raise RefusedError("session requests must be signed", rule="prover", http_status=403)
-        if prover != ANONYMOUS and not self.unknown_provers:
-            raise RefusedError(
-                "this notary does not know the prover", rule="prover", http_status=403
-            )
-        return self.unknown_limits
-
-
 class SessionRegistry:
     """Admits sessions and finds them again.
 
@@ -209,10 +161,10 @@ class SessionRegistry:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def admit(self, body: bytes) -> Session:
+    def admit(self, body: bytes, address: str) -> Session:
         """Admits the session that a signed envelope asks for, or raises.
 
-        ``body`` is the JSON of ``{"request", "signature"}``.
+        ``body`` is the JSON of ``{"request", "signature"}``, ``address`` whence it came.
         """
         request, signature = read_envelope(body)
         now = self._clock.now_us()
@@ -238,7 +190,7 @@ class SessionRegistry:
         parent = self._continued(request, host, port)
         if not self._has_room(now):
             raise RefusedError("the notary is full", rule="limits.sessions", http_status=429)
-        account = self._account(request.prover, limits, now)
+        account = self._meters(request.prover, limits, address, now)
         account.admit(now)
         session = Session(
             id=self._random(16).hex(),
@@ -249,6 +201,7 @@ class SessionRegistry:
             port=port,
             venue=venue,
             account=account,
+            known=request.prover in self._admission.provers,
             created_us=now,
             witness=parent,
         )
@@ -365,6 +318,16 @@ class SessionRegistry:
             if nonces[key] >= now:
                 return
             del nonces[key]
+
+    def _meters(self, prover: str, limits: ProverLimits, address: str, now: int) -> Meters:
+        """Keys are free, so a stranger is metered by its address and among all, too."""
+        accounts = [self._account(prover, limits, now)]
+        rules = self._admission
+        if prover not in rules.provers:
+            if address and address not in rules.shared_addresses:
+                accounts.append(self._account(f"@{address}", rules.address_limits, now))
+            accounts.append(self._account("@", rules.strangers_limits, now))
+        return Meters(tuple(accounts))
 
     def _account(self, prover: str, limits: ProverLimits, now: int) -> ProverAccount:
         account = self._accounts.get(prover)

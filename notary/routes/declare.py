@@ -10,13 +10,15 @@ import json
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.types import Scope
 
 from attestation.errors import MalformedError, RefusedError
 from notary import problems
+from notary.crowd import Guest
 from notary.envelope import MAX_BODY
 
 Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -100,6 +102,23 @@ def read_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
     if match is None:
         raise RefusedError("the session's token is missing", rule="token", http_status=401)
     return match[1].decode("ascii")
+
+
+class Caller(NamedTuple):
+    """Who asks: the session it asks about with its token, empty where there is none yet.
+
+    ``guest`` is its connection, None where nobody counts them.
+    """
+
+    session: str
+    token: str
+    guest: Guest | None
+
+
+def read_caller(scope: Scope, session: str) -> Caller:
+    """Reads who asks about a session; raises RefusedError (401) without a token for one."""
+    token = read_token(scope["headers"]) if session else ""
+    return Caller(session, token, scope.get("state", {}).get("guest"))
 
 
 async def read_body(request: Request) -> bytes:

@@ -10,17 +10,19 @@ from fastapi import APIRouter, Request, Response
 
 from notary.desk import Desk
 from notary.routes.declare import (
+    Caller,
     LeanRoute,
     answer,
     body,
     problem_responses,
     read_body,
+    read_caller,
     read_token,
     with_token,
 )
 
-Action: TypeAlias = Callable[[Desk, str, str, bytes], Awaitable[tuple[int, bytes]]]
-"""(desk, session's id and token, body) -> (status, JSON)."""
+Action: TypeAlias = Callable[[Desk, Caller, bytes], Awaitable[tuple[int, bytes]]]
+"""(desk, who asks, body) -> (status, JSON)."""
 
 _HEX16 = "0f" * 16
 _SESSION_REQUEST = {
@@ -104,25 +106,26 @@ _ATTESTATION = {
 }
 
 
-async def create_session(desk: Desk, session: str, token: str, content: bytes) -> tuple[int, bytes]:
+async def create_session(desk: Desk, caller: Caller, content: bytes) -> tuple[int, bytes]:
     """``POST /v1/sessions``; there is no session and no token yet."""
-    return 201, json.dumps(desk.create_session(content), separators=(",", ":")).encode()
+    granted = desk.create_session(content, caller.guest)
+    return 201, json.dumps(granted, separators=(",", ":")).encode()
 
 
-async def commit_session(desk: Desk, session: str, token: str, content: bytes) -> tuple[int, bytes]:
+async def commit_session(desk: Desk, caller: Caller, content: bytes) -> tuple[int, bytes]:
     """``POST /v1/sessions/{session}/commitment``."""
-    desk.commit(session, token, content)
+    desk.commit(caller.session, caller.token, content)
     return 200, b'{"state":"committed"}'
 
 
-async def seal_session(desk: Desk, session: str, token: str, content: bytes) -> tuple[int, bytes]:
+async def seal_session(desk: Desk, caller: Caller, content: bytes) -> tuple[int, bytes]:
     """``POST /v1/sessions/{session}/seal``."""
-    return 200, (await desk.seal(session, token)).encode()
+    return 200, (await desk.seal(caller.session, caller.token)).encode()
 
 
-async def attest_session(desk: Desk, session: str, token: str, content: bytes) -> tuple[int, bytes]:
+async def attest_session(desk: Desk, caller: Caller, content: bytes) -> tuple[int, bytes]:
     """``POST /v1/sessions/{session}/attestations``."""
-    issued = await desk.attest(session, token, content)
+    issued = await desk.attest(caller.session, caller.token, content)
     return (202, b'{"state":"opened"}') if issued is None else (200, issued.encode())
 
 
@@ -131,10 +134,8 @@ def session_routes(desk: Desk) -> APIRouter:
     router = APIRouter(route_class=LeanRoute)
 
     async def respond(request: Request, action: Action) -> Response:
-        session, token = request.path_params.get("session", ""), ""
-        if session:
-            token = read_token(request.scope["headers"])
-        status, content = await action(desk, session, token, await read_body(request))
+        caller = read_caller(request.scope, request.path_params.get("session", ""))
+        status, content = await action(desk, caller, await read_body(request))
         return Response(content, status, media_type="application/json")
 
     @router.post(

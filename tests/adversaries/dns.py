@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import notary.server
 from notary.config import load_config
+from notary.crowd import Crowd
 from notary.relay import Relay, VenueLeg
 from notary.resolve import Endpoint
 from notary.server import load_roots, load_signer, serve
@@ -98,7 +99,7 @@ def dialing(dial: Callable[[Endpoint], Awaitable[VenueLeg]]) -> Callable[..., Re
     """A relay that reaches venues by ``dial``, to put in the place of the server's own."""
     assert notary.server.Relay is Relay
 
-    def make(desk: Any, *, most: int) -> Relay:
-        return Relay(desk, most=most, dial=dial)
+    def make(desk: Any, *, crowd: Crowd) -> Relay:
+        return Relay(desk, crowd=crowd, dial=dial)
 
     return make

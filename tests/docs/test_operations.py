@@ -52,9 +52,10 @@ def test_every_member_of_the_configuration_is_listed_with_its_default() -> None:
 
 def test_what_a_prover_may_use_is_listed() -> None:
     limits = LimitSettings()
-    kinds = [dataclasses.asdict(kind) for kind in (limits.prover, limits.unknown_prover)]
+    meters = (limits.prover, limits.unknown_prover, limits.unknown_address, limits.unknown_all)
+    kinds = [dataclasses.asdict(kind) for kind in meters]
     said = {
-        code(row[0]): [float(cell) for cell in row[1:3]] for row in table(PAGE, "prover limits")
+        code(row[0]): [float(cell) for cell in row[1:5]] for row in table(PAGE, "prover limits")
     }
     assert said == {name: [float(kind[name]) for kind in kinds] for name in kinds[0]}
 

@@ -15,7 +15,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -27,14 +27,16 @@ from attestation.request import SessionRequest
 from attestation.seal import SignedSeal
 from attestation.tls13.certificates import RootStore
 from attestation.venues import VenueFile, parse_venue
+from notary.admission import Admission
 from notary.clock import Clock
 from notary.context import Context
+from notary.crowd import Crowd
 from notary.desk import Desk
 from notary.limits import Deadlines, ProverLimits, SessionLimits
 from notary.metrics import Metrics
 from notary.relay import Relay
 from notary.resolve import Endpoint, Resolver
-from notary.sessions import Admission, SessionRegistry
+from notary.sessions import SessionRegistry
 from notary.signer import Signer
 from notary.store import Store
 from tests.tls13.capture import OpenSslServer
@@ -42,6 +44,7 @@ from tests.tls13.certs import HOST, NOW_US, roots_pem, server
 from tests.tls13.tlsclient import Client
 
 NOTARY = SigningKey(name="notary.test.example", algorithm="ed25519", seed=b"\x01" * 32)
+STRANGER = SigningKey(name="stranger.example", algorithm="ed25519", seed=b"\x03" * 32)
 PROVER = SigningKey(name="prover.test.example", algorithm="ed25519", seed=b"\x02" * 32)
 VENUE_FILE = f"""
 name = "testvenue"
@@ -143,13 +146,13 @@ class Rig:
     relay: tuple[str, int]
     folder: Path
 
-    def envelope(self, **changes: Any) -> bytes:
-        """Returns a signed session request as a body."""
+    def envelope(self, key: SigningKey = PROVER, **changes: Any) -> bytes:
+        """Returns a session request as a body, signed by a prover."""
         members: dict[str, Any] = {
             "notary": NOTARY.name,
             "at_us": self.context.clock.now_us(),
             "nonce": os.urandom(16).hex(),
-            "prover": PROVER.verifying_key.vkey,
+            "prover": key.verifying_key.vkey,
             "mode": "sealed",
             "binding": "full",
             "venue": "testvenue",
@@ -157,7 +160,7 @@ class Rig:
             "adhoc": "test",
         }
         request = SessionRequest(**{**members, **changes})
-        signature = PROVER.sign(request.encode()).hex()
+        signature = key.sign(request.encode()).hex()
         return encode({"request": request.to_json(), "signature": signature})
 
     def session(self, **changes: Any) -> dict[str, Any]:
@@ -318,10 +321,13 @@ async def running(
     limits: SessionLimits | None = None,
     deadlines: Deadlines | None = None,
     prover_limits: ProverLimits | None = None,
+    unknown_limits: ProverLimits | None = None,
     resolver: Resolver | None = None,
     anonymous: bool = False,
     provers: frozenset[str] | None = None,
     connections: int = 100,
+    address_connections: int = 1_000,
+    admission: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Rig]:
     """Runs a notary and a venue on loopback until the end of the block."""
     loop = asyncio.get_running_loop()
@@ -345,19 +351,21 @@ async def running(
         software="quotary test",
         metrics=Metrics(),
     )
-    admission = Admission(
+    rules = Admission(
         notary=NOTARY.name,
         venues={"testvenue": file},
         hosts=frozenset({(HOST, 443), ("intern.example", 443)}),
         provers=provers if provers is not None else frozenset({PROVER.verifying_key.vkey}),
-        unknown_provers=provers is None,
+        unknown_provers=provers is None or admission is not None,
         anonymous=anonymous,
         prover_limits=prover_limits or ProverLimits(),
-        unknown_limits=ProverLimits(sessions=1),
+        unknown_limits=unknown_limits or ProverLimits(sessions=1),
+        **(admission or {}),
     )
-    registry = SessionRegistry(admission, clock=context.clock, random=os.urandom)
+    registry = SessionRegistry(rules, clock=context.clock, random=os.urandom)
     desk = Desk(context, registry, proxy="127.0.0.1:1")
-    relay = Relay(desk, most=connections)
+    crowd = Crowd(most=connections, per_address=address_connections, strangers=connections // 2)
+    relay = Relay(desk, crowd=crowd)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     await relay.listen(listener)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from attestation.errors import MalformedError, RefusedError
 from notary.connect import MAX_HEAD, read_connect
-from notary.limits import Deadlines
-from tests.notary.rig import Rig, running
+from notary.limits import Deadlines, ProverLimits
+from tests.notary.rig import STRANGER, Rig, running
 from tests.tls13.certs import HOST
 
 ID, TOKEN = "0a" * 16, "0b" * 16
@@ -152,14 +152,45 @@ def test_client_that_never_says_hello_is_ended(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
-def test_more_connections_than_allowed_are_refused(tmp_path: Path) -> None:
+def test_idle_connection_makes_room_and_is_told_why(tmp_path: Path) -> None:
     async def scene() -> None:
         async with running(tmp_path, connections=2) as rig:
-            idle = [await asyncio.open_connection(*rig.relay) for _ in range(2)]
-            status, problem = await exchange(rig, b"")
-            assert (status, problem["rule"]) == (429, "limits.connections")
+            idle = [await asyncio.open_connection(*rig.relay) for _ in range(3)]
+            answer = await idle[0][0].read()
+            assert answer.startswith(b"HTTP/1.1 429 ")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["rule"] == "limits.connections"
             for _, writer in idle:
                 writer.close()
+
+    asyncio.run(scene())
+
+
+def test_address_over_its_share_is_refused(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with running(tmp_path, address_connections=1) as rig:
+            _, writer = await asyncio.open_connection(*rig.relay)
+            status, problem = await exchange(rig, b"")
+            assert (status, problem["rule"]) == (429, "limits.address_connections")
+            other = await asyncio.open_connection(*rig.relay, local_addr=("127.0.0.2", 0))
+            other[1].write(b"GET / HTTP/1.1\r\n\r\n")
+            assert (await other[0].read()).startswith(b"HTTP/1.1 400 ")
+            for closing in (writer, other[1]):
+                closing.close()
+
+    asyncio.run(scene())
+
+
+def test_strangers_tunnels_leave_room_for_known_provers(tmp_path: Path) -> None:
+    async def scene() -> None:
+        unknown = ProverLimits()
+        async with running(tmp_path, connections=2, unknown_limits=unknown) as rig:
+            strangers = [rig.client(rig.session(key=STRANGER)) for _ in range(2)]
+            assert (await strangers[0].connect()).startswith(b"HTTP/1.1 200 ")
+            assert (await strangers[1].connect()).startswith(b"HTTP/1.1 429 ")
+            own = rig.client(rig.session())
+            assert (await own.connect()).startswith(b"HTTP/1.1 200 ")
+            for client in (*strangers, own):
+                client.close()
 
     asyncio.run(scene())
 
