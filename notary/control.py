@@ -29,7 +29,7 @@ MAX_HEAD = 16 * 1024
 class ControlProtocol(HttpToolsProtocol):
     """uvicorn's connection, in a crowd.  Each refusal is a whole response with a problem."""
 
-    def __init__(self, crowd: Crowd, metrics: Metrics, *args: Any, **named: Any) -> None:
+    def __init__(self, crowd: Crowd, metrics: Metrics | None, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._crowd = crowd
         self._metrics = metrics
@@ -106,7 +106,8 @@ class ControlProtocol(HttpToolsProtocol):
         """Answers with the problem and closes; a client that does not read is cut off."""
         self._refused = True
         self._stop_timer()
-        self._metrics.refused.labels(kind=error.slug).inc()
+        if self._metrics is not None:
+            self._metrics.refused.labels(kind=error.slug).inc()
         if not self.transport.is_closing():
             body = problems.encode(error)
             self.transport.write(refusal_response(error.http_status, body, problems.CONTENT_TYPE))
@@ -118,6 +119,6 @@ class ControlProtocol(HttpToolsProtocol):
             self._timer = None
 
 
-def control_protocol(crowd: Crowd, metrics: Metrics) -> Callable[..., Any]:
+def control_protocol(crowd: Crowd, metrics: Metrics | None = None) -> Callable[..., Any]:
     """Returns what makes the protocol of each connection, for uvicorn's ``http``."""
     return functools.partial(ControlProtocol, crowd, metrics)

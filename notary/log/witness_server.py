@@ -20,10 +20,15 @@ from attestation.keys import SigningKey, VerifyingKey
 from attestation.log.cosignature import WitnessKey
 from attestation.log.witness import MAX_REQUEST_SIZE, PATH, Decision, Head, decide
 from notary.config import join_address
+from notary.control import control_protocol
+from notary.crowd import Crowd
 from notary.listening import ControlServer, signals
 from notary.log.witness_store import WitnessStore
 
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
+
+CONNECTIONS = 256
+"""At a time; those that idle make room."""
 
 
 class Witness:
@@ -118,7 +123,8 @@ async def serve_witness(
 ) -> None:
     """Serves until SIGTERM or SIGINT, or until ``stop`` is set; prints a READY line."""
     stop = stop or asyncio.Event()
-    control = ControlServer(make_witness_app(witness))
+    crowd = Crowd(most=CONNECTIONS, per_address=CONNECTIONS, strangers=CONNECTIONS)
+    control = ControlServer(make_witness_app(witness), control_protocol(crowd))
     serving = asyncio.create_task(control.serve(sockets=[listener]))
     with signals(stop):
         await control.listening.wait()
