@@ -48,18 +48,18 @@ HABITS = {
         servers=EVERY,
     ),
     "chunked": Habit(
-        what="sends its body in chunks, a flush after each",
-        shows=lambda seen: seen.records >= 1,
+        what="sends its body in chunks",
+        shows=lambda seen: seen.length == "chunked",
         servers=("go", "node"),
     ),
     "no-length": Habit(
         what="ends its body with close_notify alone",
-        shows=lambda seen: seen.records >= 1,
+        shows=lambda seen: seen.length == "close",
         servers=("python",),
     ),
     "no-middlebox": Habit(
         what="sends no ChangeCipherSpec",
-        shows=lambda seen: not seen.compatible,
+        shows=lambda seen: not seen.change_cipher_spec,
         servers=("openssl",),
     ),
     "tickets": Habit(
@@ -85,14 +85,18 @@ HABITS = {
     ),
     "h2": Habit(
         what="has HTTP/2 alone in its ALPN, and speaks HTTP/1.1 to who offers nothing else",
-        shows=lambda seen: True,
+        shows=lambda seen: not seen.alpn,
         servers=("go", "caddy"),
     ),
     "rsa-sha384": Habit(
-        what="signs with rsa_pss_rsae_sha384", shows=lambda seen: True, servers=("nginx",)
+        what="signs with rsa_pss_rsae_sha384",
+        shows=lambda seen: seen.scheme == "rsa_pss_rsae_sha384",
+        servers=("nginx",),
     ),
     "rsa-sha512": Habit(
-        what="signs with rsa_pss_rsae_sha512", shows=lambda seen: True, servers=("nginx",)
+        what="signs with rsa_pss_rsae_sha512",
+        shows=lambda seen: seen.scheme == "rsa_pss_rsae_sha512",
+        servers=("nginx",),
     ),
 }
 """By trait."""

@@ -121,6 +121,17 @@ def _stock_refusals() -> Iterator[Refusal]:
         text="not a ClientHello",
         clients=python,
     )
+    http2 = Site(trait="h2")
+    alpn = "no_application_protocol"
+    yield _by_alert("no protocol but h2", http2, ("node", "gnutls"), alpn, ("curl", "httpx"))
+    spoken = _by_notary(
+        "no protocol but h2, the client asking for none",
+        http2,
+        ("node",),
+        "template.response",
+        "does not start with the status 200",
+    )
+    yield dataclasses.replace(spoken, clients=("ssl",))
     for refusal in (
         _by_alert(f"no suite but {CCM}", Site(suite=CCM), ("gnutls", "nginx"), "handshake_failure"),
         _by_notary("compresses unasked", Site(trait="gzip"), ("go",), "W9", "content coding"),

@@ -96,7 +96,7 @@ def test_combination_is_attested_and_verified(
             fetches = [post.sealed.get(URL).extensions["attestation"]]
     for fetch in fetches:
         check(cell, fetch, post.running)
-    seen = look(fetches[-1].evidence, post.running.roots)
+    seen = look(fetches[-1], post.running.roots)
     # The first share of every client is x25519's: another group takes a HelloRetryRequest.
     assert seen.retried == (cell.site.group not in ("", "x25519"))
     if cell.site.trait:

@@ -31,7 +31,7 @@ def test_first_share_of_a_client_may_be_of_every_group(
         assert run("curl", sidecar, f"--curves {OPENSSL_GROUPS[group]}")
         fetch = sidecar.attested()
     assert fetch.attestation.connection().group == group
-    assert not look(fetch.evidence, post.running.roots).retried
+    assert not look(fetch, post.running.roots).retried
 
 
 @pytest.mark.peer("curl")
@@ -72,5 +72,5 @@ def test_stock_client_that_is_asked_to_change_its_keys_is_attested(
         for _ in range(2):
             assert client.get(sidecar.url).status_code == 200
             # Of a connection the request before the client's own KeyUpdate alone counts.
-            seen = look(sidecar.attested().evidence, post.running.roots)
+            seen = look(sidecar.attested(), post.running.roots)
             assert seen.updates == (0, 1)
