@@ -41,8 +41,8 @@ class Target:
     seeds: Callable[[], Iterable[bytes]]
     mutate: Callable[[bytes, int, int], bytes] | None = None
     max_size: int = 4_096
-    base_ms: float = 400.0
-    per_byte_us: float = 40.0
+    base_ms: float = 1_000.0
+    per_byte_us: float = 100.0
 
     @property
     def about(self) -> str:

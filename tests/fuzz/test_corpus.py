@@ -20,6 +20,7 @@ MUTATIONS = 40
 def test_no_kept_input_breaks_a_promise(name: str) -> None:
     target = TARGETS[name]
     count = 0
+    target.run(next(iter(target.seeds())))  # what is made once is not charged to an input
     for label, data in kept(target):
         try:
             target.check(data)
