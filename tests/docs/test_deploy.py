@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 
 from notary.cli import app
 from notary.config import Config, load_config
+from notary.listening import descriptors_needed
 from tests.notary.test_process import (  # noqa: F401 (fixtures)
     config,
     notary_command,
@@ -133,7 +134,7 @@ def test_the_notarys_lock_holds_all_it_needs_and_no_tool() -> None:
                 waiting.append((name, frozenset(wanted.extras)))
     held = set(locked("notary"))
     assert needed <= held
-    assert held & {"pytest", "ruff", "mypy", "httpx", "hatchling", "pip-tools"} == set()
+    assert held & {"pytest", "ruff", "mypy", "hypothesis", "hatchling", "pip-tools"} == set()
 
 
 def test_the_container_runs_as_nobody_special_and_writes_to_one_folder() -> None:
@@ -270,8 +271,8 @@ def test_the_units_environment_is_configuration(
 def test_the_unit_starts_what_it_checked_and_gives_it_enough_descriptors() -> None:
     (start,), (before,) = unit("ExecStart"), unit("ExecStartPre")
     assert before == f"{start} --check"
-    limits = Config.model_fields["limits"].default
-    assert int(unit("LimitNOFILE")[0]) > 2 * limits.connections + 256
+    needed = descriptors_needed(Config.model_fields["limits"].default)
+    assert int(unit("LimitNOFILE")[0]) > needed
     assert unit("RestartPreventExitStatus") == ["2"]
     assert f"u {unit('User')[0]} " in (DEPLOY / "quotary.sysusers.conf").read_text("utf-8")
 
