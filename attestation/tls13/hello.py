@@ -17,6 +17,7 @@ from attestation.tls13.registry import (
     ALPN,
     ALPN_HTTP11,
     CLIENT_HELLO,
+    CLIENT_KEY_EXCHANGE,
     COMPRESS_CERTIFICATE,
     COOKIE,
     GROUPS,
@@ -122,7 +123,9 @@ class HelloReader:
             raise MalformedError("a handshake record is empty", rule="W1")
         data = self._buffer + record.payload
         if data[0] != CLIENT_HELLO:
-            raise MalformedError("not a ClientHello", rule="W2", found=data[0])
+            tls12 = self.hellos and data[0] == CLIENT_KEY_EXCHANGE
+            detail = "the server chose TLS 1.2" if tls12 else "not a ClientHello"
+            raise MalformedError(detail, rule="W2", found=data[0])
         if len(data) >= 4:
             size = 4 + int.from_bytes(data[1:4], "big")
             if size > MAX_HELLO:

@@ -118,7 +118,7 @@ def _stock_refusals() -> Iterator[Refusal]:
         by="the sidecar",
         kind=MalformedError,
         rule="W2",
-        text="not a ClientHello",
+        text="the server chose TLS 1.2",
         clients=python,
     )
     http2 = Site(trait="h2")

@@ -334,6 +334,13 @@ def test_other_message_than_a_client_hello_is_refused_at_its_first_byte() -> Non
         HelloReader(HOST).feed(records(record(22, b"\x02"))[0])
 
 
+def test_client_that_goes_on_in_tls12_tells_what_its_server_chose() -> None:
+    reader = HelloReader(HOST)
+    reader.feed(records(honest().sent)[0])
+    with refused("W2", "the server chose TLS 1.2"):
+        reader.feed(records(record(22, b"\x10"))[0])
+
+
 def test_hello_reader_takes_handshake_records_only() -> None:
     with refused("W2", "handshake records"):
         HelloReader(HOST).feed(records(record(21, b"\x01\x00"))[0])
