@@ -41,9 +41,11 @@ def blocks() -> dict[str, str]:
     }
 
 
-def versions_of(versions: Mapping[str, str]) -> str:
+def versions_of(servers: Mapping[str, str], clients: Mapping[str, str]) -> str:
     """Returns the page's table of versions."""
-    return _table(["server", "version"], [[SERVERS[name], versions[name]] for name in SERVERS])
+    rows = [[SERVERS[name], servers[name]] for name in SERVERS]
+    rows += [[f"client: {CLIENTS[name]}", clients[name]] for name in CLIENTS]
+    return _table(["server or client", "version"], rows)
 
 
 def written(page: str, parts: Mapping[str, str]) -> str:

@@ -30,7 +30,13 @@ _CADDY_CURVES |= {"secp521r1": "secp521r1"}
 def golang(sites: Sequence[Site], leaves: Leaves, folder: Path) -> Iterator[Server]:
     """Compiles server.go and runs it, once for each set of suites."""
     program = folder / "server"
-    environment = {"GOCACHE": str(folder / "cache"), "GO111MODULE": "off", "GOFLAGS": ""}
+    environment = {
+        "GOCACHE": str(folder / "cache"),
+        "GOPATH": str(folder / "path"),
+        "GOENV": "off",
+        "GO111MODULE": "off",
+        "GOFLAGS": "",
+    }
     subprocess.run(
         ["go", "build", "-o", program, _SOURCE],
         check=True,

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.interop.document import PAGE, blocks, written
-from tests.interop.matrix import ATTESTED, REFUSED, SERVERS
+from tests.interop.matrix import ATTESTED, CLIENTS, REFUSED, SERVERS
 
 
 def test_page_is_the_matrix() -> None:
@@ -15,10 +15,10 @@ def test_page_is_the_matrix() -> None:
     assert written(page, blocks()) == page, "python -m tests.interop writes it anew"
 
 
-def test_page_tells_the_version_of_every_server() -> None:
+def test_page_tells_the_version_of_every_server_and_client() -> None:
     table = PAGE.read_text("utf-8").split("<!-- versions -->")[1].split("<!-- /versions -->")[0]
-    named = dict(re.findall(r"^\| (.+) \| (\d\S*.*) \|$", table, re.MULTILINE))
-    assert list(named) == list(SERVERS.values())
+    named = dict(re.findall(r"^\| (.+) \| (.*\d.*) \|$", table, re.MULTILINE))
+    assert list(named) == [*SERVERS.values(), *(f"client: {text}" for text in CLIENTS.values())]
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -1,4 +1,4 @@
-"""The versions of the servers on this machine."""
+"""The versions of the servers and clients on this machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import subprocess
 from collections.abc import Callable, Mapping
 from functools import cache
 
+import httpx
+
+from prover.libssl import ClientContext
 from tests.interop.gnutls_server import load
 
 
@@ -34,7 +37,7 @@ def _node() -> str:
 
 def _nginx() -> str:
     done = subprocess.run(("nginx", "-V"), capture_output=True, text=True, timeout=30)
-    built = re.search(r"built with (OpenSSL \S+)", done.stderr)
+    built = re.search(r"(?:running|built) with (OpenSSL [^ )]+)(?!.*running with)", done.stderr)
     return version_of("nginx", "-v") + (f" on {built[1]}" if built else "")
 
 
@@ -50,6 +53,25 @@ OF: Mapping[str, Callable[[], str]] = {
 }
 
 
+def _curl() -> str:
+    done = subprocess.run(("curl", "--version"), capture_output=True, text=True, timeout=30)
+    tls = re.search(r" (\w+SSL|GnuTLS)/(\S+)", done.stdout)
+    return version_of("curl", "--version") + (f" on {tls[1]} {tls[2]}" if tls else "")
+
+
+OF_CLIENTS: Mapping[str, Callable[[], str]] = {
+    "quotary": lambda: " ".join(ClientContext().version.split()[:2]),
+    "curl": _curl,
+    "httpx": lambda: f"{httpx.__version__} on Python {_python()}",
+    "ssl": _python,
+}
+
+
 def versions() -> dict[str, str]:
-    """Returns all of them; raises OSError for what is not installed."""
+    """Returns those of the servers; raises OSError for what is not installed."""
     return {name: tell() for name, tell in OF.items()}
+
+
+def client_versions() -> dict[str, str]:
+    """Returns those of the clients."""
+    return {name: tell() for name, tell in OF_CLIENTS.items()}
