@@ -39,7 +39,7 @@ class NotaryProcess:
 
     ``routes`` maps hosts to loopback ports; ``hosts`` are the ad hoc ones,
     ``deadlines`` and ``session`` replace limits, ``unknown`` those of provers that
-    are not listed.
+    are not listed.  With ``log_key`` it keeps a log.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class NotaryProcess:
         unknown: Mapping[str, float] | None = None,
         connections: int = 1_024,
         name: str = NAME,
+        log_key: SigningKey | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -100,7 +101,13 @@ class NotaryProcess:
             "]",
             "",
         ]
+        if log_key is not None:
+            write_key(folder / "log.key", log_key)
+            lines += ["[log]", ""]
         self.config.write_text("\n".join(lines), encoding="utf-8")
+        if log_key is not None:
+            create = [sys.executable, "-m", "notary", "log", "create", "--config", self.config]
+            subprocess.run(create, check=True, cwd=ROOT, capture_output=True, timeout=60)
 
     @property
     def trust(self) -> Trust:
