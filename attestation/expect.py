@@ -50,10 +50,15 @@ class NotaryQuorum(Document):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LogExpectation(Document):
-    """The witnesses a log proof must carry, and how soon after logging."""
+    """How many witnesses' cosignatures a log proof must carry, and how soon after logging.
+
+    Witnesses are those of the trust file.  Two of one operator count once, and one of
+    the notary's own operator not at all, unless ``insecure_shared_operators``.
+    """
 
     quorum: Positive
     max_delay_us: Micros | None = None
+    insecure_shared_operators: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

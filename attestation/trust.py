@@ -26,12 +26,14 @@ import json
 import re
 import tomllib
 import unicodedata
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attestation.encoding import MAX_INTEGER
 from attestation.errors import MalformedError, UntrustedError, UsageError
 from attestation.keys import VerifyingKey
 from attestation.log.cosignature import WitnessKey
+from attestation.log.policy import LogPolicy
 
 ROLES = ("attest", "log", "witness")
 MAX_FILE_SIZE = 1024 * 1024
@@ -89,13 +91,18 @@ class TrustedKey:
 class Trust:
     """The keys of a trust file, in its order, and the log policy it names.
 
+    ``log_policy`` is the content of ``log_policy_file``, which the caller reads.
     No two entries share name and id, one key has one name (quorums count names),
     and one name has one operator; else raises UsageError.
     """
 
     keys: tuple[TrustedKey, ...] = ()
     log_policy_file: str | None = None
+    log_policy: LogPolicy | None = None
     _by_short: dict[str, TrustedKey] = dataclasses.field(init=False, repr=False, compare=False)
+    _witnesses: dict[WitnessKey, TrustedKey] = dataclasses.field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         by_short: dict[str, TrustedKey] = {}
@@ -120,6 +127,7 @@ class Trust:
         if self.log_policy_file is not None:
             _check_text(self.log_policy_file, "log_policy.file")
         object.__setattr__(self, "_by_short", by_short)
+        object.__setattr__(self, "_witnesses", _witnesses(self.keys))
 
     @classmethod
     def parse(cls, data: bytes) -> Trust:
@@ -213,6 +221,19 @@ class Trust:
             )
         return entry
 
+    def logs_of(self, origin: str) -> dict[VerifyingKey, TrustedKey]:
+        """Returns the keys of the log of that origin, which is their name; revoked ones too."""
+        return {
+            entry.key: entry
+            for entry in self.keys
+            if entry.role == "log" and entry.name == origin and isinstance(entry.key, VerifyingKey)
+        }
+
+    @property
+    def witnesses(self) -> Mapping[WitnessKey, TrustedKey]:
+        """The keys of witnesses, revoked ones too."""
+        return self._witnesses
+
     def operator_of(self, name: str) -> str:
         """Returns who runs the notary of that name; raises UntrustedError if unknown."""
         for entry in self.keys:
@@ -281,6 +302,17 @@ def _key(vkey: str) -> VerifyingKey | WitnessKey:
             return WitnessKey.parse(vkey)
         except MalformedError:
             raise unsupported from None
+
+
+def _witnesses(keys: Iterable[TrustedKey]) -> dict[WitnessKey, TrustedKey]:
+    """Returns the witnesses' entries by key; raises UsageError for a key in both spellings."""
+    found: dict[WitnessKey, TrustedKey] = {}
+    for entry in keys:
+        if entry.role == "witness":
+            key = entry.key if isinstance(entry.key, WitnessKey) else WitnessKey.of(entry.key)
+            if found.setdefault(key, entry) is not entry:
+                raise UsageError("a witness's key stands here twice", found=key.vkey, rule="vkey")
+    return found
 
 
 def _check_members(

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from attestation.encoding import Json
 from attestation.errors import QuotaryError
-from attestation.schema import Document, Hex16, Micros, OneOf, Price, Text
+from attestation.schema import Count, Document, Hex16, Micros, OneOf, Price, Text
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +38,28 @@ class VerdictNotary(Document):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictLog(Document):
+    """Where a trusted log has an attestation.
+
+    ``quorum_us`` is when as many witnesses as were demanded had cosigned, of whom
+    ``witnesses`` are the first; absent and empty where none were demanded.
+    """
+
+    attestation: Hex16
+    origin: Text
+    operator: Text
+    index: Count
+    logged_us: Micros
+    quorum_us: Micros | None = None
+    witnesses: tuple[Text, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted(Document):
     """A favourable verdict.  ``attestation`` is the first presentation's header id.
 
     ``mid`` is there for several notaries: the exact median of their mids.
+    ``logs`` is there if a log proof was verified.
     """
 
     TYPE: ClassVar[str | None] = "quotary/verdict/v1"
@@ -59,6 +77,7 @@ class Accepted(Document):
     not_checked: tuple[str, ...]
     host: str | None = None
     mid: Price | None = None
+    logs: tuple[VerdictLog, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

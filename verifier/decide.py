@@ -11,9 +11,17 @@ from attestation.presentation import Presentation
 from attestation.price import format_exact
 from attestation.trust import Trust, TrustedKey
 from attestation.venues import VenueFile
-from attestation.verdict import Accepted, Rejected, VerdictNotary, VerdictQuote, rejected
+from attestation.verdict import (
+    Accepted,
+    Rejected,
+    VerdictLog,
+    VerdictNotary,
+    VerdictQuote,
+    rejected,
+)
 from verifier.authenticate import AuthenticSlot
 from verifier.insecure import AuthenticOnly
+from verifier.logproof import VerifiedLog
 from verifier.quorum import VerifiedQuorum, verify_quorum
 from verifier.verify import NOT_CHECKED, VerifiedQuote, VerifiedTranscript, verify
 
@@ -90,14 +98,15 @@ def accepted(verified: VerifiedQuote | VerifiedTranscript | VerifiedQuorum) -> A
         not_checked=tuple(dict.fromkeys(item for voice in voices for item in voice.not_checked)),
         host=first.host,
         mid=format_exact(verified.mid) if isinstance(verified, VerifiedQuorum) else None,
+        logs=_logs((voice.header, voice.log) for voice in voices),
     )
 
 
 def authentic(found: AuthenticOnly) -> Accepted:
     """Returns the lesser verdict ``authentic``: nothing was compared with an expectation."""
     fields = found.fields
-    checked = ("signature", "inclusion", "times")
-    not_checked = ("expectations", "quote", *NOT_CHECKED)
+    checked = ("signature", "inclusion", "times", *found.log_checked)
+    not_checked = ("expectations", "quote", *found.log_not_checked, *NOT_CHECKED)
     if isinstance(fields, AuthenticSlot):
         slot = fields.slot
         return _authentic(
@@ -109,6 +118,7 @@ def authentic(found: AuthenticOnly) -> Accepted:
             interval=(slot.slot_us, slot.slot_us),
             checked=checked,
             not_checked=("messages", "session", *not_checked),
+            log=found.log,
         )
     return _authentic(
         fields.header,
@@ -120,6 +130,7 @@ def authentic(found: AuthenticOnly) -> Accepted:
         checked=(*checked, "openings"),
         not_checked=not_checked,
         host=fields.connection.place,
+        log=found.log,
     )
 
 
@@ -149,6 +160,7 @@ def _authentic(
     interval: tuple[int, int],
     checked: tuple[str, ...],
     not_checked: tuple[str, ...],
+    log: VerifiedLog | None,
     host: str | None = None,
 ) -> Accepted:
     return Accepted(
@@ -164,6 +176,7 @@ def _authentic(
         checked=checked,
         not_checked=not_checked,
         host=host,
+        logs=_logs([(header, log)]),
     )
 
 
@@ -184,6 +197,23 @@ def _quote(quote: VerifiedQuote) -> VerdictQuote:
         not_before_us=quote.not_before_us,
         not_after_us=quote.not_after_us,
     )
+
+
+def _logs(found: Iterable[tuple[Header, VerifiedLog | None]]) -> tuple[VerdictLog, ...] | None:
+    logs = tuple(
+        VerdictLog(
+            attestation=header.id,
+            origin=log.origin,
+            operator=log.operator,
+            index=log.index,
+            logged_us=log.logged_us,
+            quorum_us=log.quorum_us,
+            witnesses=log.witnesses,
+        )
+        for header, log in found
+        if log is not None
+    )
+    return logs or None
 
 
 def _notary(key: TrustedKey) -> VerdictNotary:

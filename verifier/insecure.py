@@ -18,21 +18,28 @@ from verifier.authenticate import (
     authenticate,
     open_sections,
 )
+from verifier.logproof import VerifiedLog, authenticate_log, log_checks
 from verifier.rederive import check_structure
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AuthenticOnly:
-    """Authentic fields and opened sections, compared with no expectation."""
+    """Authentic fields and opened sections, compared with no expectation.
+
+    ``log`` is where a log of the trust file has it; no witness is demanded.
+    """
 
     fields: AuthenticSession | AuthenticSlot
     sections: Mapping[str, OpenedSection]
+    log: VerifiedLog | None
+    log_checked: tuple[str, ...]
+    log_not_checked: tuple[str, ...]
 
 
 def insecure_verify_authentic(
     presentation: Presentation | bytes, *, trust: Trust, now_us: int
 ) -> AuthenticOnly:
-    """Checks key, signature, inclusion, times, openings and structure, nothing else.
+    """Checks key, signature, inclusion, times, openings, structure and log, nothing else.
 
     Raises what ``verify`` raises for them.  No quote is derived: a caller that
     wants a price says which.
@@ -40,8 +47,12 @@ def insecure_verify_authentic(
     if isinstance(presentation, bytes):
         presentation = Presentation.decode(presentation)
     fields = authenticate(presentation, trust=trust, now_us=now_us)
-    if isinstance(fields, AuthenticSlot):
-        return AuthenticOnly(fields=fields, sections={})
-    sections = open_sections(presentation, fields.sections)
-    check_structure(fields, sections)
-    return AuthenticOnly(fields=fields, sections=sections)
+    sections: Mapping[str, OpenedSection] = {}
+    if isinstance(fields, AuthenticSession):
+        sections = open_sections(presentation, fields.sections)
+        check_structure(fields, sections)
+    log = authenticate_log(presentation, fields, trust=trust, expect=None)
+    done, left = log_checks(presentation.log, log)
+    return AuthenticOnly(
+        fields=fields, sections=sections, log=log, log_checked=done, log_not_checked=left
+    )

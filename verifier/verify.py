@@ -31,12 +31,13 @@ from verifier.authenticate import (
     open_sections,
 )
 from verifier.expectations import check_interval, check_session, check_slot
+from verifier.logproof import VerifiedLog, authenticate_log, check_log, log_checks
 from verifier.rederive import check_structure, rederive_observation, rederive_quote
 
 _BUILT_HERE = object()
 
 CHECKED = ("signature", "inclusion", "times", "expectations", "openings")
-NOT_CHECKED = ("log", "tls_evidence")
+NOT_CHECKED = ("tls_evidence",)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class _Verified:
     """What every verified presentation tells.
 
     ``host`` is followed by the port (``example.com:8443``) where that is not 443.
+    ``log`` is where a log of the trust file has it, if that was shown.
     """
 
     header: Header
@@ -56,6 +58,7 @@ class _Verified:
     not_after_us: int
     checked: tuple[str, ...]
     not_checked: tuple[str, ...]
+    log: VerifiedLog | None
     _token: object = dataclasses.field(repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -103,7 +106,7 @@ def verify(
     ``now_us`` is the verifier's clock in microseconds since the Unix epoch.
     Raises a QuotaryError whose class, ``rule``, ``found`` and ``wanted`` say
     what failed; IncompleteError if ``expect`` wants more than one notary
-    (``verify_quorum``) or a log proof.
+    (``verify_quorum``).
     """
     if expect.notary_count > 1:
         raise IncompleteError(
@@ -136,16 +139,13 @@ def verify_one(
     )
     _check_operator(authentic.notary, expect)
     verified = _verify_fields(presentation, authentic, expect, now_us, venue_files)
-    if expect.log is None:
-        return verified
-    # Loaded here: most presentations are verified without a log.
-    from verifier.logged import check_logged
-
-    check_logged(presentation.log, authentic, trust=trust, expect=expect.log)
+    log = authenticate_log(presentation, authentic, trust=trust, expect=expect.log)
+    done, left = log_checks(presentation.log, log)
     return dataclasses.replace(
         verified,
-        checked=(*verified.checked, "log"),
-        not_checked=tuple(item for item in verified.not_checked if item != "log"),
+        log=log,
+        checked=(*verified.checked, *done),
+        not_checked=(*left, *verified.not_checked),
     )
 
 
@@ -155,9 +155,8 @@ def _witnessed_us(presentation: Presentation, trust: Trust, expect: Expect) -> i
     notary = trust.get(header.key)
     if notary is None or notary.revoked_at_us is None or expect.log is None or log is None:
         return None
-    from verifier.logged import witnessed_before_us
-
-    return witnessed_before_us(log, header, notary, trust=trust, expect=expect.log)
+    seen = check_log(log, header=header, of=None, notary=notary, trust=trust, expect=expect.log)
+    return None if seen is None else seen.seen_by_us
 
 
 def _verify_fields(
@@ -234,6 +233,7 @@ def _verify_slot(
         not_after_us=observation.received_us,
         checked=("signature", "inclusion", "times", "expectations"),
         not_checked=("messages", "session", *NOT_CHECKED),
+        log=None,
         _token=_BUILT_HERE,
     )
 
@@ -262,5 +262,6 @@ def _common(authentic: AuthenticSession, checked: tuple[str, ...]) -> dict[str, 
         "not_after_us": connection.response_last_us,
         "checked": checked,
         "not_checked": NOT_CHECKED,
+        "log": None,
         "_token": _BUILT_HERE,
     }

@@ -68,7 +68,7 @@ class Checkpoint:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SignedCheckpoint:
-    """A checkpoint its log signed, made by ``open_checkpoint`` alone.
+    """A checkpoint its log signed, made by ``open_checkpoint`` and ``open_note`` alone.
 
     ``times`` holds, for each known witness that cosigned, its earliest time in
     seconds.
@@ -99,10 +99,16 @@ def open_checkpoint(
     Raises MalformedError, UntrustedError if no known log signed it under its
     own origin, InvalidProofError for a bad signature of any known key.
     """
+    return open_note(Note.parse(data), logs=logs, witnesses=witnesses)
+
+
+def open_note(
+    note: Note, *, logs: Iterable[VerifyingKey], witnesses: Iterable[WitnessKey] = ()
+) -> SignedCheckpoint:
+    """As ``open_checkpoint``, of a note that was parsed already."""
     logs = tuple(logs)
     for log in logs:
         check_note_key(log)
-    note = Note.parse(data)
     checkpoint = Checkpoint.parse(note.text)
     signer: VerifyingKey | None = None
     times: dict[WitnessKey, int] = {}

@@ -281,7 +281,11 @@ def read_entry(data: bytes) -> Entry:
     # A file may end in a newline; an entry, which is hashed as it stands, may not.
     if data.endswith(b"\n"):
         raise MalformedError("an entry ends in a newline", rule="entry")
-    value = decode_object(data, limit=MAX_ENTRY_SIZE)
+    return load_entry(decode_object(data, limit=MAX_ENTRY_SIZE))
+
+
+def load_entry(value: JsonObject) -> Entry:
+    """Reads an entry that was decoded already, as a member of another document."""
     name = value.get("kind")
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:

@@ -23,6 +23,7 @@ from attestation.document import Attestation, Field, Header
 from attestation.encoding import base64url_decode, decode, encode
 from attestation.expect import Expect
 from attestation.keys import SigningKey, VerifyingKey
+from attestation.log.inclusion import Inclusion
 from attestation.presentation import Presentation
 from attestation.price import fraction
 from attestation.request import (
@@ -40,6 +41,7 @@ from attestation.secrets import Secrets
 from attestation.trust import Trust
 from attestation.venues import load_venue, parse_venue
 from attestation.verdict import Accepted, Rejected
+from tests.docs import logged_example
 from tests.docs.worked_example import ENTRIES, FENCE, PAGE, SIGNED, blocks, rewrite
 from verifier.decide import decide, judge
 from verifier.verify import VerifiedQuote, verify
@@ -77,6 +79,8 @@ DOCUMENTS: dict[str, type[Document]] = {
     "accepted": Accepted,
     "rejected": Rejected,
     "rotation": RotationStatement,
+    "logged": Inclusion,
+    "logged_accepted": Accepted,
 }
 
 
@@ -373,6 +377,18 @@ def test_a_changed_presentation_is_refused_as_shown(line: str) -> None:
     with pytest.raises(errors.QuotaryError) as caught:
         verify(encode(document), trust=believed(), expect=expected(), now_us=now())
     assert (type(caught.value).__name__, caught.value.rule or "-") == (kind, rule)
+
+
+def test_the_log_proof_meets_what_the_page_demands() -> None:
+    document = {**loaded("presentation"), "log": loaded("logged")}
+    trust = Trust.parse((BLOCKS["toml trust"] + "\n" + BLOCKS["toml logged_trust"]).encode())
+    assert trust == logged_example.believed()
+    expect = Expect.parse((BLOCKS["toml expect"] + "\n" + BLOCKS["toml logged_expect"]).encode())
+    found = decide([encode(document)], trust=trust, expect=expect, now_us=now())
+    assert found.encode().decode() == BLOCKS["json logged_accepted"].rstrip()
+    # Without the log's keys the same proof shows nothing.
+    with pytest.raises(errors.UntrustedError):
+        decide([encode(document)], trust=believed(), expect=expect, now_us=now())
 
 
 @pytest.mark.parametrize("line", lines("text expect_refused"))

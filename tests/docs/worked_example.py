@@ -139,7 +139,11 @@ def _shown(session: Attestation, secrets: Secrets) -> dict[str, str]:
         judge([shown], trust=worked.trust(), expect=wanted, now_us=NOW)
         for wanted in (expect, other)
     )
+    # That page is made with this module's names.
+    from tests.docs import logged_example
+
     return {
+        **logged_example.blocks(shown, EXPECT, NOW),
         "json presentation": _text(shown),
         "json slot_presentation": _text(worked.slot()),
         "json accepted": _text(accepted),

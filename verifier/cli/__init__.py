@@ -15,7 +15,7 @@ import typer
 
 from attestation.errors import UsageError
 from verifier.cli import trust
-from verifier.cli.boundary import BUG, CONFIGURATION_LIMIT, Options, answer, boundary, read, say
+from verifier.cli.boundary import BUG, Options, answer, boundary, read_trust, say
 from verifier.cli.documents import (
     JsonOption,
     TrustOption,
@@ -118,9 +118,7 @@ def serve(
 ) -> None:
     """Serve the verify API. Run it yourself: somebody else's verdict proves nothing."""
     with boundary():
-        from attestation.trust import Trust
-
-        believed = Trust.parse(read(trust, limit=CONFIGURATION_LIMIT))
+        believed = read_trust(trust)
         try:
             from verifier.service import serve as run_service
         except ModuleNotFoundError as error:

@@ -6,6 +6,7 @@ Human text goes to stderr, ``--json`` to stdout (docs/formats.md, "Errors").
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 import time
 import traceback
@@ -15,7 +16,14 @@ from pathlib import Path
 import typer
 
 from attestation.encoding import PRESENTATION_LIMIT
-from attestation.errors import MalformedError, QuotaryError, UnavailableError, UsageError
+from attestation.errors import (
+    MalformedError,
+    QuotaryError,
+    UnavailableError,
+    UntrustedError,
+    UsageError,
+)
+from attestation.trust import Trust
 from attestation.verdict import rejected
 from verifier.text import safe
 
@@ -101,6 +109,28 @@ def read(name: str, *, limit: int = PRESENTATION_LIMIT) -> bytes:
     if len(data) > limit:
         raise MalformedError(f"{name} is larger than {limit} bytes")
     return data
+
+
+def read_trust(name: str) -> Trust:
+    """Reads a trust file, and the log policy it names, beside it if that is relative.
+
+    Raises UsageError for anything wrong in either.
+    """
+    from attestation.log.policy import MAX_POLICY_SIZE, LogPolicy
+
+    trust = Trust.parse(read(name, limit=CONFIGURATION_LIMIT))
+    if trust.log_policy_file is None:
+        return trust
+    beside = Path() if name == "-" else Path(name).parent
+    try:
+        policy = LogPolicy.parse(read(str(beside / trust.log_policy_file), limit=MAX_POLICY_SIZE))
+    except (MalformedError, UntrustedError) as error:
+        raise UsageError(
+            f"the trust file's log policy: {error.detail}",
+            rule="log_policy.file",
+            found=error.found,
+        ) from None
+    return dataclasses.replace(trust, log_policy=policy)
 
 
 def now() -> int:

@@ -9,8 +9,8 @@ import typer
 from attestation.errors import UsageError
 from attestation.expect import Expect
 from attestation.trust import Trust
-from attestation.verdict import Accepted
-from verifier.cli.boundary import CONFIGURATION_LIMIT, answer, boundary, now, read, say
+from attestation.verdict import Accepted, VerdictLog
+from verifier.cli.boundary import CONFIGURATION_LIMIT, answer, boundary, now, read, read_trust, say
 from verifier.text import safe, utc
 
 TrustOption = Annotated[
@@ -58,7 +58,7 @@ def verify_command(
             )
         if sum(name == "-" for name in (*files, trust, expect)) > 1:
             raise UsageError("stdin can be one file only")
-        believed = Trust.parse(read(trust, limit=CONFIGURATION_LIMIT))
+        believed = read_trust(trust)
         moment = now() if now_us is None else now_us
         wanted = None
         if expect is not None:
@@ -103,7 +103,17 @@ def _say_verdict(verdict: Accepted) -> None:
     say(f"  purpose {safe(verdict.purpose)}")
     say(f"  between {utc(verdict.not_before_us)} and {utc(verdict.not_after_us)}")
     say(f"  {safe(witnesses(verdict))}")
+    for log in verdict.logs or ():
+        say(f"  {_log_line(log)}")
     say(f"  not checked: {', '.join(verdict.not_checked)}")
+
+
+def _log_line(log: VerdictLog) -> str:
+    line = f"logged as entry {log.index} of {safe(log.origin)} at {utc(log.logged_us)}"
+    if log.quorum_us is None:
+        return f"{line}, seen by no witness that was asked for"
+    names = ", ".join(map(safe, log.witnesses))
+    return f"{line}, cosigned by {utc(log.quorum_us)} by {names}"
 
 
 def inspect_command(
@@ -140,7 +150,7 @@ def recheck_command(
         from attestation.tls13.certificates import RootStore
         from verifier.recheck import recheck
 
-        believed = Trust.parse(read(trust, limit=CONFIGURATION_LIMIT))
+        believed = read_trust(trust)
         store = RootStore.from_pem(read(roots or _certifi(), limit=4 * CONFIGURATION_LIMIT))
         report = recheck(read(file, limit=EVIDENCE_LIMIT), roots=store, trust=believed)
         if as_json:

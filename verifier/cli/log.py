@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attestation.errors import AuditFinding, UnavailableError, UsageError
-from verifier.cli.boundary import CONFIGURATION_LIMIT, answer, boundary, now, read, say
+from verifier.cli.boundary import answer, boundary, now, read, read_trust, say
 from verifier.cli.documents import JsonOption
 from verifier.text import safe, utc
 
@@ -151,12 +151,11 @@ def _policy(name: str) -> LogPolicy:
 
 
 def _given(name: str, trust: str | None) -> GivenAttestation:
-    from attestation.trust import Trust
     from verifier.given import authenticate_given
 
     if trust is None:
         raise UsageError("--given needs --trust: who signed it?", rule="trust")
-    believed = Trust.parse(read(trust, limit=CONFIGURATION_LIMIT))
+    believed = read_trust(trust)
     return authenticate_given(read(name), trust=believed, now_us=now())
 
 
