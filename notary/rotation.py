@@ -13,13 +13,18 @@ switch that was cut short is finished by the next one.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from attestation.errors import QuotaryError, UsageError
 from attestation.keys import SigningKey
 from attestation.rotation import STATEMENT_LIMIT, Rotation, RotationStatement, sign_rotation
 from notary.signer import read_key, write_key
+
+LOGGED_FILE = "rotations.logged"
+"""In the data folder: hashes of the statements that the log has."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,17 +85,19 @@ def prepare_rotation(
 def prepared_rotation(key_file: Path) -> RotationStatement | None:
     """Returns the statement that waits for its switch; raises UsageError for a damaged one."""
     try:
-        data = statement_path(key_file).read_bytes()
+        return _read_statement(statement_path(key_file))
     except FileNotFoundError:
         return None
+
+
+def _read_statement(path: Path) -> RotationStatement:
+    data = path.read_bytes()
     try:
         statement = RotationStatement.decode(data, limit=STATEMENT_LIMIT)
         statement.check_signatures()
     except QuotaryError as error:
         raise UsageError(
-            f"the rotation statement is damaged: {error.detail}",
-            rule="rotate",
-            found=str(statement_path(key_file)),
+            f"the rotation statement is damaged: {error.detail}", rule="rotate", found=str(path)
         ) from None
     return statement
 
@@ -130,6 +137,39 @@ def switch_keys(key_file: Path, *, now_us: int) -> Path:
     os.replace(statement_path(key_file), retired.with_name(f"{retired.name}.rotation"))
     _sync(key_file.parent)
     return retired
+
+
+def unlogged_rotations(key_files: Sequence[Path], data: Path) -> list[RotationStatement]:
+    """Returns the statements beside the keys, prepared or done, that no log entry was made for.
+
+    Raises UsageError for a damaged one.
+    """
+    logged = _logged(data)
+    found = []
+    for key_file in key_files:
+        for path in sorted(key_file.parent.iterdir()):
+            if path.name.startswith(f"{key_file.name}.") and path.suffix == ".rotation":
+                statement = _read_statement(path)
+                if _digest(statement) not in logged:
+                    found.append(statement)
+    return sorted(found, key=lambda statement: statement.rotation.issued_us)
+
+
+def note_logged(data: Path, statement: RotationStatement) -> None:
+    """Remembers, durably, that a statement's entry is.  Dying before it logs it twice: no harm."""
+    known = [*sorted(_logged(data)), _digest(statement)]
+    _write_whole(data / LOGGED_FILE, "".join(f"{digest}\n" for digest in known).encode())
+
+
+def _logged(data: Path) -> set[str]:
+    try:
+        return set((data / LOGGED_FILE).read_text(encoding="ascii").split())
+    except FileNotFoundError:
+        return set()
+
+
+def _digest(statement: RotationStatement) -> str:
+    return hashlib.sha256(statement.encode()).hexdigest()
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -26,6 +26,7 @@ from attestation.errors import UsageError
 from attestation.hashing import HASHES
 from attestation.keys import SigningKey
 from attestation.log.cosignature import WitnessKey
+from attestation.log.entry import KeyEntry
 from attestation.template import FORMS
 from attestation.tls13.certificates import RootStore
 from attestation.venues import VenueFile, shipped_venues
@@ -48,6 +49,7 @@ from notary.log.sequencer import Sequencer
 from notary.metrics import Metrics
 from notary.relay import Relay
 from notary.resolve import Endpoint, Resolver
+from notary.rotation import note_logged, unlogged_rotations
 from notary.sessions import SessionRegistry
 from notary.signer import Signer, read_key
 from notary.store import STORE_FILE, Store
@@ -246,6 +248,7 @@ async def serve(
         ended = await store.recover(clock.now_us())
         if log_key is not None:
             context.ledger = make_ledger(config, log_key, store, context)
+            await _log_rotations(config, store)
         relay_address = join_address(*relay_socket.getsockname()[:2])
         proxy = config.proxy or relay_address
         desk = Desk(context, make_registry(config, context), proxy=proxy)
@@ -288,6 +291,13 @@ async def serve(
         # Blocking, but the last thing done: nothing durable may be outrun.
         store.close()
     log.info("stopped")
+
+
+async def _log_rotations(config: Config, store: Store) -> None:
+    """Makes public, in the log, which key follows which: prepared, or done since."""
+    for statement in unlogged_rotations(config.key_files, config.data):
+        await store.log_entry(KeyEntry, statement=statement)
+        note_logged(config.data, statement)
 
 
 def _spare_collector() -> None:

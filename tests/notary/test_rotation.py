@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import stat
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from attestation.document import Attestation
 from attestation.errors import UsageError
 from attestation.keys import SigningKey
+from attestation.log.entry import KeyEntry, read_entry
 from attestation.rotation import RotationStatement, rotated
 from attestation.trust import Trust
 from notary.rotation import (
@@ -206,6 +209,33 @@ def test_attestations_on_both_sides_of_a_rotation_verify_and_can_be_had_again(
         key.verify(bytes.fromhex(attestation.signature), header.encode())
     assert before < one.header.issued_us < statement.rotation.from_us
     assert statement.rotation.from_us < two.header.issued_us < three.header.issued_us
+
+
+def test_a_log_tells_of_each_rotation_once(tmp_path: Path, config: Path) -> None:  # noqa: F811
+    given = ("--name", "log.example", "--operator", "x", "--dir", str(tmp_path), "--role", "log")
+    assert notary("keygen", *given)[0] == 0
+    config.write_text(config.read_text().replace("[development]", "[log]\n[development]"))
+    assert notary("log", "create", "--config", str(config))[0] == 0
+
+    def run() -> list[RotationStatement]:
+        with serving(tmp_path, config) as process:
+            process.process.terminate()
+            assert process.process.wait(20) == 0
+        with contextlib.closing(sqlite3.connect(tmp_path / "notary.db")) as database:
+            rows = database.execute("SELECT entry FROM log_entries ORDER BY place").fetchall()
+        entries = [read_entry(bytes(row[0])) for row in rows]
+        return [entry.statement for entry in entries if isinstance(entry, KeyEntry)]
+
+    assert run() == []
+    code, out, err = notary("rotate", "--config", str(config), "--days", "0")
+    assert code == 0, err
+    statement = RotationStatement.decode(out.encode())
+    # Prepared is enough; the switch is of the same statement.
+    assert run() == [statement]
+    assert notary("rotate", "--config", str(config), "--switch")[0] == 0
+    assert run() == [statement]
+    code, _, err = notary("log", "fsck", "--config", str(config))
+    assert code == 0, err
 
 
 def keygen_trust(folder: Path) -> Trust:
