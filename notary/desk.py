@@ -42,8 +42,10 @@ class Desk:
 
         ``guest`` is the connection that it came over.
         """
-        if self._stopping or not self.context.store.healthy:
+        if self._stopping:
             raise RefusedError("the notary is stopping", rule="overload", http_status=503)
+        if (trouble := self.context.store.trouble) is not None:
+            raise trouble
         self.context.clock.check()
         session = self.registry.admit(body, guest.address if guest is not None else "")
         if guest is not None and session.known:
@@ -154,6 +156,7 @@ class Desk:
     def tick(self) -> None:
         """Each second: follows the wall clock; ends sessions while the clocks disagree."""
         context = self.context
+        context.store.check_room()
         healthy = context.clock.re_anchor()
         context.metrics.clock_apart.set(context.clock.apart_us / 1_000_000)
         if not healthy:

@@ -88,6 +88,11 @@ def prepare(database: sqlite3.Connection) -> None:
         )
 
 
+def touch(database: sqlite3.Connection) -> None:
+    """Writes what is there already."""
+    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
 def insert_session(database: sqlite3.Connection, row: OpenedRow) -> None:
     """Inserts a session as open; sqlite3.IntegrityError if its id is there."""
     database.execute(

@@ -4,7 +4,9 @@ One thread writes, in group commits: whatever waits when a transaction begins
 goes into it, and a lone write is committed at once.  WAL with synchronous=FULL:
 when a returned future resolves, its rows are on disk.  A failed commit is never
 retried (after a failed fsync nobody knows what is on disk): the store refuses
-everything from then on, and the restart finds out.
+everything from then on, and the restart finds out.  A full disk is no such failure:
+SQLite says so before anything is committed.  The transaction is undone whole, ends of
+sessions are owed until there is room, and no session is begun before.
 
 State of the world after a crash: an ``attested`` session has its attestation,
 all leaves and the seed, in the same transaction; every session still ``open``
@@ -32,12 +34,15 @@ from attestation.reasons import FAULTS
 from notary import rows
 from notary.log.sequencer import Sequencer, SignedHead, Ticket
 from notary.log.tables import has_log
+from notary.outcomes import announce, retrieve
 from notary.places import check_place, is_place
 from notary.rows import OpenedRow, StoredAttestation
 
 STORE_FILE = "notary.db"
 """Its name in the data folder."""
 MAX_BATCH = 256
+LEAST_ROOM = 16 * 2**20
+"""Bytes of disk below which no session is begun, so that those under way can be ended."""
 
 _PROVEN = (AttestedEntry,)
 """Entries whose caller is handed a proof."""
@@ -60,11 +65,15 @@ class Store:
         *,
         connect: Callable[[Path], sqlite3.Connection] | None = None,
         sequence: Callable[[sqlite3.Connection], Sequencer] | None = None,
+        room: Callable[[], int] | None = None,
     ) -> None:
+        self._room = room or (lambda: _free_bytes(path.parent))
+        self._scarce = self._full = self._touched = False
+        self._owed: list[_Operation] = []
         self._lock = _lock(path)
         self._connect = connect or _connect
         self._queue: queue.SimpleQueue[
-            tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], _Operation] | None
+            tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], _Operation, bool] | None
         ] = queue.SimpleQueue()
         self._failure: str | None = None
         self._closed = False
@@ -85,9 +94,25 @@ class Store:
         self._thread.start()
 
     @property
-    def healthy(self) -> bool:
-        """Whether writes can still succeed."""
-        return self._failure is None and not self._closed
+    def trouble(self) -> UnavailableError | None:
+        """Why no session can be begun: ``store`` for good, ``disk`` until there is room."""
+        if self._failure is not None or self._closed:
+            return _unavailable(self._failure or "the store is closed")
+        return _full() if self._full or self._scarce else None
+
+    def check_room(self) -> None:
+        """To be called each second: looks at the disk, and writes what is owed once it can."""
+        try:
+            self._scarce = self._room() < LEAST_ROOM
+        except OSError:
+            self._scarce = True
+        if self._full and not self._scarce and self._failure is None and not self._closed:
+            # A true write, however small, is what shows that writes succeed.
+            self._submit(self._touch).add_done_callback(retrieve)
+
+    def _touch(self, database: sqlite3.Connection) -> None:
+        rows.touch(database)
+        self._touched = True
 
     def latest_head(self) -> SignedHead:
         """Returns the log's latest signed head; raises UsageError without a log."""
@@ -138,7 +163,7 @@ class Store:
             rows.end_aborted(database, session, reason, now_us, retriable=retriable)
             self._add(AbortedEntry, session=session, reason=reason, fault=FAULTS[reason])
 
-        return self._submit(run)
+        return self._submit(run, owed=True)
 
     def attest_session(
         self, session: str, header: Header, body: bytes, *, retriable: bool = False
@@ -198,13 +223,13 @@ class Store:
             return None
         return self._sequencer.add(kind(**members), wants_proof=kind in _PROVEN)
 
-    def _submit(self, operation: _Operation) -> asyncio.Future[Any]:
+    def _submit(self, operation: _Operation, *, owed: bool = False) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         if self._closed or self._failure is not None:
             future.set_exception(_unavailable(self._failure or "the store is closed"))
         else:
-            self._queue.put((loop, future, operation))
+            self._queue.put((loop, future, operation, owed))
         return future
 
     def _write(self) -> None:
@@ -220,11 +245,18 @@ class Store:
                     ended = True
                     break
                 batch.append(more)
-            outcomes = self._commit([operation for _, _, operation in batch])
-            _announce(
+            first = list(self._owed)
+            outcomes = self._commit(first + [operation for _, _, operation, _ in batch])
+            if not self._full:
+                self._owed.clear()
+            else:
+                self._owed += [operation for _, _, operation, owed in batch if owed]
+            announce(
                 [
                     (loop, future, outcome)
-                    for (loop, future, _), outcome in zip(batch, outcomes, strict=True)
+                    for (loop, future, *_), outcome in zip(
+                        batch, outcomes[len(first) :], strict=True
+                    )
                 ]
             )
             if ended:
@@ -238,6 +270,7 @@ class Store:
         # A lone operation needs no savepoint: it is the transaction.
         several = len(operations) > 1
         outcomes: list[Any] = []
+        changes, self._touched = database.total_changes, False
         try:
             database.execute("BEGIN IMMEDIATE")
             for operation in operations:
@@ -257,12 +290,34 @@ class Store:
             database.execute("COMMIT")
             if sequencer is not None:
                 sequencer.publish()
+            # Reads succeed on a full disk, too.
+            if self._touched or database.total_changes != changes:
+                self._full = self._touched = False
+        except sqlite3.OperationalError as error:
+            return [self._undo(error)] * len(operations)
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread lives to refuse
             self._failure = f"a write failed: {error}"
             with contextlib.suppress(sqlite3.Error):
                 database.execute("ROLLBACK")
             return [_unavailable(self._failure)] * len(operations)
         return outcomes
+
+    def _undo(self, error: sqlite3.OperationalError) -> UnavailableError:
+        """Undoes a transaction for which there was no room; anything else is a failure."""
+        full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        if not full:
+            self._failure = f"a write failed: {error}"
+        try:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            if full and self._sequencer is not None:
+                self._sequencer.abandon()
+        except (sqlite3.Error, QuotaryError) as failure:
+            self._failure = self._failure or f"a write could not be undone: {failure}"
+        if self._failure is not None:
+            return _unavailable(self._failure)
+        self._full = True
+        return _full()
 
 
 @contextlib.contextmanager
@@ -280,28 +335,6 @@ def offline(path: Path) -> Iterator[sqlite3.Connection]:
         raise UnavailableError(f"cannot open the store: {error}", rule="store") from error
     finally:
         os.close(lock)
-
-
-def _announce(
-    outcomes: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], Any]],
-) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for loop, future, outcome in outcomes:
-        by_loop.setdefault(loop, []).append((future, outcome))
-    for loop, items in by_loop.items():
-        # The loop may be gone when a test, or a shutdown, did not wait.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_resolve, items)
-
-
-def _resolve(items: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, outcome in items:
-        if future.done():
-            continue
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -325,6 +358,15 @@ def _lock(path: Path) -> int:
         os.close(descriptor)
         raise UsageError("another notary holds this store", rule="store") from error
     return descriptor
+
+
+def _full() -> UnavailableError:
+    return UnavailableError("the notary's disk is full", rule="disk")
+
+
+def _free_bytes(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
 
 
 def _unavailable(detail: str) -> UnavailableError:

@@ -48,16 +48,20 @@ def service_routes(desk: Desk, info: Mapping[str, Any]) -> APIRouter:
         "/healthz",
         summary="Whether sessions can be had",
         responses={
-            200: answer({"status": "ok"}, "Store and clock are well."),
-            503: answer({"status": "failing", "store": False, "clock": True}, "One is not."),
+            200: answer({"status": "ok"}, "Store, disk and clock are well."),
+            503: answer(
+                {"status": "failing", "store": True, "disk": False, "clock": True}, "One is not."
+            ),
         },
     )
     async def health(request: Request) -> Response:
         context = desk.context
-        store, clock = context.store.healthy, context.clock.healthy
-        if store and clock:
+        trouble, clock = context.store.trouble, context.clock.healthy
+        if trouble is None and clock:
             return json_response({"status": "ok"})
-        return json_response({"status": "failing", "store": store, "clock": clock}, 503)
+        rule = None if trouble is None else trouble.rule
+        found = {"store": rule != "store", "disk": rule != "disk", "clock": clock}
+        return json_response({"status": "failing", **found}, 503)
 
     @router.get(
         "/metrics",

@@ -175,7 +175,7 @@ def test_failing_write_is_an_error_and_no_later_write_is_tried(tmp_path: Path, v
         with pytest.raises(UnavailableError):
             await store.attest_session("s", header("a", 11), b"body")
         databases[0].verb = ""
-        assert not store.healthy
+        assert store.trouble is not None
         with pytest.raises(UnavailableError):
             await store.open_session(row("t"))
         store.close()
@@ -223,7 +223,7 @@ def test_value_that_the_database_cannot_take_fails_and_is_told(
         with pytest.raises(UnavailableError):
             async with asyncio.timeout(5):
                 await store.open_session(dataclasses.replace(row("s"), **changes))
-        assert not store.healthy
+        assert store.trouble is not None
         store.close()
 
     asyncio.run(scene())
