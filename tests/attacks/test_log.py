@@ -215,7 +215,8 @@ def test_header_that_a_stolen_key_dates_back_is_untrusted() -> None:
 
 
 def _trusted(notary: forge.LyingNotary, name: str, key: Any, role: str) -> TrustedKey:
-    return dataclasses.replace(notary.trusted(), name=name, key=key, role=role)
+    entry = dataclasses.replace(notary.trusted(), name=name, key=key, role=role)
+    return dataclasses.replace(entry, operator="Witness Ltd") if role == "witness" else entry
 
 
 def _verdict(presentation: Presentation, trust: Any) -> QuotaryError | None:
