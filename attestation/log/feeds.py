@@ -114,6 +114,11 @@ class Feeds:
         """Returns the state of every feed."""
         return tuple([self._save(feed, now_us) for feed in self._feeds.values()])
 
+    def save_one(self, name: str, now_us: int) -> FeedState | None:
+        """Returns the state of one feed."""
+        feed = self._feeds.get(name)
+        return None if feed is None else self._save(feed, now_us)
+
     def restore(self, states: Iterable[FeedState]) -> None:
         """Goes on from a saved state; raises MalformedError where it is none."""
         for saved in states:

@@ -30,7 +30,7 @@ from attestation.log.entry import (
 )
 from attestation.log.feeds import Effect, Feeds
 from attestation.log.sessions import Sessions, Spent
-from attestation.log.state import OpenSession, RulesState
+from attestation.log.state import FeedState, OpenSession, RulesState
 from attestation.log.violation import Violation, bad_entry
 
 
@@ -144,6 +144,10 @@ class Rules:
     def given_up(self) -> list[Violation]:
         """Returns what was overdue for so long that it is not followed any more, once."""
         return self._feeds.given_up()
+
+    def feed_state(self, name: str) -> FeedState | None:
+        """Returns what ``state`` holds of one feed."""
+        return self._feeds.save_one(name, self._now_us)
 
     def state(self) -> RulesState:
         """Returns the state, to go on from later."""

@@ -102,4 +102,4 @@ def _feed_of(rules: Rules, entry: Entry) -> FeedState | None:
         if not purpose.startswith("slot/"):
             return None
         name = purpose.split("/")[1]
-    return next(feed for feed in rules.state().feeds if feed.entry.feed == name)
+    return rules.feed_state(name)

@@ -554,6 +554,9 @@ def test_saved_state_goes_on_as_if_nothing_had_been(seed: int, at: int) -> None:
     assert found + judged(log[at:], again) == wanted
     assert list(again.overdue()) == list(whole.overdue())
     assert again.state() == whole.state()
+    for saved_feed in again.state().feeds:
+        assert again.feed_state(saved_feed.entry.feed) == saved_feed
+    assert again.feed_state("nobody") is None
 
 
 @given(st.integers(0, 10_000))
