@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import delayed, fetch, log
+from benchmarks import delayed, fetch, log, weather
 
 
 def main() -> int:
@@ -29,6 +29,7 @@ def main() -> int:
     if not options.no_delay:
         figures += delayed.measure(options.rounds)
     figures += log.measure()
+    figures += weather.measure(options.rounds)
     print(
         f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION},"
         f" {platform.system()} {platform.machine()}; medians of {options.rounds} rounds"

@@ -36,8 +36,8 @@ NOTARIES = (
 )
 
 
-_UNLIMITED = """
-[limits.unknown_prover]
+_METER = """\
+[limits.{name}]
 sessions = 1000
 rate = 1e6
 burst = 1e6
@@ -46,6 +46,9 @@ bytes_burst = 1e9
 seconds_rate = 1e6
 seconds_burst = 1e6
 """
+_UNLIMITED = "[limits]\naddress_connections = 1000\n" + "".join(
+    _METER.format(name=name) for name in ("unknown_prover", "unknown_address", "unknown_all")
+)
 
 
 def make_notary(
