@@ -19,6 +19,7 @@ class Earlier:
     """A session that was opened for the same place; ``retriable`` once it has ended so."""
 
     session: str
+    retry_of: str | None
     retriable: bool
 
 
@@ -30,8 +31,8 @@ def is_place(purpose: str) -> bool:
 def check_place(earlier: Sequence[Earlier], retry_of: str | None) -> None:
     """Raises RefusedError (409) unless one more session may be opened.
 
-    ``earlier`` are the place's sessions in the order they were opened.  A retry
-    names the latest of them, which ended by the venue's fault alone.
+    ``earlier`` are the place's sessions.  A retry names the latest of them, which
+    nothing has retried and which ended by the venue's fault alone.
     """
     if not earlier:
         if retry_of is not None:
@@ -39,7 +40,9 @@ def check_place(earlier: Sequence[Earlier], retry_of: str | None) -> None:
         return
     if retry_of is None:
         raise _refused("the place is taken: another session was opened for it")
-    if retry_of != earlier[-1].session or not earlier[-1].retriable:
+    retried = {session.retry_of for session in earlier}
+    latest = [session for session in earlier if session.session not in retried]
+    if not any(session.session == retry_of and session.retriable for session in latest):
         raise _refused("that session cannot be tried again")
     if len(earlier) > MAX_RETRIES:
         raise _refused(f"tried again {MAX_RETRIES} times already")

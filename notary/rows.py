@@ -104,13 +104,16 @@ def insert_session(database: sqlite3.Connection, row: OpenedRow) -> None:
 
 
 def sessions_at(database: sqlite3.Connection, purpose: str, venue: str | None) -> list[Earlier]:
-    """Returns the sessions of a place in the order they were opened."""
+    """Returns the sessions of a place."""
     found = database.execute(
-        "SELECT id, retriable FROM sessions WHERE purpose = ? AND venue IS ?"
-        " ORDER BY opened_us, retry_of IS NOT NULL",
+        "SELECT id, retry_of, retriable FROM sessions WHERE purpose = ? AND venue IS ?"
+        " ORDER BY opened_us",
         (purpose, venue),
     )
-    return [Earlier(session=session, retriable=bool(retry)) for session, retry in found]
+    return [
+        Earlier(session=session, retry_of=retry_of, retriable=bool(retriable))
+        for session, retry_of, retriable in found
+    ]
 
 
 def open_sessions(database: sqlite3.Connection) -> list[str]:

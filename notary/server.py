@@ -285,6 +285,7 @@ async def serve(
             for task in background:
                 task.cancel()
             await serving
+            await asyncio.gather(*background, return_exceptions=True)
             if context.ledger is not None:
                 await context.ledger.close()
     finally:

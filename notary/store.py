@@ -127,7 +127,9 @@ class Store:
             sessions = rows.open_sessions(database)
             for session in sessions:
                 rows.end_aborted(database, session, "restart", now_us, retriable=False)
-                self._add(AbortedEntry, session=session, reason="restart", fault="notary")
+                # One that was opened before the log was made is none of the log's.
+                if self._sequencer is None or self._sequencer.has_open(session):
+                    self._add(AbortedEntry, session=session, reason="restart", fault="notary")
             return len(sessions)
 
         return self._submit(run)

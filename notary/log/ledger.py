@@ -29,11 +29,11 @@ class Ledger:
         self.reader.close()
 
     async def inclusion(self, place: int) -> Inclusion:
-        """Returns an entry and its proof; raises RefusedError (404) if it is not published yet."""
-        shown = self.publisher.published
+        """Returns an entry and its proof; raises RefusedError (404) if there is none."""
+        shown = self.publisher.covering(place)
         size, note = shown.checkpoint.size, shown.note
         if not 0 <= place < size:
-            raise RefusedError("the entry is not published yet", rule="log", http_status=404)
+            raise RefusedError("the log has no such entry", rule="log", http_status=404)
         proof = await asyncio.to_thread(self.reader.prove, place, size, note)
         tile = Tile(0, place // WIDTH, place % WIDTH + 1)
         bundle = parse_bundle(await asyncio.to_thread(self.reader.bundle, tile), tile.width)

@@ -56,6 +56,11 @@ class PublishedFile:
         os.close(descriptor)
         self.write(note)
         self.sync()
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def write(self, note: bytes) -> None:
         """Replaces the checkpoint by a later one, whose text is never shorter; raises OSError."""

@@ -24,8 +24,8 @@ from notary.log.sequencer import SignedHead
 from notary.metrics import Metrics
 
 DEFAULT_INTERVAL_US = 500_000
-WITNESS_SECONDS = 2.0
-"""How long witnesses may take; a checkpoint is not held back longer."""
+WITNESS_SECONDS = 0.8
+"""How long witnesses may take, all together; a checkpoint is not held back longer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,7 @@ class Publisher:
         self._metrics = metrics
         self._log = log
         self._shown: Published | None = None
+        self._turn = asyncio.Lock()
 
     @property
     def published(self) -> Published:
@@ -69,17 +70,31 @@ class Publisher:
         head = self._latest()
         return Published(checkpoint=head.checkpoint, note=head.note)
 
+    def covering(self, place: int) -> Published:
+        """Returns what is shown, or what will be next if only that covers an entry."""
+        if place < self.published.checkpoint.size:
+            return self.published
+        head = self._latest()
+        return Published(checkpoint=head.checkpoint, note=head.note)
+
     async def run(self) -> None:
-        """Publishes until cancelled; then nothing is left half written."""
+        """Publishes until cancelled; what is under way then goes on (``publish`` waits for it)."""
         loop = asyncio.get_running_loop()
         async with httpx.AsyncClient(timeout=WITNESS_SECONDS, trust_env=False) as client:
             while True:
                 begun = loop.time()
-                await asyncio.shield(asyncio.ensure_future(self.publish(client)))
+                try:
+                    await asyncio.shield(asyncio.ensure_future(self.publish(client)))
+                except Exception as error:  # noqa: BLE001 - the next checkpoint may be better off
+                    self._log.error("not_published", detail=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(max(0.0, begun + self._interval - loop.time()))
 
     async def publish(self, client: httpx.AsyncClient) -> None:
         """Shows the latest head, if it is not shown with all cosignatures already."""
+        async with self._turn:
+            await self._publish(client)
+
+    async def _publish(self, client: httpx.AsyncClient) -> None:
         head = self._latest()
         note = Note.parse(head.note)
         if self._shown is not None and self._shown.checkpoint == head.checkpoint:
@@ -97,10 +112,12 @@ class Publisher:
 
     async def _cosign(self, cosigner: Cosigner, note: bytes, client: httpx.AsyncClient) -> Any:
         try:
-            lines = await cosigner.cosign(note, self._key, self._reader.consistency, client)
-        except QuotaryError as error:
+            async with asyncio.timeout(WITNESS_SECONDS):
+                lines = await cosigner.cosign(note, self._key, self._reader.consistency, client)
+        except (QuotaryError, TimeoutError) as error:
+            detail = error.detail if isinstance(error, QuotaryError) else "does not answer in time"
             self._metrics.cosigned.labels(witness=cosigner.key.name, result="failed").inc()
-            self._log.warning("not_cosigned", witness=cosigner.key.name, detail=error.detail)
+            self._log.warning("not_cosigned", witness=cosigner.key.name, detail=detail)
             return ()
         self._metrics.cosigned.labels(witness=cosigner.key.name, result="cosigned").inc()
         return lines

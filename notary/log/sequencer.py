@@ -100,6 +100,10 @@ class Sequencer:
         """The log's name."""
         return self._key.name
 
+    def has_open(self, session: str) -> bool:
+        """Whether the log has a session's ``opened`` and no terminal of it."""
+        return self._rules.open_session(session) is not None
+
     def add(self, entry: Entry, *, wants_proof: bool = False) -> Ticket:
         """Takes an entry into the transaction under way, which then must not fail alone.
 
