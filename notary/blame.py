@@ -85,6 +85,30 @@ def unless_hindered(reason: str, ends: Ends) -> str:
     return "prover_closed" if ends.left else "prover_slow" if ends.slow else reason
 
 
+def of_status(claim: Claim, venue: VenueFile | None, *, burnt: bool) -> str | None:
+    """The reason of a place's session whose venue refused it, by 429 or 5xx; None if it did not.
+
+    ``burnt``: this notary asked the venue more often than it allows, so that 429 can
+    have been brought about.
+    """
+    status = claim.exchange.response.status
+    if status != 429 and not 500 <= status <= 599:
+        return None
+    own = venue is not None and is_plain(claim.exchange.request)
+    return "venue_refused" if own and not (burnt and status == 429) else "invalid"
+
+
+def earns_retry(reason: str, gate: Gate, *, opened: bool) -> bool:
+    """Whether the place of a session that ends now may be tried again (docs/log.md).
+
+    ``opened``: W1 to W7 held and the venue was asked, or ``reason`` is not the venue's.
+    """
+    if opened:
+        return reason in ("venue_closed", "venue_refused")
+    unanswered = gate.state is State.FLIGHT and not gate.answered
+    return unanswered and reason in ("venue_closed", "venue_silent")
+
+
 def of_wish(error: QuotaryError, claim: Claim, venue: VenueFile | None) -> str:
     """The reason of an end where a verified claim makes not what was wished of it.
 

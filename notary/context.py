@@ -21,6 +21,7 @@ from notary.issue import Issued
 from notary.limits import Deadlines, Meters, SessionLimits
 from notary.log.ledger import Ledger
 from notary.metrics import Metrics
+from notary.pace import Pace
 from notary.resolve import Resolver
 from notary.sessions import Session
 from notary.signer import Signer
@@ -45,6 +46,7 @@ class Context:
     log: Any = dataclasses.field(default_factory=lambda: structlog.get_logger("notary"))
     ledger: Ledger | None = None
     chains: ChainCache = dataclasses.field(default_factory=ChainCache)
+    pace: Pace = dataclasses.field(default_factory=Pace)
     _writes: set[asyncio.Future[Any]] = dataclasses.field(default_factory=set)
 
     def track(self, write: asyncio.Future[Any]) -> None:
@@ -64,7 +66,9 @@ class Context:
         now = self.clock.now_us()
         self._close(session, reason, now)
         if session.logged:
-            self.track(self.store.abort_session(session.id, reason, now))
+            self.track(
+                self.store.abort_session(session.id, reason, now, retriable=session.retriable)
+            )
         self.metrics.ended.labels(reason=reason, fault=FAULTS[reason]).inc()
         self.log.info(
             "session_aborted",

@@ -14,6 +14,7 @@ from notary.context import Context
 from notary.crowd import Guest
 from notary.envelope import read_commitment, read_json
 from notary.issue import Issued, restore, sign
+from notary.places import is_place
 from notary.rows import StoredAttestation
 from notary.sessions import Session, SessionRegistry, token_hash
 from notary.turns import Turn
@@ -21,6 +22,10 @@ from notary.witness import Witness
 
 TICK_US = 900_000
 """A log that was quiet for so long gets a tick, looked for each second."""
+
+
+BEHIND_US = 1_000_000
+"""How far the clock may be behind the log's last entry: it was set back while nothing ran."""
 
 
 class Desk:
@@ -47,6 +52,7 @@ class Desk:
         if (trouble := self.context.store.trouble) is not None:
             raise trouble
         self.context.clock.check()
+        self._check_log_time()
         session = self.registry.admit(body, guest.address if guest is not None else "")
         if guest is not None and session.known:
             guest.known = True
@@ -71,6 +77,23 @@ class Desk:
         if session.target is not None:
             answer["target"] = session.target
         return answer
+
+    async def check_place(self, identifier: str) -> None:
+        """Ends a session whose place is taken before it costs anything; RefusedError (409).
+
+        Two that come at once both pass here: what counts is looked at again when a
+        session is opened.
+        """
+        session = self.registry.get(identifier)
+        if session.witness is not None or not is_place(session.purpose):
+            return
+        request = session.request
+        try:
+            await self.context.store.check_place(session.purpose, request.venue, request.retry_of)
+        except QuotaryError as error:
+            session.fail(error)
+            self.context.end_session(session, "violation")
+            raise
 
     def commit(self, identifier: str, token: str, body: bytes) -> None:
         """Takes ``{"commitment"}``: to the key log of the session's connection."""
@@ -150,6 +173,7 @@ class Desk:
         row = Turn(session, asyncio.get_running_loop()).opened_row(
             now_us=now, deadline_us=now + context.deadlines.total_us
         )
+        session.retriable = reason == "venue_refused"
         context.track(context.store.open_session(row))
         context.end_session(session, reason)
 
@@ -190,6 +214,16 @@ class Desk:
         if issuing:
             await asyncio.wait(issuing)
         await self.context.flush()
+
+    def _check_log_time(self) -> None:
+        """Raises RefusedError (503) while the machine's clock is behind the log's last entry."""
+        if self.context.ledger is None:
+            return
+        ahead = self.context.store.latest_head().logged_us - self.context.clock.now_us()
+        if ahead > BEHIND_US:
+            raise RefusedError(
+                "the clock is behind the log", rule="clock", found=ahead, http_status=503
+            )
 
     def _expire(self, session: Session) -> None:
         session.timer = None

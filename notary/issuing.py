@@ -54,7 +54,11 @@ async def issue(turn: Turn, request: AttestationRequest, context: Context) -> Is
         context.end_session(session, of_wish(error, claim, session.venue))
         raise refusal(error) from error
     started = perf_counter()
-    ticket = await context.store.attest_session(session.id, accepted.header, accepted.encode())
+    try:
+        ticket = await context.store.attest_session(session.id, accepted.header, accepted.encode())
+    except QuotaryError:
+        context.end_session(session, "overload")
+        raise
     context.metrics.durable.observe(perf_counter() - started)
     issued = Issued(
         attestation=sign(accepted, context.signer),

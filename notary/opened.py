@@ -9,11 +9,12 @@ from attestation.errors import InvalidProofError, QuotaryError, RefusedError
 from attestation.http1 import Request
 from attestation.request import KeylogOpened, Opened
 from attestation.tls13.opening import opening_of
-from notary.blame import Ends, is_plain, of_answer, unless_hindered
+from notary.blame import Ends, is_plain, of_answer, of_status, unless_hindered
 from notary.claims import Claim, ClaimReader
 from notary.context import Context
 from notary.gate import Gate
 from notary.issue import check_venue
+from notary.places import is_place
 from notary.sessions import Session
 from notary.turns import Turn
 
@@ -27,7 +28,7 @@ class OpenedConnection:
     that ``session`` committed to.
     """
 
-    __slots__ = ("_context", "_gate", "_key_hash", "_reader")
+    __slots__ = ("_context", "_gate", "_key_hash", "_reader", "_verdict")
 
     def __init__(
         self, gate: Gate, opening: Opened, context: Context, session: Session, *, now_us: int
@@ -36,6 +37,7 @@ class OpenedConnection:
         self._gate = gate
         self._context = context
         self._key_hash = _hash(opening)
+        self._verdict: str | None = None
         self._reader: ClaimReader | None = ClaimReader(
             host=session.host,
             port=session.port,
@@ -76,10 +78,31 @@ class OpenedConnection:
             )
         if claim is not None:
             self._context.metrics.verify.observe(perf_counter() - started)
+            self._check_answered(claim, turn.session)
         return claim
+
+    def _check_answered(self, claim: Claim, session: Session) -> None:
+        """Raises RefusedError (``venue.status``) where a place's venue refused to answer.
+
+        Attested, it would use up the place, and the log could not show a retry.
+        """
+        if not is_place(session.purpose):
+            return
+        venue, now, pace = session.venue, self._context.clock.now_us(), self._context.pace
+        burnt = venue is not None and pace.exceeded(session.host, venue.rest.rate, now)
+        self._verdict = of_status(claim, venue, burnt=burnt)
+        if self._verdict is not None:
+            raise RefusedError(
+                "the venue refused to answer: nothing is attested",
+                rule="venue.status",
+                found=claim.exchange.response.status,
+                http_status=409,
+            )
 
     def reason(self, error: QuotaryError | None, session: Session, ends: Ends) -> str:
         """Why the claim under way comes to nothing; ``error`` is None if it is awaited in vain."""
+        if self._verdict is not None:
+            return self._verdict
         reader = self._reader
         request = None if reader is None else reader.asked
         if reader is None or request is None or not _is_own(request, session):

@@ -45,7 +45,8 @@ class Session:
     connection once there is one, ``connected`` that a CONNECT named the session,
     ``known`` that the configuration names its prover.
     ``logged`` tells that the ``opened`` row was
-    submitted; from then on the store holds exactly one terminal.  ``failure`` is
+    submitted; from then on the store holds exactly one terminal, ``retriable`` if its
+    place may be tried again.  ``failure`` is
     what was wrong with the bytes, if that ended it.  ``commitment`` is to the key
     log of the connection that this session began.
     """
@@ -63,6 +64,7 @@ class Session:
     witness: Witness | None = None
     connected: bool = False
     logged: bool = False
+    retriable: bool = False
     commitment: str | None = None
     ended: str | None = None
     ended_us: int = 0

@@ -167,6 +167,16 @@ class Store:
 
         return self._submit(run, owed=True)
 
+    def check_place(
+        self, purpose: str, venue: str | None, retry_of: str | None
+    ) -> asyncio.Future[None]:
+        """RefusedError if a session for a place could not be opened now."""
+
+        def run(database: sqlite3.Connection) -> None:
+            check_place(rows.sessions_at(database, purpose, venue), retry_of)
+
+        return self._submit(run)
+
     def attest_session(
         self, session: str, header: Header, body: bytes, *, retriable: bool = False
     ) -> asyncio.Future[Ticket | None]:

@@ -16,7 +16,7 @@ from attestation.errors import QuotaryError, RefusedError, UnavailableError
 from attestation.request import AttestationRequest, Opened
 from attestation.seal import SignedSeal
 from attestation.tls13.wire import Direction
-from notary.blame import Ends, before_opening, of_waiting
+from notary.blame import Ends, before_opening, earns_retry, of_waiting
 from notary.context import Context
 from notary.ending import ResponseEnd
 from notary.gate import Event, Gate, Passing, State
@@ -193,6 +193,8 @@ class Witness:
             return
         if self._gate.path == "sealed" and self._turn.verified and error is None:
             return  # Verified: it is attested, by default if need be, and then released.
+        retriable = earns_retry(reason, self._gate, opened=self._opened is not None)
+        self._turn.session.retriable = retriable
         self._retire(flush=flush)
         for turn in self._turns.values():
             turn.end(reason, error, self._context)
@@ -279,7 +281,8 @@ class Witness:
         self._guard(self._advance)
 
     def _released(self) -> None:
-        self._turn.released_us = self._gate.times.released_us
+        self._turn.released_us = released = self._gate.times.released_us
+        self._context.pace.note(self._turn.session.host, released or 0)
         deadlines, path = self._context.deadlines, self._gate.path
         if path == "sealed":
             self._ending.after("sent", self._context.clock.now_us())
@@ -363,7 +366,6 @@ class Witness:
         try:
             issued = await issue(turn, request, self._context)
         except UnavailableError as error:
-            self._context.end_session(turn.session, "overload")
             self.end("overload", error=error)
             raise
         except QuotaryError as error:

@@ -109,6 +109,7 @@ _ATTESTATION = {
 async def create_session(desk: Desk, caller: Caller, content: bytes) -> tuple[int, bytes]:
     """``POST /v1/sessions``; there is no session and no token yet."""
     granted = desk.create_session(content, caller.guest)
+    await desk.check_place(str(granted["id"]))
     return 201, json.dumps(granted, separators=(",", ":")).encode()
 
 
