@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import pytest
 
 from tests.adversaries.prover import BINANCE, TARGET, Attempt, Refusal, get
 from tests.adversaries.venue import VenueConnection, answer, response
-from tests.attacks.conftest import COINBASE, Scene
+from tests.attacks.conftest import Scene
 
 _TRADES = itertools.count()
 
 
 @pytest.fixture
-def place() -> Iterator[dict[str, str | None]]:
+def place() -> dict[str, str | None]:
     """A place of its own for each test."""
-    yield {"adhoc": None, "trade": f"t-{next(_TRADES)}", "leg": "open"}
+    return {"adhoc": None, "trade": f"t-{next(_TRADES)}", "leg": "open"}
 
 
 def check_no_retry(scene: Scene, first: Attempt, place: dict[str, str | None]) -> None:
