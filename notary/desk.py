@@ -23,7 +23,6 @@ from notary.witness import Witness
 TICK_US = 900_000
 """A log that was quiet for so long gets a tick, looked for each second."""
 
-
 BEHIND_US = 1_000_000
 """How far the clock may be behind the log's last entry: it was set back while nothing ran."""
 
