@@ -54,13 +54,20 @@ class Servers:
     def __init__(self, stack: ExitStack, leaves: Leaves, folder: Path) -> None:
         self._stack, self._leaves, self._folder = stack, leaves, folder
         self._running: dict[str, Server] = {}
+        self._failed: dict[str, Exception] = {}
 
     def __call__(self, name: str) -> Server:
+        if name in self._failed:
+            raise self._failed[name]
         if name not in self._running:
             folder = self._folder / name
             folder.mkdir()
             server = FACTORIES[name](sites_of(name), self._leaves, folder)
-            self._running[name] = self._stack.enter_context(server)
+            try:
+                self._running[name] = self._stack.enter_context(server)
+            except Exception as error:
+                self._failed[name] = error
+                raise
         return self._running[name]
 
     @property

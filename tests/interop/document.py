@@ -105,7 +105,11 @@ def _refusals() -> str:
         error = f"{refusal.kind.__name__} `{refusal.rule}`: …{refusal.text}…"
         key = (refusal.what, ", ".join(refusal.clients), refusal.by, error)
         names = rows.setdefault(key, [])
-        names += [name for name in refusal.servers if name not in names]
+        since = dict([refusal.since] if refusal.since else [])
+        told = [
+            f"{name} (from {since[name]})" if name in since else name for name in refusal.servers
+        ]
+        names += [name for name in told if name not in names]
     return _table(
         ["what the server has or does", "servers", "clients", "refused by", "error"],
         [

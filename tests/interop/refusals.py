@@ -28,6 +28,8 @@ class Refusal:
     rule: str
     text: str
     clients: Sequence[str] = ("quotary",)
+    since: tuple[str, int] | None = None
+    """The server that does so from a major version on alone."""
 
 
 def _by_client(what: str, site: Site, servers: Sequence[str], text: str) -> Refusal:
@@ -57,6 +59,8 @@ def _by_notary(what: str, site: Site, servers: Sequence[str], rule: str, text: s
 _STOCK = ("curl", "httpx", "ssl")
 _ON_OPENSSL = ("nginx", "openssl", "node", "python")
 _TLS12 = "TLS 1.2 alone"
+_ALPN_OF_NODE = ("node", 19)
+"""Before, Node went on without a protocol where it shared none with its client."""
 
 
 def _by_alert(
@@ -82,7 +86,8 @@ def _refusals() -> Iterator[Refusal]:
     yield _by_alert("no group but secp521r1", Site(group="secp521r1"), EVERY, unmatched)
     yield _by_alert("no certificate, an external PSK", Site(trait="psk"), ("openssl",), unmatched)
     alpn = "no_application_protocol"
-    yield _by_alert("no protocol but h2", Site(trait="h2"), ("node", "gnutls"), alpn)
+    http2 = _by_alert("no protocol but h2", Site(trait="h2"), ("node", "gnutls"), alpn)
+    yield dataclasses.replace(http2, since=_ALPN_OF_NODE)
     yield _by_alert("a leaf with a P-521 key", Site(leaf="p521"), EVERY, unmatched)
     pss = Site(leaf="rsa-pss")
     yield _by_alert("a leaf with a key for RSASSA-PSS alone", pss, ("openssl",), unmatched)
@@ -123,7 +128,8 @@ def _stock_refusals() -> Iterator[Refusal]:
     )
     http2 = Site(trait="h2")
     alpn = "no_application_protocol"
-    yield _by_alert("no protocol but h2", http2, ("node", "gnutls"), alpn, ("curl", "httpx"))
+    alone = _by_alert("no protocol but h2", http2, ("node", "gnutls"), alpn, ("curl", "httpx"))
+    yield dataclasses.replace(alone, since=_ALPN_OF_NODE)
     spoken = _by_notary(
         "no protocol but h2, the client asking for none",
         http2,
