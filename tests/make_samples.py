@@ -6,6 +6,7 @@ that the shipped bytes can be made again by anyone.  File names hold the exit co
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from typing import Any
 
 from attestation.encoding import encode
 from attestation.hashing import hash_string
+from attestation.log.inclusion import Inclusion
 from attestation.presentation import Presentation
 from attestation.trust import Trust
-from tests.verifier import forge
+from tests.verifier import forge, logged
 from tests.verifier.forge import LyingNotary
 from verifier.selftest import SAMPLES
 
@@ -36,6 +38,7 @@ market = "BTC/USD"
 QUORUM = EXPECT + "[notaries]\ncount = 2\n"
 SLOT = 'venues = ["coinbase"]\nmarket = "BTC/USD"\n'
 SLOT_GAP = 'venues = ["kraken"]\nmarket = "BTC/USD"\n'
+LOGGED = "[log]\nquorum = 3\nmax_delay_us = 5_000_000\n"
 TRANSCRIPT = 'hosts = ["api.exchange.coinbase.com"]\n'
 
 FIELDS = ("session", "connection", "server", "http")
@@ -48,7 +51,17 @@ def build() -> dict[str, bytes]:
         "trust.toml": forge.trust(ONE, TWO, SISTER, CURVE, SPONGE).dump(),
         "expect.toml": EXPECT.encode(),
     }
-    for make in (_accepted, _malformed, _tampered, _lies, _unknown, _wrong_time, _missing, _other):
+    for make in (
+        _accepted,
+        _malformed,
+        _tampered,
+        _lies,
+        _unknown,
+        _wrong_time,
+        _missing,
+        _other,
+        _logged,
+    ):
         files.update(make())
     return files
 
@@ -313,6 +326,83 @@ def _other() -> dict[str, bytes]:
     }
 
 
+def _logged() -> dict[str, bytes]:
+    """Presentations with a log proof; their trust files name the log and its witnesses."""
+    one, slot = forge.session(), forge.slot()
+    entry = logged.entry_of(one.attestation)
+    proof = logged.prove(entry)
+    trust = logged.trust().dump()
+    revoked = {"revoked_at_us": (logged.COSIGNED_S + 1) * 1_000_000}
+    own_log = dataclasses.replace(logged.LOG, operator="Two Ltd")
+    of_session, of_slot = f"{EXPECT}{LOGGED}".encode(), f"{SLOT}{LOGGED}".encode()
+    files: dict[str, bytes] = {}
+
+    def add(
+        name: str, log: Inclusion | None, believed: bytes = trust, expect: bytes = of_session
+    ) -> None:
+        files[f"{name}.json"] = dataclasses.replace(one.present(), log=log).encode()
+        files[f"{name}.trust.toml"] = believed
+        files[f"{name}.expect.toml"] = expect
+
+    add("valid_logged.0", proof)
+    add("valid_log_not_demanded.0", logged.prove(entry, witnesses=()), expect=EXPECT.encode())
+    add("valid_log_unknown.0", proof, forge.trust(ONE).dump(), EXPECT.encode())
+    add("valid_revoked_since.0", proof, logged.trust(notary=ONE.trusted(**revoked)).dump())
+    files["valid_logged_slot.0.json"] = dataclasses.replace(
+        forge.show_fields(slot, [0, 2, 4]), log=logged.prove(logged.slot_entry_of(slot))
+    ).encode()
+    files["valid_logged_slot.0.trust.toml"] = trust
+    files["valid_logged_slot.0.expect.toml"] = of_slot
+
+    text = proof.proof
+    other = forge.session(label="another").attestation
+    add("log_no_proof.10", dataclasses.replace(proof, proof="nothing\n"))
+    add("log_unknown_member.10", dataclasses.replace(proof, entry={**proof.entry, "by": "me"}))
+    add("log_of_another.11", logged.prove(logged.entry_of(other)))
+    add(
+        "log_of_another_not_demanded.11",
+        logged.prove(logged.entry_of(other)),
+        expect=EXPECT.encode(),
+    )
+    add(
+        "log_of_another_session.11",
+        logged.prove(dataclasses.replace(entry, session=other.session().id)),
+    )
+    add("log_other_index.11", dataclasses.replace(proof, proof=text.replace("index 7", "index 6")))
+    fork = logged.prove(entry, label="fork").proof.partition("\n\n")[2]
+    add(
+        "log_checkpoint_of_a_fork.11",
+        dataclasses.replace(proof, proof=f"{text.partition(_BLANK)[0]}{_BLANK}{fork}"),
+    )
+    add("log_tampered_time.11", dataclasses.replace(proof, proof=_edited_cosignature(text)))
+    add("log_logged_before_issued.11", logged.prove(dataclasses.replace(entry, logged_us=forge.T0)))
+    add("log_cosigned_before_logged.11", logged.prove(entry, times=[logged.COSIGNED_S - 9] * 4))
+    add("log_unknown.12", proof, forge.trust(ONE).dump())
+    add("log_other_key.12", logged.prove(entry, log=logged.Signer(seed="another")))
+    add("log_of_another_operator.12", proof, logged.trust(own_log, *logged.WITNESSES).dump())
+    add(
+        "revoked_before_the_quorum.12",
+        logged.prove(entry, times=[logged.COSIGNED_S + 1] * 4),
+        logged.trust(notary=ONE.trusted(**revoked)).dump(),
+    )
+    add("revoked_without_log.12", None, logged.trust(notary=ONE.trusted(**revoked)).dump())
+    add("log_witnessed_late.13", logged.prove(entry, times=[logged.COSIGNED_S + 9] * 4))
+    add("log_missing.15", None)
+    add("log_too_few_witnesses.15", logged.prove(entry, witnesses=logged.WITNESSES[:2]))
+    return files
+
+
+_BLANK = "\n\n"
+
+
+def _edited_cosignature(proof: str) -> str:
+    """Sets back the time of the last cosignature, which its witness has not signed."""
+    head, _, encoded = proof.rstrip("\n").rpartition(" ")
+    raw = bytearray(base64.b64decode(encoded))
+    raw[11] -= 1
+    return f"{head} {base64.b64encode(raw).decode()}\n"
+
+
 def _all_fields(forged: forge.Forged) -> Presentation:
     attestation = forged.attestation
     return forge.show_fields(attestation, range(attestation.header.size))
@@ -331,7 +421,6 @@ def _trust(**changes: Any) -> bytes:
 
 def _small_order() -> bytes:
     """A trust file with the Ed25519 key y = 1, under which forged signatures would verify."""
-    import base64
     import hashlib
 
     tagged = b"\x01" + (1).to_bytes(32, "little")

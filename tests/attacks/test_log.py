@@ -196,10 +196,11 @@ def test_header_that_a_stolen_key_dates_back_is_untrusted() -> None:
     entry = AttestedEntry(
         session=stolen.attestation.session().id, header=hash_string(header.encode())
     )
+    witness = _trusted(thief, WITNESS.name, WitnessKey.of(WITNESS.verifying_key), "witness")
     believed = (
         thief.trusted(revoked_at_us=revoked_us),
         _trusted(thief, LOG.name, LOG.verifying_key, "log"),
-        _trusted(thief, WITNESS.name, WitnessKey.of(WITNESS.verifying_key), "witness"),
+        dataclasses.replace(witness, operator="Witness Ltd"),
     )
     trust = forge.trust()
     trust = dataclasses.replace(trust, keys=believed)
