@@ -25,6 +25,7 @@ from verifier.recheck import Recheck
 
 TEXT = PAGE.read_text(encoding="utf-8")
 LOG = (PAGE.parent / "log.md").read_text(encoding="utf-8")
+SETTLEMENT = (PAGE.parent / "settlement-policy.md").read_text(encoding="utf-8")
 WITNESS = (PAGE.parent / "witness.md").read_text(encoding="utf-8")
 TYPES: dict[str, str] = {
     # A blank keeps readers of Markdown from taking these for links.
@@ -92,12 +93,14 @@ def described(name: str, hint: Any) -> str:
 
 
 def page_of(dotted: str) -> str:
-    """The text of the page that describes a document: those of the log have their own."""
+    """The text of the page that describes a document: log and settlement have their own."""
+    if dotted.startswith("attestation.settlement."):
+        return SETTLEMENT
     return LOG if dotted.startswith("attestation.log.") else TEXT
 
 
 def test_every_document_has_its_table() -> None:
-    for page in (TEXT, LOG):
+    for page in (TEXT, LOG, SETTLEMENT):
         shown = re.findall(r"<!-- members of (\S+) -->", page)
         assert sorted(shown) == sorted(name for name in documents() if page_of(name) is page)
 

@@ -1,0 +1,1 @@
+"""The settlement rule: which outcome follows from attested slots (docs/settlement-policy.md)."""
