@@ -1,4 +1,4 @@
-"""Stock clients with options of their own, through the sidecar."""
+"""Clients with options of their own: stock ones through the sidecar, ours with other roots."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ import httpx
 import pytest
 
 from attestation.errors import RefusedError
+from prover import AttestedTransport, Notary
 from tests.interop.conftest import Post, Servers
+from tests.interop.hellos import URL
+from tests.interop.leaves import Leaves
 from tests.interop.matrix import LATE_REQUEST, STAPLING, Combination
 from tests.interop.path import Path
 from tests.interop.seen import look
 from tests.interop.site import OPENSSL_GROUPS, Site
 from tests.interop.stock import run
 from tests.prover.sidecars import RunningSidecar
+from tests.prover.stage import PROVER
 
 Sidecars = Callable[[Combination], RunningSidecar]
 
@@ -74,3 +78,24 @@ def test_stock_client_that_is_asked_to_change_its_keys_is_attested(
             # Of a connection the request before the client's own KeyUpdate alone counts.
             seen = look(sidecar.attested(), post.running.roots)
             assert seen.updates == (0, 1)
+
+
+@pytest.mark.peer("nginx")
+@pytest.mark.peer("gnutls")
+@pytest.mark.peer("go")
+@pytest.mark.parametrize("server", ["nginx", "gnutls", "go"])
+def test_chain_that_the_client_alone_trusts_is_refused_by_the_notary(
+    server: str, servers: Servers, path: Path, leaves: Leaves, post: Post
+) -> None:
+    site = Site(leaf="self-signed")
+    trusting = leaves.roots_pem + leaves.leaf("self-signed").chain.read_bytes()
+    with (
+        path.leads_to(servers(server).address(site)),
+        Notary(
+            post.running.url, prover_key=PROVER, trust=post.running.trust, roots_pem=trusting
+        ) as notary,
+        httpx.Client(transport=AttestedTransport(notary), timeout=30) as client,
+        pytest.raises(RefusedError) as caught,
+    ):
+        client.get(URL)
+    assert caught.value.rule == "W4"
