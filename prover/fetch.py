@@ -29,7 +29,7 @@ from attestation.transcript import Transcript
 from prover.check import Expected, OwnSight, check_attestation, check_released, check_seal
 from prover.flow import Flow
 from prover.link import Link
-from prover.logged import check_inclusion, read_inclusion
+from prover.logged import LogReceipt, check_inclusion, read_inclusion
 from prover.notary_client import (
     Lane,
     Notary,
@@ -86,7 +86,8 @@ class AttestedFetch:
     """A checked attestation with everything the prover holds about it.
 
     ``secrets`` and ``evidence`` stay with the prover (docs/formats.md).  ``log`` is
-    where the notary's log has it, of a notary that keeps one.
+    where the notary's log has it, of a notary that keeps one, and ``receipt`` how far
+    that was checked.
     """
 
     attestation: Attestation
@@ -95,6 +96,7 @@ class AttestedFetch:
     exchange: Exchange
     quote: QuoteClaim | None
     log: Inclusion | None = None
+    receipt: LogReceipt | None = None
 
     @property
     def response(self) -> Response:
@@ -228,8 +230,7 @@ def checked_fetch(
     try:
         quote = check_attestation(attestation, expected, notary.attestation_key)
         log = read_inclusion(answer)
-        if log is not None:
-            check_inclusion(log, attestation, notary.trust)
+        receipt = None if log is None else check_inclusion(log, attestation, notary.trust)
     except QuotaryError as error:
         if seal is not None and notary.on_refused is not None:
             # Whole streams: what the attestation counts may be part of the lie.
@@ -264,4 +265,5 @@ def checked_fetch(
         exchange=own.exchange,
         quote=quote,
         log=log,
+        receipt=receipt,
     )

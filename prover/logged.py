@@ -1,28 +1,54 @@
-"""Where the notary's log has an attestation, as the prover keeps and shows it.
+"""Where the notary's log has an attestation, as the prover checks, keeps and shows it.
 
 The proof that comes with an attestation is as fresh as the checkpoint it is under:
 no witness has cosigned that yet.  ``renew_inclusion`` fetches one under the log's
-present checkpoint, which is what a reader with ``expect.log`` asks for.
+published checkpoint, which is what a reader with ``expect.log`` asks for.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import time
+
 from attestation.document import Attestation
-from attestation.encoding import Json, encode
-from attestation.errors import InvalidProofError, MalformedError, UnavailableError, naming
-from attestation.hashing import hash_string
+from attestation.encoding import Json
+from attestation.errors import (
+    InvalidProofError,
+    MalformedError,
+    UnavailableError,
+    UntrustedError,
+    naming,
+)
 from attestation.keys import VerifyingKey
-from attestation.log.checkpoint import Checkpoint
-from attestation.log.entry import AttestedEntry, read_entry
+from attestation.log.checkpoint import open_note
 from attestation.log.inclusion import Inclusion
-from attestation.log.note import Note
-from attestation.log.policy import LogPolicy
-from attestation.log.proof import MAX_PROOF_SIZE, LogProof
-from attestation.merkle import leaf_hash, verify_inclusion
+from attestation.log.note import MAX_NOTE_SIZE
+from attestation.log.proof import MAX_PROOF_SIZE
+from attestation.log.tiles import CHECKPOINT_PATH
 from attestation.trust import Trust
 from prover.session import read_member
 
 TIMEOUT_S = 10.0
+"""How long a log may be silent."""
+TOTAL_S = 60.0
+"""How long an answer may take in all: a server is not trusted to end."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LogReceipt:
+    """Where a log says it has an attestation, its entry and path having been checked.
+
+    ``trusted`` tells whether a log key of the trust file signed the checkpoint; if
+    not, the log is one that the trust file does not name.  ``cosigners`` are the
+    other names under the checkpoint, whose signatures are the reader's to check.
+    """
+
+    origin: str
+    index: int
+    size: int
+    logged_us: int
+    trusted: bool
+    cosigners: tuple[str, ...]
 
 
 def read_inclusion(answer: dict[str, Json]) -> Inclusion | None:
@@ -34,80 +60,106 @@ def read_inclusion(answer: dict[str, Json]) -> Inclusion | None:
 
 
 def check_inclusion(
-    inclusion: Inclusion, attestation: Attestation, trust: Trust | VerifyingKey
-) -> None:
+    inclusion: Inclusion, attestation: Attestation, trust: Trust | VerifyingKey | None
+) -> LogReceipt:
     """Checks that the entry is this attestation's and is where its proof says.
 
-    The log's signature is checked where the trust file has a log of the notary's
-    operator.  Raises InvalidProofError, MalformedError, UntrustedError.
+    The log's signature is checked where the trust file has a key of that log, which
+    must be run by the notary's operator.  Raises InvalidProofError, MalformedError,
+    UntrustedError.
     """
-    data = encode(inclusion.entry)
-    entry = read_entry(data)
-    session = attestation.session().id
-    if not isinstance(entry, AttestedEntry) or (entry.session, entry.header) != (
-        session,
-        hash_string(attestation.header.encode()),
-    ):
-        raise InvalidProofError("the log's entry is of another attestation", rule="log.entry")
-    proof = LogProof.parse(inclusion.proof.encode("utf-8"))
-    head = Checkpoint.parse(Note.parse(proof.note).text)
-    verify_inclusion(
-        leaf=leaf_hash(data), index=proof.index, size=head.size, proof=proof.path, root=head.root
+    folded = inclusion.fold()
+    entry = folded.check_header(attestation.header)
+    folded.check_session(attestation.session().id)
+    origin = folded.checkpoint.origin
+    known = trust.logs_of(origin) if isinstance(trust, Trust) else {}
+    if known and isinstance(trust, Trust):
+        valid = {key: entry for key, entry in known.items() if entry.revoked_at_us is None}
+        with naming("log"):
+            log = valid[open_note(folded.note, logs=valid).log]
+        operator = trust.operator_of(attestation.header.key.rpartition("+")[0])
+        if log.operator != operator:
+            raise UntrustedError(
+                "the log is another operator's",
+                rule="log.operator",
+                found=log.operator,
+                wanted=operator,
+            )
+    names = [line.name for line in folded.note.signatures if line.name != origin]
+    return LogReceipt(
+        origin=origin,
+        index=folded.index,
+        size=folded.checkpoint.size,
+        logged_us=entry.logged_us,
+        trusted=bool(known),
+        cosigners=tuple(sorted(set(names))),
     )
-    logs = _logs(attestation, trust)
-    if logs:
-        LogPolicy.threshold(logs, [], 0).open(proof.note)
 
 
-def renew_inclusion(inclusion: Inclusion, url: str, *, timeout_s: float = TIMEOUT_S) -> Inclusion:
+def renew_inclusion(
+    inclusion: Inclusion,
+    attestation: Attestation,
+    url: str,
+    *,
+    trust: Trust | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Inclusion:
     """Returns the same entry's proof under the checkpoint that the notary's log shows now.
 
-    Raises UnavailableError, and InvalidProofError for a proof of something else.
+    Raises UnavailableError where the notary is away, keeps no log, or has not published
+    the entry yet; InvalidProofError for a proof of something else or of an older tree.
     """
+    old = inclusion.fold()
+    data = _get(f"{url.rstrip('/')}/v1/log/proofs/{old.index}", MAX_PROOF_SIZE, timeout_s)
+    try:
+        renewed = Inclusion(entry=inclusion.entry, proof=data.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise MalformedError("the log's proof is not UTF-8", rule="log") from None
+    receipt = check_inclusion(renewed, attestation, trust)
+    for member, found, wanted in (
+        ("index", receipt.index, old.index),
+        ("origin", receipt.origin, old.checkpoint.origin),
+        ("size", receipt.size, max(receipt.size, old.checkpoint.size)),
+    ):
+        if found != wanted:
+            raise InvalidProofError(
+                f"the renewed proof has another {member}",
+                rule=f"log.{member}",
+                found=found,
+                wanted=wanted,
+            )
+    return renewed
+
+
+def read_origin(url: str, *, timeout_s: float = TIMEOUT_S) -> str:
+    """Asks a notary which log it keeps; nothing of the answer is verified."""
+    data = _get(f"{url.rstrip('/')}/{CHECKPOINT_PATH}", MAX_NOTE_SIZE, timeout_s)
+    return data.partition(b"\n")[0].decode("utf-8", "replace")
+
+
+def _get(url: str, limit: int, timeout_s: float) -> bytes:
+    # Loaded here: a fetch asks for none of this.
     import httpx
 
-    index = LogProof.parse(inclusion.proof.encode("utf-8")).index
     try:
-        with httpx.stream(
-            "GET", f"{url.rstrip('/')}/v1/log/proofs/{index}", timeout=timeout_s
-        ) as response:
+        with httpx.stream("GET", url, timeout=timeout_s, trust_env=False) as response:
             if response.status_code == 404:
-                raise UnavailableError("the log has not published the entry yet", rule="log")
+                raise UnavailableError(
+                    "the notary keeps no log, or has not published the entry yet",
+                    rule="log",
+                    found=url,
+                )
             if response.status_code != 200:
                 raise UnavailableError(
-                    f"the log answers with status {response.status_code}", rule="log"
+                    f"the log answers with status {response.status_code}", rule="log", found=url
                 )
-            data = b""
+            data, deadline = b"", time.monotonic() + TOTAL_S
             for chunk in response.iter_bytes():
                 data += chunk
-                if len(data) > MAX_PROOF_SIZE:
-                    raise MalformedError("the log's proof is too large", rule="log")
+                if len(data) > limit:
+                    raise MalformedError("the log's answer is too large", rule="log", found=url)
+                if time.monotonic() > deadline:
+                    raise UnavailableError("the log's answer does not end", rule="log", found=url)
+            return data
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UnavailableError(f"cannot ask the log: {error}", rule="log") from error
-    proof = LogProof.parse(data)
-    head = Checkpoint.parse(Note.parse(proof.note).text)
-    if proof.index != index:
-        raise InvalidProofError("the log proves another entry", found=proof.index, wanted=index)
-    verify_inclusion(
-        leaf=leaf_hash(encode(inclusion.entry)),
-        index=index,
-        size=head.size,
-        proof=proof.path,
-        root=head.root,
-    )
-    return Inclusion(entry=inclusion.entry, proof=data.decode("utf-8"))
-
-
-def _logs(attestation: Attestation, trust: Trust | VerifyingKey) -> list[VerifyingKey]:
-    if isinstance(trust, VerifyingKey):
-        return []
-    notary = trust.get(attestation.header.key)
-    return [
-        entry.key
-        for entry in trust.keys
-        if notary is not None
-        and entry.role == "log"
-        and entry.operator == notary.operator
-        and entry.revoked_at_us is None
-        and isinstance(entry.key, VerifyingKey)
-    ]
+        raise UnavailableError(f"cannot ask the log: {error}", rule="log", found=url) from error

@@ -25,6 +25,7 @@ from attestation.secrets import EVIDENCE_LIMIT, Evidence, Secrets
 from attestation.section import Exchange, commit_section
 from attestation.transcript import Transcript
 from prover.fetch import AttestedFetch
+from prover.logged import check_inclusion
 
 ATTESTATION_FILE = "attestation.json"
 SECRETS_FILE = "secrets.json"
@@ -66,6 +67,11 @@ def save(folder: Path, fetch: AttestedFetch) -> None:
     write_private(folder / ATTESTATION_FILE, fetch.attestation.encode() + b"\n")
 
 
+def keep_log(folder: Path, log: Inclusion) -> None:
+    """Replaces the log proof of a kept attestation by a later one of the same entry."""
+    write_private(folder / LOG_FILE, log.encode() + b"\n")
+
+
 def load(folder: Path) -> StoredFetch:
     """Reads a fetch back; raises InvalidProofError if its files are not of one fetch."""
     attestation = Attestation.decode(_read(folder / ATTESTATION_FILE), limit=EVIDENCE_LIMIT)
@@ -81,6 +87,7 @@ def load(folder: Path) -> StoredFetch:
     log = None
     if (folder / LOG_FILE).exists():
         log = Inclusion.decode(_read(folder / LOG_FILE))
+        check_inclusion(log, attestation, None)
     stored = StoredFetch(
         attestation=attestation, secrets=secrets, exchange=parse_transcript(secrets), log=log
     )

@@ -15,6 +15,7 @@ from prover.fetch import AttestedFetch
 
 if TYPE_CHECKING:
     from attestation.secrets import Evidence
+    from prover.logged import LogReceipt
     from prover.quorum import QuorumFetch, Voice
 
 DEFAULT_OUT = Path("attested")
@@ -127,6 +128,14 @@ def fetch_row(name: str, folder: Path, fetch: AttestedFetch) -> JsonObject:
     }
     if fetch.quote is not None:
         row["quote"] = fetch.quote.to_json()
+    if fetch.receipt is not None:
+        receipt = fetch.receipt
+        row["log"] = {
+            "origin": receipt.origin,
+            "index": receipt.index,
+            "logged_us": receipt.logged_us,
+            "trusted": receipt.trusted,
+        }
     return row
 
 
@@ -142,7 +151,17 @@ def fetch_line(name: str, folder: Path, fetch: AttestedFetch) -> str:
     )
     binding = fetch.attestation.session().binding
     weaker = "" if binding == "full" else f", binding {binding}"
-    return f"{safe(what)}; witnessed by {safe(name)} within {took:.1f} ms{weaker}; kept in {folder}"
+    return (
+        f"{safe(what)}; witnessed by {safe(name)} within {took:.1f} ms{weaker}"
+        f"{_logged(fetch.receipt)}; kept in {folder}"
+    )
+
+
+def _logged(receipt: LogReceipt | None) -> str:
+    if receipt is None:
+        return ""
+    unknown = "" if receipt.trusted else ", a log that the trust file does not name"
+    return f"; logged as entry {receipt.index} of {safe(receipt.origin)}{unknown}"
 
 
 class Against:

@@ -7,13 +7,16 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
 
+from attestation.encoding import encode
 from attestation.errors import (
     IncompleteError,
     InvalidProofError,
@@ -25,20 +28,23 @@ from attestation.errors import (
 from attestation.expect import Expect, LogExpectation
 from attestation.keys import SigningKey
 from attestation.log.cosignature import WitnessKey
+from attestation.log.entry import Entry
 from attestation.log.policy import LogPolicy
 from attestation.presentation import Presentation
 from attestation.trust import Trust, TrustedKey
 from examples.venues.server import ThreadedVenueServer
 from notary.signer import write_key
 from prover import AttestedFetch, AttestedTransport, Notary, build_presentation
+from prover.cli.fetched import fetch_line, fetch_row
 from prover.logged import check_inclusion, read_inclusion, renew_inclusion
 from prover.vault import LOG_FILE, load, save
+from tests.adversaries.log import ServedLog
 from tests.log.keys import signing_key
 from tests.prover.shell import prover
 from tests.prover.stage import PROVER, RunningNotary, running_notary
 from tests.prover.test_transport import KRAKEN, attested
 from verifier.audit import Audit
-from verifier.logfiles import audit_log
+from verifier.logfiles import audit_log, prove_entry
 from verifier.logsource import HttpSource
 from verifier.verify import VerifiedQuote, VerifiedTranscript, verify
 
@@ -139,7 +145,12 @@ def test_logged_attestation_is_kept_presented_and_accepted_once_witnessed(
                 found = judge(Presentation.decode(out.read_bytes()), trust)
         assert time.monotonic() < deadline, "the log is never cosigned"
         time.sleep(0.1)
-    assert "log" in found.checked
+    assert found.checked[-2:] == ("log", "witnesses")
+    # The cosigned proof is kept: from now on it is shown without a notary.
+    assert load(tmp_path / "fetch").log == Presentation.decode(out.read_bytes()).log
+    again = prover("present", str(tmp_path / "fetch"), "--out", str(out), "--json")
+    assert json.loads(again.out)["log"]["cosigners"] == [WITNESS.name]
+    assert judge(Presentation.decode(out.read_bytes()), trust).log == found.log
     # And what anybody can read of the log has nothing to find, this attestation included.
     with HttpSource(logging.url) as source:
         policy = LogPolicy.threshold([LOG.verifying_key], [WITNESS_KEY], 1)
@@ -193,7 +204,141 @@ def test_proof_cannot_be_renewed_from_elsewhere(
     assert fetch.log is not None
     for url in (running.url, "http://127.0.0.1:9", "nowhere"):
         with pytest.raises(UnavailableError):
-            renew_inclusion(fetch.log, url, timeout_s=5)
+            renew_inclusion(fetch.log, fetch.attestation, url, timeout_s=5)
     save(tmp_path / "plain", dataclasses.replace(fetch, log=None))
     assert not (tmp_path / "plain" / LOG_FILE).exists()
     assert prover("present", str(tmp_path / "plain"), "--log", running.url).code == 2
+
+
+def test_receipt_says_whose_log_it_is_and_whether_its_key_is_trusted(
+    logging: RunningNotary, fetch: AttestedFetch
+) -> None:
+    assert fetch.receipt is not None
+    assert fetch.receipt.trusted
+    assert fetch.receipt.origin == LOG.name
+    stranger = fetched(logging, logging.trust)
+    assert stranger.receipt is not None
+    assert not stranger.receipt.trusted
+    for fetch_, said in ((fetch, ""), (stranger, ", a log that the trust file does not name")):
+        assert fetch_.receipt is not None
+        line = fetch_line("n", Path("d"), fetch_)
+        assert f"; logged as entry {fetch_.receipt.index} of {LOG.name}{said}; kept" in line
+        row = fetch_row("n", Path("d"), fetch_)
+        assert isinstance(row["log"], dict)
+        assert row["log"]["trusted"] == (not said)
+
+
+def test_log_of_another_operator_is_refused_on_receipt(
+    logging: RunningNotary, fetch: AttestedFetch
+) -> None:
+    assert fetch.log is not None
+    trust = believed(logging)
+    keys = [
+        dataclasses.replace(key, operator="Another Ltd") if key.role == "log" else key
+        for key in trust.keys
+    ]
+    with pytest.raises(UntrustedError, match="operator"):
+        check_inclusion(fetch.log, fetch.attestation, Trust(keys=tuple(keys)))
+
+
+def test_kept_proof_of_another_attestation_is_noticed(
+    logging: RunningNotary, fetch: AttestedFetch, tmp_path: Path
+) -> None:
+    other = fetched(logging, believed(logging))
+    save(tmp_path / "fetch", dataclasses.replace(fetch, log=other.log))
+    with pytest.raises(InvalidProofError):
+        load(tmp_path / "fetch")
+    assert (tmp_path / "fetch" / LOG_FILE).stat().st_mode & 0o777 == 0o600
+
+
+class LyingLog:
+    """Answers every question for a proof with the same text."""
+
+    def __init__(self, text: bytes, status: int = 200) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    self.wfile.write(text)
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                pass
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> LyingLog:
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def proof_of(fetch: AttestedFetch, *, log: SigningKey = LOG, size: int) -> bytes:
+    """The fetch's entry at its place in another tree of so many entries, signed by ``log``."""
+    assert fetch.log is not None
+    assert fetch.receipt is not None
+    served = ServedLog(log)
+    entries: list[Entry | bytes] = [encode(fetch.log.entry)] * size
+    served.log(entries)
+    shown = prove_entry(fetch.receipt.index, size, served.files["checkpoint"], served.read)
+    return shown.proof.encode()
+
+
+def test_lying_log_renews_nothing(logging: RunningNotary, fetch: AttestedFetch) -> None:
+    assert fetch.log is not None
+    assert fetch.receipt is not None
+    other = fetched(logging, believed(logging)).log
+    assert other is not None
+    older = fetch.receipt.index + 1
+    newer = fetch.receipt.size + 5
+    elsewhere = signing_key("log.elsewhere.example", 63)
+    lies: list[tuple[bytes, type[QuotaryError], str | None]] = [
+        (other.proof.encode(), InvalidProofError, None),
+        (proof_of(fetch, size=newer, log=elsewhere), InvalidProofError, "log.origin"),
+        (proof_of(fetch, size=newer, log=signing_key(LOG.name, 99)), UntrustedError, None),
+        (b"\xff\xfe", MalformedError, None),
+        (b"x" * 400_000, MalformedError, "log"),
+    ]
+    if older < fetch.receipt.size:
+        lies.append((proof_of(fetch, size=older), InvalidProofError, "log.size"))
+    for text, kind, rule in lies:
+        with LyingLog(text) as log, pytest.raises(kind) as caught:
+            renew_inclusion(fetch.log, fetch.attestation, log.url, trust=believed(logging))
+        assert rule is None or caught.value.rule == rule
+    with LyingLog(b"", status=302) as log, pytest.raises(UnavailableError):
+        renew_inclusion(fetch.log, fetch.attestation, log.url)
+
+
+def test_proofs_of_several_notaries_are_renewed_each_from_its_own_log(
+    logging: RunningNotary,
+    running: RunningNotary,
+    fetch: AttestedFetch,
+    venues: ThreadedVenueServer,
+    tmp_path: Path,
+) -> None:
+    second_key = signing_key("log.second.example/main", 64)
+    folder = tmp_path / "attested"
+    with running_notary(tmp_path / "second", venues, "second.example", log=second_key) as second:
+        save(folder / "one", fetch)
+        save(folder / "two", fetched(second, second.trust))
+        out = str(tmp_path / "shown")
+        command = ("present", str(folder), "--out", out, "--json", "--log", second.url)
+        deadline = time.monotonic() + 60
+        while True:
+            made = prover(*command, "--log", logging.url)
+            assert made.code in (0, UnavailableError.exit_code), made.err
+            if made.code == 0:
+                break
+            assert time.monotonic() < deadline, "the log is never published"
+        rows = json.loads(made.out)["presentations"]
+        assert [row["log"]["origin"] for row in rows] == [LOG.name, second_key.name]
+        # Whoever forgets one of them is told which.
+        missing = prover(*command)
+        assert missing.code == 2
+        assert LOG.name in missing.err
