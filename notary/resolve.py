@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -21,6 +22,8 @@ Lookup: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) -> textual addresses, in the system's order of preference."""
 
 RESOLVE_SECONDS = 5.0
+MOST_LOOKUPS = 32
+"""Names that can be asked for at the same time."""
 
 _RULE = "address"
 
@@ -33,10 +36,35 @@ class Endpoint:
     port: int
 
 
-async def system_lookup(host: str, port: int) -> Sequence[str]:
-    """Resolves by the system's resolver."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+class SystemLookup:
+    """Resolves by the system's resolver, which blocks a thread for as long as it likes.
+
+    Sessions that ask for one name at the same time share one answer and one
+    thread: a name that does not resolve holds up no other.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(MOST_LOOKUPS, thread_name_prefix="resolve")
+        self._under_way: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """Raises OSError or UnicodeError for a name that has no address."""
+        place = (host, port)
+        found = self._under_way.get(place)
+        if found is None:
+            loop = asyncio.get_running_loop()
+            found = self._under_way[place] = loop.run_in_executor(self._threads, _look_up, *place)
+            found.add_done_callback(lambda done: self._finish(place, done))
+        return await asyncio.shield(found)
+
+    def _finish(self, place: tuple[str, int], done: asyncio.Future[list[str]]) -> None:
+        del self._under_way[place]
+        if not done.cancelled():
+            done.exception()  # seen: whoever waited may have given up
+
+
+def _look_up(host: str, port: int) -> list[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return [str(item[4][0]) for item in found]
 
 
@@ -48,7 +76,7 @@ class Resolver:
     development alone: it is the only way to an address that is not public.
     """
 
-    lookup: Lookup = system_lookup
+    lookup: Lookup = dataclasses.field(default_factory=SystemLookup)
     connect_to: Mapping[tuple[str, int], Endpoint] = dataclasses.field(
         default_factory=lambda: MappingProxyType({})
     )

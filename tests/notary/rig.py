@@ -15,7 +15,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -34,7 +34,7 @@ from notary.crowd import Crowd
 from notary.desk import Desk
 from notary.limits import Deadlines, ProverLimits, SessionLimits
 from notary.metrics import Metrics
-from notary.relay import Relay
+from notary.relay import Relay, VenueLeg, dial
 from notary.resolve import Endpoint, Resolver
 from notary.sessions import SessionRegistry
 from notary.signer import Signer
@@ -328,6 +328,7 @@ async def running(
     connections: int = 100,
     address_connections: int = 1_000,
     admission: Mapping[str, Any] | None = None,
+    dial: Callable[[Endpoint], Awaitable[VenueLeg]] = dial,
 ) -> AsyncIterator[Rig]:
     """Runs a notary and a venue on loopback until the end of the block."""
     loop = asyncio.get_running_loop()
@@ -365,7 +366,7 @@ async def running(
     registry = SessionRegistry(rules, clock=context.clock, random=os.urandom)
     desk = Desk(context, registry, proxy="127.0.0.1:1")
     crowd = Crowd(most=connections, per_address=address_connections, strangers=connections // 2)
-    relay = Relay(desk, crowd=crowd)
+    relay = Relay(desk, crowd=crowd, dial=dial)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     await relay.listen(listener)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -90,3 +93,50 @@ def test_simulated_venue_is_reached_for_its_exact_host_and_port_only() -> None:
     for host, port in (("a.example", 8443), ("b.example", 443)):
         with pytest.raises(RefusedError):
             asyncio.run(resolver.resolve(host, port))
+
+
+def test_name_that_hangs_holds_up_no_other_and_takes_one_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    going_on = threading.Event()
+
+    def getaddrinfo(host: str, port: int, **_: int) -> list[Any]:
+        asked.append(host)
+        if host == "hangs.example":
+            going_on.wait(10)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.215.14", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    async def scene() -> None:
+        resolver = Resolver()
+        hanging = [asyncio.create_task(resolver.resolve("hangs.example", 443)) for _ in range(100)]
+        for number in range(3):
+            found = await resolver.resolve(f"works{number}.example", 443)
+            assert found.address == "93.184.215.14"
+        hanging[0].cancel()
+        going_on.set()
+        others = await asyncio.gather(*hanging[1:])
+        assert {endpoint.address for endpoint in others} == {"93.184.215.14"}
+        assert asked.count("hangs.example") == 1
+        # The next session asks again: an answer is not kept.
+        await resolver.resolve("hangs.example", 443)
+        assert asked.count("hangs.example") == 2
+
+    asyncio.run(scene())
+
+
+def test_name_that_fails_is_told_to_all_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(host: str, port: int, **_: int) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    async def scene() -> None:
+        resolver = Resolver()
+        asked = [resolver.resolve("gone.example", 443) for _ in range(5)]
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 5
+
+    asyncio.run(scene())

@@ -7,6 +7,7 @@ opening: a plain request, whole and in time, that was not answered well.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ import pytest
 
 from attestation.errors import RefusedError
 from notary.limits import Deadlines
+from notary.relay import VenueLeg
 from notary.resolve import Endpoint, Resolver
 from tests.notary.rig import (
     Rig,
@@ -133,6 +135,25 @@ def test_venue_that_refuses_the_connection_is_to_blame(tmp_path: Path) -> None:
 
     nobody = Resolver(connect_to={(HOST, 443): Endpoint(address="127.0.0.1", port=1)})
     played(tmp_path, play, "venue_refused", resolver=nobody)
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.EMFILE, "overload"),
+        (errno.ENOBUFS, "overload"),
+        (errno.ECONNREFUSED, "venue_refused"),
+        (errno.EHOSTUNREACH, "venue_refused"),
+    ],
+)
+def test_lack_of_sockets_is_the_notarys_own_fault(tmp_path: Path, number: int, reason: str) -> None:
+    async def dial(endpoint: Endpoint) -> VenueLeg:
+        raise OSError(number, "it fails")
+
+    async def play(rig: Rig, session: dict[str, Any], client: Tunnel) -> None:
+        assert (await client.connect()).startswith(b"HTTP/1.1 503 ")
+
+    played(tmp_path, play, reason, dial=dial)
 
 
 def test_prover_that_does_not_finish_the_handshake_is_to_blame(tmp_path: Path) -> None:
