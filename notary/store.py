@@ -218,16 +218,20 @@ class Store:
         return self._submit(lambda database: rows.session_row(database, session))
 
     def close(self) -> None:
-        """Writes what waits, then closes; blocks until done."""
+        """Writes what waits, then closes; blocks until done.  UnavailableError."""
         if self._closed:
             return
         self._closed = True
         self._queue.put(None)
         self._thread.join()
-        if self._sequencer is not None:
-            self._sequencer.close()
-        self._database.close()
-        os.close(self._lock)
+        try:
+            if self._sequencer is not None:
+                self._sequencer.close()
+        except OSError as error:
+            raise _unavailable(f"a write failed: {error}") from error
+        finally:
+            self._database.close()
+            os.close(self._lock)
 
     def _add(self, kind: type[Entry], **members: Any) -> Ticket | None:
         """Takes an entry into the transaction under way, of a notary that keeps a log."""

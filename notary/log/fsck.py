@@ -1,4 +1,8 @@
-"""Rebuilds every hash of a log from its entries and compares (``notary log fsck``)."""
+"""Rebuilds from its entries every hash of a log, and what its rules remember, and compares.
+
+``notary log fsck``.  What the rules remember decides which session may have a place:
+damage to it would let the log be wrong without any hash being so.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,12 @@ from collections.abc import Callable
 from attestation.errors import QuotaryError
 from attestation.keys import VerifyingKey
 from attestation.log.entry import read_entry
+from attestation.log.rules import Rules
 from attestation.log.tiles import WIDTH, Tile, TileBuilder
 from attestation.merkle import leaf_hash
+from notary.log.memory import load_rules
 from notary.log.published import PublishedFile
-from notary.log.tables import iterate_entries, read_head
+from notary.log.tables import Head, iterate_entries, read_head
 
 BATCH = 4_096
 
@@ -27,7 +33,7 @@ class Damage:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What ``check_log`` found; no damage means that all hashes follow from the entries."""
+    """What ``check_log`` found; no damage means that all follows from the entries."""
 
     origin: str
     size: int
@@ -71,6 +77,8 @@ def check_log(
         if count % BATCH == 0:
             progress(count, head.size)
     check.tiles()
+    if count == head.size:
+        check.memory(head)
     if count != head.size:
         damage("head", f"says {head.size} entries, there are {count}")
     elif check.root() != head.root:
@@ -93,6 +101,8 @@ class _Check:
         self._leaves: list[bytes] = []
         self._edge: dict[tuple[int, int], tuple[Tile, bytes]] = {}
         self._compared = 0
+        self._spent: dict[bytes, bytes] = {}
+        self._rules = Rules(self._spent)
 
     def damage(self, where: str, detail: str) -> None:
         """Notes one damage."""
@@ -107,7 +117,14 @@ class _Check:
             entry = read_entry(data)
         except QuotaryError as error:
             self.damage(f"entry {place}", error.detail)
+            self._rules.skip()
             return last_us
+        step = self._rules.judge(entry)
+        for violation in step.violations:
+            # An end that came late stays in the log, for everybody to see.
+            if violation.kind not in ("late", "backdated"):
+                self.damage(f"entry {place}", violation.detail)
+        step.take()
         if entry.logged_us < last_us:
             self.damage(f"entry {place}", "was logged before the entry in front of it")
         return max(last_us, entry.logged_us)
@@ -125,6 +142,19 @@ class _Check:
         (stored,) = self._database.execute("SELECT count(*) FROM log_tiles").fetchone()
         if stored > self._compared:
             self.damage("tiles", f"{stored - self._compared} are of no entries")
+
+    def memory(self, head: Head) -> None:
+        """Compares what the rules remember."""
+        stored = self._database.execute("SELECT key, value FROM log_spent")
+        if {bytes(key): bytes(value) for key, value in stored} != self._spent:
+            self.damage("log_spent", "does not follow from the entries")
+        try:
+            state = load_rules(self._database, head.size, head.logged_us).state()
+        except QuotaryError as error:
+            self.damage("log_open, log_feeds", error.detail)
+        else:
+            if state != self._rules.state():
+                self.damage("log_open, log_feeds", "do not follow from the entries")
 
     def _append(self) -> None:
         self._builder.append(self._leaves)

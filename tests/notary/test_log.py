@@ -231,8 +231,18 @@ def test_log_is_created_once(log: Log) -> None:
             False,
         ),
         ("SELECT 0, root FROM log_head", "UPDATE log_head SET root = ? WHERE only = ?", False),
+        (
+            "SELECT key, value FROM log_spent WHERE length(value)",
+            "UPDATE log_spent SET value = ? WHERE key = ?",
+            True,
+        ),
+        (
+            "SELECT session, state FROM log_open",
+            "UPDATE log_open SET state = ? WHERE session = ?",
+            True,
+        ),
     ],
-    ids=["entries", "tiles", "head"],
+    ids=["entries", "tiles", "head", "spent", "open"],
 )
 def test_every_flipped_bit_is_found_and_nothing_is_signed_over_a_wrong_tree(
     log: Log, cells: str, change: str, starts: bool
@@ -240,10 +250,10 @@ def test_every_flipped_bit_is_found_and_nothing_is_signed_over_a_wrong_tree(
     async def fill() -> None:
         store = log.store()
         for index in range(6):
-            await store.open_session(row(number(index)))
+            await store.open_session(row(number(index), f"trade/t-{index}/open"))
         store.close()
 
-    def write(data: bytes, place: int) -> None:
+    def write(data: bytes, place: Any) -> None:
         with offline(log.path) as database:
             assert database.execute(change, (data, place)).rowcount == 1
 
