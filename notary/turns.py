@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from attestation.errors import QuotaryError, RefusedError
+from attestation.reasons import FAULTS
 from attestation.request import AttestationRequest
 from attestation.seal import SignedSeal
 from notary.claims import Claim
@@ -95,7 +96,16 @@ class Turn:
             )
         else:
             refused = refusal(error)
-            self.session.fail(error)
+            if FAULTS[reason] == "venue":
+                # A rule alone does not tell the prover that it was not its own fault.
+                refused = RefusedError(
+                    f"{refused.detail}: {reason}",
+                    rule=refused.rule,
+                    found=refused.found,
+                    wanted=refused.wanted,
+                    http_status=refused.http_status,
+                )
+            self.session.fail(refused)
         for future in (self.seal, self.claim):
             if not future.done():
                 future.set_exception(refused)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from attestation.errors import RefusedError
+from attestation.reasons import FAULTS
 from notary.limits import Deadlines
 from notary.relay import VenueLeg
 from notary.resolve import Endpoint, Resolver
@@ -69,10 +70,14 @@ def played(
 
 
 async def opened(rig: Rig, session: dict[str, Any], client: Tunnel) -> None:
-    """Waits for the seal and opens, which must be refused."""
+    """Waits for the seal and opens, which must be refused, and told if it is the venue's fault."""
     await rig.seal(session)
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedError) as refused:
         await rig.attest(session, client)
+    reason = rig.desk.registry.get(session["id"]).ended
+    assert reason is not None
+    if FAULTS[reason] == "venue" and refused.value.rule != "W11":
+        assert refused.value.detail.endswith(reason)
 
 
 # Before the handshake is over.
