@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Annotated, ClassVar, TypeAlias, TypeVar
 
 from attestation.document import Host, Mode
-from attestation.encoding import JsonObject, decode_object, encode
+from attestation.encoding import MAX_INTEGER, JsonObject, decode_object, encode
 from attestation.errors import MalformedError, UntrustedError, UsageError
 from attestation.hashing import digest
 from attestation.keys import VerifyingKey
@@ -79,6 +79,9 @@ class FeedEntry(Document):
             raise MalformedError("venues are not strictly increasing by name", rule="venues")
         if not self.provers or len(set(self.provers)) != len(self.provers):
             raise MalformedError("a feed has provers, each once", rule="provers")
+        if self.from_us + self.grid_us > MAX_INTEGER:
+            # Its first slot would be a number that no document can state.
+            raise MalformedError("a feed begins beyond all time", rule="from_us")
         for prover in self.provers:
             _check_vkey(prover)
 

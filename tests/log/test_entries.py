@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestation.encoding import Json, encode
+from attestation.encoding import MAX_INTEGER, Json, encode
 from attestation.errors import MalformedError, UsageError
 from attestation.log.bundle import MAX_ENTRY_SIZE
 from attestation.log.entry import (
@@ -22,7 +22,7 @@ from attestation.log.entry import (
     write_entry,
 )
 from attestation.reasons import FAULTS, PARTIES
-from tests.log.example import entries, identifier
+from tests.log.example import GRID, entries, feed, identifier
 
 ENTRIES = entries()
 
@@ -120,6 +120,14 @@ def test_feed_names_each_venue_and_prover_once_in_order() -> None:
     for change in ({"venues": venues[::-1]}, {"venues": venues[:1] * 2}, {"provers": provers * 2}):
         with pytest.raises(MalformedError):
             read_entry(encode(members | change))
+
+
+def test_feed_begins_at_a_time_that_a_document_can_state() -> None:
+    """Its first slot is rounded up: an audit's state could not be written."""
+    with pytest.raises(MalformedError, match="beyond all time") as caught:
+        feed(from_us=MAX_INTEGER)
+    assert caught.value.rule == "from_us"
+    assert feed(from_us=MAX_INTEGER - GRID)
 
 
 def test_entry_over_the_limit_is_neither_written_nor_read() -> None:
