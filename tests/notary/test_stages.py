@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from attestation.errors import RefusedError
+from attestation.errors import RefusedError, UnavailableError
 from attestation.reasons import FAULTS
+from notary.clock import Clock
 from notary.limits import Deadlines
 from notary.relay import VenueLeg
 from notary.resolve import Endpoint, Resolver
@@ -30,6 +31,7 @@ from tests.notary.rig import (
     answer_and_keep,
     http_request,
     http_response,
+    make_clock,
     running,
     until,
 )
@@ -415,5 +417,49 @@ def test_kept_connection_that_ends_before_it_was_asked_is_not_the_venues_fault(
             rig.venue.connections[0].close()
             row = await rig.ended(following["id"], "timeout")
             assert row["fault"] == "prover"
+
+    asyncio.run(scene())
+
+
+# The notary's own weather.
+
+
+@pytest.mark.parametrize("step_ms", [60, -60, 3_600_000])
+@pytest.mark.parametrize("stage", ["held back", "sealed"])
+def test_clock_that_is_stepped_ends_what_is_under_way_and_is_well_again(
+    tmp_path: Path, step_ms: int, stage: str
+) -> None:
+    base = make_clock()
+    stepped = {"ns": 0}
+    clock = Clock(lambda: base.wall_ns() + stepped["ns"], base.monotonic_ns)
+
+    async def scene() -> None:
+        venue = Venue(silent if stage == "held back" else answer_and_close)
+        async with running(tmp_path, venue=venue, clock=clock) as rig:
+            session = rig.session()
+            client = rig.client(session)
+            await client.fetch()
+            if stage == "sealed":
+                await rig.seal(session)
+            else:
+                await until(lambda: bool(rig.venue.requests))
+            stepped["ns"] = step_ms * 1_000_000
+            rig.desk.tick()
+            row = await rig.ended(session["id"], "clock")
+            assert row["fault"] == "notary"
+            with pytest.raises(RefusedError):
+                await rig.attest(session, client)
+            assert await client.read_to_end() == b""
+            with pytest.raises(UnavailableError) as refused:
+                rig.session()
+            assert refused.value.rule == "clock"
+            stepped["ns"] = 0
+            rig.desk.tick()
+            rig.venue.answer = answer_and_close
+            following = rig.session()
+            client = rig.client(following)
+            await client.fetch()
+            await rig.seal(following)
+            assert (await rig.attest(following, client)).http().status == 200
 
     asyncio.run(scene())
