@@ -16,6 +16,9 @@ Side: TypeAlias = Literal["up", "down"]
 End: TypeAlias = Literal["open", "close"]
 Fault: TypeAlias = Literal["venue", "prover", "notary"]
 
+LIVE = "live"
+"""The source of an observation that names none."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedSlot:
@@ -125,7 +128,7 @@ def _filter(
         return "venue", "the venue's clock is off"
     if seen.instrument != venue.instrument:
         return "notary", "another instrument"
-    if seen.source is not None and seen.source not in policy.sources:
+    if (seen.source or LIVE) not in policy.sources:
         return "notary", "another source"
     return mid
 

@@ -70,7 +70,7 @@ def one_slot(
                 continue
         if seen.instrument != venue.instrument:
             continue
-        if seen.source not in (None, *policy.sources):
+        if ("live" if seen.source is None else seen.source) not in policy.sources:
             continue
         mids.append(((total, double), True))
     if mids:

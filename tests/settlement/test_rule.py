@@ -232,6 +232,34 @@ def test_one_venues_wick_does_not_decide() -> None:
     assert run((policy, terms, wick)).outcome == "up"
 
 
+@pytest.mark.parametrize(
+    ("source", "sources", "outcome"),
+    [
+        (None, ("live",), "up"),
+        (None, ("rest",), "void"),
+        ("live", ("rest",), "void"),
+        ("rest", ("live",), "void"),
+        ("rest", ("live", "rest"), "up"),
+    ],
+)
+def test_a_quote_counts_by_a_source_of_the_policy_and_none_named_is_live(
+    source: str | None, sources: tuple[str, ...], outcome: str
+) -> None:
+    policy, terms, logged = flat(640_001)
+    policy = dataclasses.replace(policy, sources=sources)
+    named = [
+        dataclasses.replace(
+            record,
+            fields={
+                venue: dataclasses.replace(seen, source=source)  # type: ignore[type-var]
+                for venue, seen in (record.fields or {}).items()
+            },
+        )
+        for record in logged
+    ]
+    assert run((policy, terms, named)).outcome == outcome
+
+
 def test_values_order_and_divide_like_numbers_to_infinity() -> None:
     one, two = finite(Fraction(1)), finite(Fraction(2))
     assert ZERO < one < two < INFINITY
