@@ -274,7 +274,7 @@ def _entry(table: dict[str, Any], number: int) -> TrustedKey:
     where = f"notary entry {number}"
     _check_members(table, _REQUIRED, _OPTIONAL, where)
     try:
-        key = _key(_text(table, "vkey"))
+        key = read_vkey(_text(table, "vkey"))
         return TrustedKey(
             name=_text(table, "name"),
             operator=_text(table, "operator"),
@@ -293,8 +293,11 @@ def _entry(table: dict[str, Any], number: int) -> TrustedKey:
         ) from error
 
 
-def _key(vkey: str) -> VerifyingKey | WitnessKey:
-    """Parses a vkey; that of a cosigner has a type of its own, and so another id."""
+def read_vkey(vkey: str) -> VerifyingKey | WitnessKey:
+    """Parses a vkey; that of a cosigner has a type of its own, and so another id.
+
+    Raises MalformedError, and UntrustedError for any other type.
+    """
     try:
         return VerifyingKey.parse(vkey)
     except UntrustedError as unsupported:

@@ -7,7 +7,10 @@
 - ``verify``: one presentation from one notary -> ``VerifiedQuote`` or
   ``VerifiedTranscript``; ``verify_quorum``: several notaries of one quote ->
   ``VerifiedQuorum``.  Both raise a ``QuotaryError`` otherwise.
-- ``Trust.parse`` reads a trust file, ``Expect.parse`` an expect file.
+- ``log`` of a verified quote or transcript: a ``VerifiedLog``, where a trusted log has it.
+- ``Trust.parse`` reads a trust file (the log policy it names is the caller's to read:
+  ``dataclasses.replace(trust, log_policy=LogPolicy.parse(data))``), ``Expect.parse`` an
+  expect file.
 - The errors: ``QuotaryError`` and one class for each party that can be at fault.
 
 Elsewhere: ``verifier.decide`` (the same as a verdict document),
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     )
     from attestation.expect import Expect
     from attestation.trust import Trust
+    from verifier.logproof import VerifiedLog
     from verifier.quorum import VerifiedQuorum, verify_quorum
     from verifier.verify import VerifiedQuote, VerifiedTranscript, verify
 
@@ -48,6 +52,7 @@ _MODULES = {
     "attestation.expect": "Expect",
     "attestation.trust": "Trust",
     "verifier.quorum": "VerifiedQuorum verify_quorum",
+    "verifier.logproof": "VerifiedLog",
     "verifier.verify": "VerifiedQuote VerifiedTranscript",
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names.split()}
@@ -58,6 +63,7 @@ __all__ = [
     "VerifiedQuote",
     "VerifiedTranscript",
     "VerifiedQuorum",
+    "VerifiedLog",
     "Trust",
     "Expect",
     "QuotaryError",

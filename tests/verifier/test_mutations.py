@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from attestation.encoding import encode
 from attestation.errors import MalformedError, QuotaryError, UsageError
+from attestation.expect import LogExpectation
 from attestation.presentation import Presentation
-from tests.verifier import forge
+from tests.verifier import forge, logged
 from verifier import verify
 from verifier.insecure import insecure_verify_authentic
 
@@ -29,7 +31,9 @@ def check(data: bytes) -> Any:
 HONEST = check(REDACTED.encode())
 
 
-def flips(data: bytes, bits: Callable[[int], Iterable[int]]) -> list[tuple[int, int]]:
+def flips(
+    data: bytes, bits: Callable[[int], Iterable[int]], check: Callable[[bytes], Any] = check
+) -> list[tuple[int, int]]:
     """Returns the flips (byte, bit) that are accepted."""
     accepted = []
     for position in range(len(data)):
@@ -51,6 +55,18 @@ def test_every_single_bit_flip_is_refused() -> None:
 
 def test_a_bit_flip_in_every_byte_of_a_whole_presentation_is_refused() -> None:
     assert flips(WHOLE.encode(), lambda position: [position % 8]) == []
+
+
+def test_a_bit_flip_in_every_byte_of_a_logged_presentation_is_refused() -> None:
+    log = logged.prove(logged.entry_of(forge.session().attestation), witnesses=logged.WITNESSES[:2])
+    shown = dataclasses.replace(REDACTED, log=log).encode()
+    trust, expect = logged.trust(), forge.expect(log=LogExpectation(quorum=2))
+
+    def check_logged(data: bytes) -> Any:
+        return verify(data, trust=trust, expect=expect, now_us=forge.NOW)
+
+    assert check_logged(shown).log is not None
+    assert flips(shown, lambda position: [position % 8], check_logged) == []
 
 
 @pytest.mark.parametrize("index", [2**32 - 1, 2**32, 2**53 - 1])

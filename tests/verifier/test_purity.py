@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import io
 import os
 import random
@@ -16,10 +17,15 @@ from typing import Any
 import pytest
 
 from attestation.errors import QuotaryError
+from attestation.expect import LogExpectation
 from attestation.venues import shipped_venues
-from tests.verifier import forge
+from tests.verifier import forge, logged
 from verifier.decide import decide
 from verifier.insecure import insecure_verify_authentic
+
+LOGGED = dataclasses.replace(
+    forge.session().present(), log=logged.prove(logged.entry_of(forge.session().attestation))
+)
 
 
 def refusing(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,6 +75,9 @@ def test_verification_needs_no_socket_file_clock_or_randomness() -> None:
     data = forge.session().present().encode()
     assert decide([data], expect=forge.expect(), **arguments).verdict == "accepted"
     assert insecure_verify_authentic(data, **arguments).sections
+    expect = forge.expect(log=LogExpectation(quorum=len(logged.WITNESSES)))
+    believed = {**arguments, "trust": logged.trust()}
+    assert "witnesses" in decide([LOGGED], expect=expect, **believed).checked
     slot = forge.show_fields(forge.slot(), [0, 2, 4])
     assert decide([slot], expect=forge.expect(), **arguments).verdict == "accepted"
     curve = forge.LyingNotary(algorithm="ecdsa-secp256k1")

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from attestation.log.cosignature import WitnessKey
 from attestation.trust import Trust
-from tests.verifier import forge
+from tests.verifier import forge, logged
 from tests.verifier.shell import NOW, Shell
 
 ONE = forge.LyingNotary()
@@ -35,6 +36,30 @@ class TestTrust:
         assert [path.name for path in shell.folder.iterdir() if "trust" in path.name] == [
             "trust.toml"
         ]
+
+    def test_witness_is_added_by_the_key_that_log_policies_name(self, shell: Shell) -> None:
+        witness = logged.WITNESSES[0].key.verifying_key
+        key = WitnessKey.of(witness)
+        done = self.add(shell, key.vkey, "--role", "witness")
+        assert done.returncode == 0, done.stderr
+        trust = Trust.parse((shell.folder / "trust.toml").read_bytes())
+        assert trust.witnesses[key].operator == "Three Ltd"
+        # The same key in its other spelling would be two witnesses.
+        assert self.add(shell, witness.vkey, "--role", "witness").returncode == 2
+        assert self.add(shell, key.vkey, "--role", "log").returncode == 2
+
+    def test_log_policy_is_shown_and_checked(self, shell: Shell) -> None:
+        trust = forge.trust(ONE).dump() + b'\n[log_policy]\nfile = "policy.txt"\n'
+        shell.write("trust.toml", trust)
+        check = ("trust", "check", "--trust", "trust.toml", *NOW)
+        assert shell.run(*check).returncode == 2
+        shell.write(
+            "policy.txt", f"log {logged.LOG.key.verifying_key.vkey}\nquorum none\n".encode()
+        )
+        done = shell.run(*check, "--json")
+        assert done.returncode == 0
+        assert b"log policy policy.txt: 1 logs, 0 witnesses, quorum none" in done.stderr
+        assert json.loads(done.stdout)["log_policy"] == "policy.txt"
 
     def test_missing_file_is_made(self, shell: Shell) -> None:
         (shell.folder / "trust.toml").unlink()

@@ -10,11 +10,10 @@ from typing import Annotated
 
 import typer
 
-from attestation.encoding import Json, encode
+from attestation.encoding import Json, JsonObject, encode
 from attestation.errors import MalformedError, UntrustedError, UsageError
-from attestation.keys import VerifyingKey
-from attestation.trust import Trust, TrustedKey, parse_time
-from verifier.cli.boundary import CONFIGURATION_LIMIT, answer, boundary, now, read, say
+from attestation.trust import Trust, TrustedKey, parse_time, read_vkey
+from verifier.cli.boundary import CONFIGURATION_LIMIT, answer, boundary, now, read, read_trust, say
 from verifier.cli.documents import JsonOption, NowOption
 from verifier.text import safe, utc
 
@@ -105,19 +104,25 @@ def check(trust: TrustFile, as_json: JsonOption = False, now_us: NowOption = Non
 
 
 def _show(name: str, as_json: bool, now_us: int) -> tuple[TrustedKey, ...]:
-    trust = Trust.parse(read(name, limit=CONFIGURATION_LIMIT))
+    trust = read_trust(name)
     if as_json:
-        answer(_document(trust.keys, now_us))
+        answer(_document(trust.keys, now_us, trust.log_policy_file))
     for key in trust.keys:
         say(
             f"{safe(key.key.short)}  {key.role}  {_status(key, now_us)}  "
             f"run by {safe(key.operator)}  {key.key.algorithm}  "
             f"{utc(key.valid_from_us)} to {utc(key.valid_until_us)}"
         )
+    policy = trust.log_policy
+    if policy is not None:
+        say(
+            f"log policy {safe(trust.log_policy_file or '')}: {len(policy.logs)} logs, "
+            f"{len(policy.witnesses)} witnesses, quorum {safe(policy.quorum or 'none')}"
+        )
     return trust.keys
 
 
-def _document(keys: tuple[TrustedKey, ...], now_us: int) -> bytes:
+def _document(keys: tuple[TrustedKey, ...], now_us: int, log_policy: str | None = None) -> bytes:
     rows: list[Json] = [
         {
             "key": key.key.short,
@@ -130,7 +135,10 @@ def _document(keys: tuple[TrustedKey, ...], now_us: int) -> bytes:
         }
         for key in keys
     ]
-    return encode({"type": "quotary/trust/v1", "keys": rows})
+    document: JsonObject = {"type": "quotary/trust/v1", "keys": rows}
+    if log_policy is not None:
+        document["log_policy"] = log_policy
+    return encode(document)
 
 
 def _status(key: TrustedKey, now_us: int) -> str:
@@ -145,7 +153,7 @@ def _entry(
     vkey: str, operator: str, role: str, valid_from: str | None, valid_until: str
 ) -> TrustedKey:
     try:
-        key = VerifyingKey.parse(vkey)
+        key = read_vkey(vkey)
         return TrustedKey(
             name=key.name,
             operator=operator,
