@@ -129,12 +129,15 @@ def make_ledger(config: Config, log_key: SigningKey, store: Store, context: Cont
         Cosigner(key=WitnessKey.parse(witness.vkey), url=witness.url)
         for witness in config.log.witnesses
     ]
+    files = None
+    if config.log.files is not None:
+        files = PlainFiles(config.log.files, log_key.verifying_key, reader)
     publisher = Publisher(
         store.latest_head,
         log_key.verifying_key,
         reader,
         cosigners=cosigners,
-        files=None if config.log.files is None else PlainFiles(config.log.files),
+        files=files,
         interval_us=config.log.interval_us,
         metrics=context.metrics,
         log=context.log,

@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-from attestation.errors import MalformedError
-from attestation.log.checkpoint import Checkpoint
-from attestation.log.note import Note
+from attestation.errors import QuotaryError, UnavailableError, UsageError
+from attestation.keys import VerifyingKey
+from attestation.log.checkpoint import open_checkpoint
 from attestation.log.tiles import CHECKPOINT_PATH, WIDTH, Tile, tiles_of
 from notary.log.reader import LogReader
 
@@ -16,13 +16,18 @@ from notary.log.reader import LogReader
 class PlainFiles:
     """Writes a log into ``folder``: tiles and entry bundles first, the checkpoint last.
 
-    Every file appears whole.  Partial tiles go once the whole one is there.
+    Every file appears whole and stays, after a power cut too; partial tiles go once the
+    whole one is there.  Raises UsageError for a folder that shows what the log of ``key``
+    in ``reader`` does not hold: another log, or what this one was before it was rolled back.
     """
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, key: VerifyingKey, reader: LogReader) -> None:
         self._folder = folder
-        self._size = self._written()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._size = self._written(key, reader)
+        except OSError as error:
+            raise UnavailableError(f"cannot read the log's folder: {error}", rule="log") from error
 
     def write(self, size: int, note: bytes, reader: LogReader) -> None:
         """Writes what a checkpoint of ``size`` entries needs and was not written; OSError."""
@@ -42,13 +47,31 @@ class PlainFiles:
 
     def _replace(self, path: Path, data: bytes) -> None:
         fresh = path.with_name(path.name + ".new")
-        fresh.write_bytes(data)
+        with fresh.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(fresh, path)
 
-    def _written(self) -> int:
-        """How many entries the folder's checkpoint covers; 0 where there is none to read."""
+    def _written(self, key: VerifyingKey, reader: LogReader) -> int:
+        """How many entries the folder's checkpoint covers; 0 where there is none."""
         try:
-            note = Note.parse((self._folder / CHECKPOINT_PATH).read_bytes())
-            return Checkpoint.parse(note.text).size
-        except (OSError, MalformedError):
+            data = (self._folder / CHECKPOINT_PATH).read_bytes()
+        except FileNotFoundError:
             return 0
+        try:
+            shown = open_checkpoint(data, logs=[key]).checkpoint
+            same = reader.root(shown.size) == shown.root
+        except QuotaryError as error:
+            raise UsageError(
+                f"the log's folder shows another log: {error.detail}",
+                rule="log.files",
+                found=str(self._folder),
+            ) from None
+        if not same:
+            raise UsageError(
+                "the log's folder shows another history of this log",
+                rule="log.files",
+                found=str(self._folder),
+            )
+        return shown.size

@@ -103,7 +103,7 @@ class NotaryProcess:
         ]
         if log_key is not None:
             write_key(folder / "log.key", log_key)
-            lines += ["[log]", ""]
+            lines += ["[log]", 'files = "public"', ""]
         self.config.write_text("\n".join(lines), encoding="utf-8")
         if log_key is not None:
             create = [sys.executable, "-m", "notary", "log", "create", "--config", self.config]
