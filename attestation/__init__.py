@@ -30,6 +30,8 @@ Nothing below does I/O, reads a clock or draws randomness.  The flat list:
 - what a prover keeps, and shows in a dispute (``attestation.secrets``): Secrets,
   Evidence
 - prices in an exchange (``attestation.quote``): QuoteClaim, DerivedQuote, derive_quote
+- quotes in a live channel (``attestation.feed``): Channel, Passed, Update,
+  derive_observation
 - exchanges, as data (``attestation.venues``): VenueFile, load_venue, parse_venue,
   shipped_venues, venue_names
 - a verifier's answer (``attestation.verdict``): Accepted, Rejected, VerdictNotary,
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from attestation.expect import Expect, LogExpectation, NotaryQuorum
+    from attestation.feed import Channel, Passed, Update, derive_observation
     from attestation.keys import SigningKey, VerifyingKey
     from attestation.presentation import (
         Presentation,
@@ -134,6 +137,7 @@ _MODULES = {
     "attestation.presentation": "Presentation SectionOpening ShownField ShownPart present",
     "attestation.secrets": "Secrets Evidence",
     "attestation.quote": "QuoteClaim DerivedQuote derive_quote",
+    "attestation.feed": "Channel Passed Update derive_observation",
     "attestation.venues": "VenueFile load_venue parse_venue shipped_venues venue_names",
     "attestation.verdict": "Accepted Rejected VerdictNotary VerdictQuote read_verdict",
 }
@@ -208,6 +212,10 @@ __all__ = [
     "QuoteClaim",
     "DerivedQuote",
     "derive_quote",
+    "Channel",
+    "Passed",
+    "Update",
+    "derive_observation",
     "VenueFile",
     "load_venue",
     "parse_venue",

@@ -84,7 +84,7 @@ def derive_quote(venue: VenueFile, instrument: str, scalars: Mapping[str, Scalar
 
     for check in rest.checks or ():
         found, wanted = read(check.at), check.wanted
-        if not _equal(found, wanted):
+        if not same_scalar(found, wanted):
             raise MalformedError(
                 f"{check.at} is not what a quote has",
                 rule="W11",
@@ -97,18 +97,18 @@ def derive_quote(venue: VenueFile, instrument: str, scalars: Mapping[str, Scalar
             raise MalformedError(
                 "answer is for another instrument", rule="W11", found=shown[:80], wanted=instrument
             )
-    bid = _price(read(rest.bid), rest.prices)
-    ask = _price(read(rest.ask), rest.prices)
+    bid = positive_price(read(rest.bid), rest.prices)
+    ask = positive_price(read(rest.ask), rest.prices)
     if Decimal(bid) > Decimal(ask):
         raise MalformedError("bid is above ask", rule="W11", found=[bid, ask])
     return DerivedQuote(
         bid=bid,
         ask=ask,
-        last=None if rest.last is None else _price(read(rest.last), rest.prices),
+        last=None if rest.last is None else positive_price(read(rest.last), rest.prices),
         exchange_us=(
             None
             if rest.exchange_time is None
-            else _exchange_us(read(rest.exchange_time.at), rest.exchange_time)
+            else exchange_us(read(rest.exchange_time.at), rest.exchange_time)
         ),
     )
 
@@ -172,7 +172,8 @@ def check_fresh(response: Response) -> None:
         raise StaleError("answer comes from a cache", rule="W11", found=shown, wanted="0")
 
 
-def _equal(found: Scalar, wanted: Scalar) -> bool:
+def same_scalar(found: Scalar, wanted: Scalar) -> bool:
+    """Whether two scalars are the same value: texts by content, the others by spelling."""
     if found.kind != wanted.kind:
         return False
     if found.kind == "string":
@@ -181,7 +182,7 @@ def _equal(found: Scalar, wanted: Scalar) -> bool:
     return found.kind in ("object", "array") or found.raw == wanted.raw
 
 
-def _text_of(value: Scalar, sent_as: str) -> str:
+def text_of(value: Scalar, sent_as: str) -> str:
     """Returns the text of a string or number; raises MalformedError if sent as another kind."""
     if value.kind != sent_as:
         raise MalformedError(
@@ -190,8 +191,9 @@ def _text_of(value: Scalar, sent_as: str) -> str:
     return value.text() if sent_as == "string" else value.raw.decode("ascii")
 
 
-def _price(value: Scalar, sent_as: str) -> str:
-    price = normalize(_text_of(value, sent_as))
+def positive_price(value: Scalar, sent_as: str) -> str:
+    """Returns a price in normal form; raises MalformedError (W11) unless it is above 0."""
+    price = normalize(text_of(value, sent_as))
     if price == "0" or price.startswith("-"):
         raise MalformedError("price is not positive", rule="W11", found=price)
     return price
@@ -204,11 +206,12 @@ _ISO8601 = re.compile(
     re.ASCII,
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROS = {"ms": 1_000, "s": 1_000_000}
+_MICROS = {"us": 1, "ms": 1_000, "s": 1_000_000}
 
 
-def _exchange_us(value: Scalar, time: ExchangeTime) -> int:
-    text = _text_of(value, time.sent_as)
+def exchange_us(value: Scalar, time: ExchangeTime) -> int:
+    """Returns the venue's time in microseconds; raises MalformedError (W11) for other text."""
+    text = text_of(value, time.sent_as)
     if time.unit == "iso8601":
         result = _iso8601_us(text)
     elif _WHOLE.fullmatch(text):

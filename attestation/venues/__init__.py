@@ -26,6 +26,8 @@ hash: policies and attestations name it, comments and layout do not change it.
     rate = { requests = 10, seconds = 1 }        # what the venue allows one address
     exchange_time = { at = "/ts", sent_as = "number", unit = "ms", of = "quote" }   # optional
 
+``[websocket]`` follows where the venue has a live channel: ``attestation.venues.websocket``.
+
 A market is what is priced, an instrument the venue's listing of it; ``quote``
 is the currency it is listed in (a USDT listing may serve BTC/USD).
 """
@@ -36,7 +38,7 @@ import dataclasses
 import re
 import tomllib
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Annotated
@@ -44,27 +46,47 @@ from typing import Annotated
 from attestation.encoding import encode
 from attestation.errors import MalformedError, UsageError
 from attestation.hashing import hash_string
-from attestation.schema import Between, Document, OneOf, Pattern, Text
-from attestation.strictjson import Scalar, check_pointer, scalar
+from attestation.schema import Document, OneOf, Text
+from attestation.strictjson import check_pointer
+from attestation.venues.parts import (
+    PLACEHOLDER,
+    Check,
+    Currency,
+    ExchangeTime,
+    Instrument,
+    Market,
+    Port,
+    Rate,
+    SentAs,
+    Template,
+    VenueHost,
+    VenueName,
+)
+from attestation.venues.websocket import STREAM, Stream, WebSocket
+
+__all__ = [
+    "PLACEHOLDER",
+    "Check",
+    "Currency",
+    "ExchangeTime",
+    "Instrument",
+    "Listing",
+    "Market",
+    "Port",
+    "Rate",
+    "Rest",
+    "VenueContent",
+    "VenueFile",
+    "VenueHost",
+    "VenueName",
+    "WebSocket",
+    "load_venue",
+    "parse_venue",
+    "shipped_venues",
+    "venue_names",
+]
 
 MAX_FILE = 64 * 1024
-PLACEHOLDER = "{instrument}"
-
-VenueName = Annotated[str, Pattern(r"[a-z][a-z0-9_]{0,31}", "a venue's name")]
-VenueHost = Annotated[
-    str,
-    Pattern(
-        r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]",
-        "a lower-case host name",
-    ),
-]
-Port = Annotated[int, Between(1, 65_535)]
-Market = Annotated[str, Pattern(r"[A-Z0-9]{1,16}/[A-Z0-9]{1,16}", "a market such as BTC/USD")]
-# No character that a target or a pointer would have to escape.
-Instrument = Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,31}", "an instrument")]
-Currency = Annotated[str, Pattern(r"[A-Z0-9]{1,16}", "a currency")]
-SentAs = Annotated[str, OneOf(("string", "number"))]
-Template = Annotated[str, Pattern(r"(?:[^{}]|\{instrument\})*", "text or {instrument}")]
 
 # What http1 takes for a target in origin form.
 _TARGET = re.compile(r"/(?!/)[!$-;=?-~]*")
@@ -72,53 +94,12 @@ _TARGET = re.compile(r"/(?!/)[!$-;=?-~]*")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Listing(Document):
-    """An instrument of the venue and the market it serves."""
+    """An instrument of the venue and the market it serves; ``stream`` if WebSocket differs."""
 
     market: Market
     instrument: Instrument
     quote: Currency
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Check(Document):
-    """A member that must equal the scalar or empty container written in ``equals``."""
-
-    at: Template
-    equals: Text
-
-    def __post_init__(self) -> None:
-        _wanted(self.equals)
-
-    @property
-    def wanted(self) -> Scalar:
-        """The value that ``equals`` writes."""
-        return _wanted(self.equals)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ExchangeTime(Document):
-    """The venue's own time in the body.
-
-    ``unit`` is ms or s (whole numbers since the epoch) or iso8601; ``of`` says
-    what happened then: the quote, the last trade, or the sending of the reply.
-    """
-
-    at: Template
-    sent_as: SentAs
-    unit: Annotated[str, OneOf(("ms", "s", "iso8601"))]
-    of: Annotated[str, OneOf(("quote", "trade", "reply"))]
-
-    def __post_init__(self) -> None:
-        if self.unit == "iso8601" and self.sent_as != "string":
-            raise MalformedError("an ISO 8601 time is a string")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Rate(Document):
-    """How many requests the venue allows one address in a span of seconds."""
-
-    requests: Annotated[int, Between(1, 1_000_000)]
-    seconds: Annotated[int, Between(1, 86_400)]
+    stream: Stream | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +136,7 @@ class VenueContent(Document):
     markets: tuple[Listing, ...]
     note: Text | None = None
     rest: Rest
+    websocket: WebSocket | None = None
 
     def __post_init__(self) -> None:
         instruments = [listing.instrument for listing in self.markets]
@@ -167,8 +149,18 @@ class VenueContent(Document):
         for instrument in instruments:
             if not _TARGET.fullmatch(_render(self.rest.target, instrument)):
                 raise MalformedError("target is not in origin form", rule="rest.target")
-            for pointer in self.rest.pointers:
+            channel = self.websocket.pointers if self.websocket else ()
+            for pointer in (*self.rest.pointers, *channel):
                 check_pointer(_render(pointer, instrument))
+        if self.websocket is not None:
+            streams = {listing.stream or listing.instrument for listing in self.markets}
+            if len(streams) != len(instruments):
+                raise MalformedError("streams are repeated", rule="markets")
+            for listing in self.markets:
+                target = _streamed(self.websocket.target, listing)
+                rendered = target.replace("{path}", "/").replace("{token}", "0")
+                if not _TARGET.fullmatch(rendered):
+                    raise MalformedError("target is not in origin form", rule="websocket.target")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +197,20 @@ class VenueFile(VenueContent):
             found=market[:40],
             wanted=[listing.market for listing in self.markets],
         )
+
+    @property
+    def channel(self) -> WebSocket:
+        """The ``[websocket]`` section; raises UsageError if the file has none."""
+        if self.websocket is None:
+            raise UsageError(f"{self.name} has no [websocket]", rule="websocket", found=self.name)
+        return self.websocket
+
+    def streamed(self, template: str, instrument: str) -> str:
+        """Returns a text of the WebSocket section with its instrument and stream put in.
+
+        Raises MalformedError (W14) if unlisted.
+        """
+        return _streamed(template, self._listing(instrument))
 
     def _listing(self, instrument: str) -> Listing:
         for listing in self.markets:
@@ -256,9 +262,9 @@ def shipped_venues() -> Mapping[str, VenueFile]:
     return MappingProxyType({name: load_venue(name) for name in _SHIPPED})
 
 
-@lru_cache(maxsize=256)
-def _wanted(text: str) -> Scalar:
-    return scalar(text.encode("utf-8"))
+def _streamed(template: str, listing: Listing) -> str:
+    named = template.replace(STREAM, listing.stream or listing.instrument)
+    return _render(named, listing.instrument)
 
 
 def _render(template: str, instrument: str) -> str:

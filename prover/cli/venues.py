@@ -73,7 +73,7 @@ def check(
                 if not same:
                     different.append(file.name)
             rows.append(row)
-            say(f"{file.name:<12} {file.hash}{remark}")
+            say(f"{file.name:<12} {file.hash}  {row.get('websocket', 'no websocket')}{remark}")
         if as_json:
             answer({"type": "quotary/venues/v1", "venues": rows})
         if different:
@@ -92,7 +92,10 @@ def _row(file: VenueFile) -> JsonObject:
         }
         for listing in file.markets
     ]
-    return {"name": file.name, "hash": file.hash, "markets": markets}
+    row: JsonObject = {"name": file.name, "hash": file.hash, "markets": markets}
+    if file.websocket is not None:
+        row["websocket"] = f"wss://{file.websocket.hosts[0]}:{file.websocket.port}"
+    return row
 
 
 def _served(url: str) -> dict[str, str]:
