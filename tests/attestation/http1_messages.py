@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from attestation.errors import MalformedError
-from attestation.http1 import Span, read_request, read_response
+from attestation.http1 import read_request, read_response
+from attestation.http_head import Span
 
 GET = b"GET /ticker?symbol=BTCUSDT HTTP/1.1\r\nHost: api.example.com\r\nAccept: */*\r\n\r\n"
 POST = b"POST /orders HTTP/1.1\r\nHost: api.example.com\r\nContent-Length: 5\r\n\r\nhello"

@@ -8,12 +8,11 @@ from attestation.chunked import MAX_CHUNKS
 from attestation.errors import MalformedError
 from attestation.http1 import (
     MAX_BODY,
-    MAX_HEAD,
-    MAX_HEADERS,
     read_response,
     request_length,
     response_length,
 )
+from attestation.http_head import MAX_HEAD, MAX_HEADERS
 from tests.attestation.http1_messages import (
     CHUNKED,
     GET,

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from attestation.errors import MalformedError
 from attestation.http1 import (
-    MAX_HEAD,
     Request,
     Response,
     read_request,
@@ -19,6 +18,7 @@ from attestation.http1 import (
     request_length,
     response_length,
 )
+from attestation.http_head import MAX_HEAD
 from tests.attestation.http1_messages import response
 
 PROPERTY = settings(max_examples=300)
