@@ -27,6 +27,8 @@ _KINDS: dict[int, Kind] = {
     _PING: "ping",
     _PONG: "pong",
 }
+_WHOLE: dict[int, Kind] = {0x80 | _TEXT: "text", 0x80 | _BINARY: "binary"}
+"""First bytes of messages in one frame."""
 _FIN, _RESERVED, _OPCODE, _MASK, _LENGTH = 0x80, 0x70, 0x0F, 0x80, 0x7F
 _TWO_BYTES, _EIGHT_BYTES = 126, 127
 
@@ -50,14 +52,27 @@ class Message(NamedTuple):
 class MessageReader:
     """Reads one direction; ``masked`` for the client's, whose frames must be masked.
 
-    ``feed`` takes the bytes in any pieces: what it returns depends on their sum alone.
+    ``most`` is the size of a reassembled message in bytes.  ``feed`` takes the bytes in any
+    pieces: what it returns depends on their sum alone.
     """
 
-    __slots__ = ("_buffer", "_closed", "_fragments", "_kind", "_masked", "_offset", "_size")
+    __slots__ = (
+        "_buffer",
+        "_closed",
+        "_fragments",
+        "_kind",
+        "_masked",
+        "_most",
+        "_offset",
+        "_size",
+        "_wanted",
+    )
 
-    def __init__(self, *, masked: bool) -> None:
+    def __init__(self, *, masked: bool, most: int = MAX_MESSAGE) -> None:
         self._masked = masked
-        self._buffer = b""
+        self._most = most
+        self._buffer = bytearray()
+        self._wanted = 0
         self._offset = 0
         self._kind: Kind | None = None
         self._fragments: list[bytes] = []
@@ -76,32 +91,54 @@ class MessageReader:
 
     def feed(self, data: bytes) -> list[Message]:
         """Returns the messages that ``data`` completes, in the order they end."""
-        buffer = self._buffer + data if self._buffer else data
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._wanted:
+                return []  # so that a frame in many pieces is not read again for each
+            data = bytes(self._buffer)
         messages: list[Message] = []
-        start, size = 0, len(buffer)
+        masked, offset = self._masked, self._offset
+        start, size, wanted = 0, len(data), 2
         while size - start >= 2:
-            first, second = buffer[start], buffer[start + 1]
+            first, second = data[start], data[start + 1]
+            # A whole data message between messages, as nearly all are, needs no more checks.
+            kind = _WHOLE.get(first)
+            if (
+                kind is None
+                or self._kind is not None
+                or self._closed
+                or (second >= _MASK) is not masked
+            ):
+                kind = None
+                self._check_head(first, second)
             length, body = second & _LENGTH, start + 2
-            self._check_head(first, second)
             if length >= _TWO_BYTES:
                 body += 2 if length == _TWO_BYTES else 8
                 if size < body:
+                    wanted = body - start
                     break
-                length = self._long_length(buffer[start + 2 : body])
-            if self._masked:
+                length = self._long_length(data[start + 2 : body])
+            if masked:
                 body += 4
             end = body + length
             if size < end:
+                wanted = end - start
                 break
-            payload = buffer[body:end]
-            if self._masked:
-                payload = _unmask(payload, buffer[body - 4 : body])
-            message = self._take(first, payload, self._offset + end)
-            if message is not None:
-                messages.append(message)
+            payload = data[body:end]
+            if masked:
+                payload = _unmask(payload, data[body - 4 : body])
+            if kind is not None:
+                if kind == "text":
+                    _check_text(payload)
+                messages.append(Message(kind, payload, offset + end))
+            else:
+                message = self._take(first, payload, offset + end)
+                if message is not None:
+                    messages.append(message)
             start = end
-        self._buffer = buffer[start:]
-        self._offset += start
+        self._buffer = bytearray(data[start:])
+        self._wanted = wanted
+        self._offset = offset + start
         return messages
 
     def _check_head(self, first: int, second: int) -> None:
@@ -132,8 +169,8 @@ class MessageReader:
         # RFC 6455 5.2: "the minimal number of bytes MUST be used to encode the length".
         if length < _TWO_BYTES or (len(data) == 8 and length < 1 << 16):
             _fail("a length is not in its shortest form")
-        if length + self._size > MAX_MESSAGE:
-            _fail(f"a message is larger than {MAX_MESSAGE} bytes")
+        if length + self._size > self._most:
+            _fail(f"a message is larger than {self._most} bytes")
         return length
 
     def _take(self, first: int, payload: bytes, end: int) -> Message | None:
@@ -144,19 +181,19 @@ class MessageReader:
                 self._closed = True
             return Message(_KINDS[opcode], payload, end)
         if opcode != _CONTINUATION:
-            if first & _FIN:
-                return _whole(_KINDS[opcode], payload, end)
             self._kind = _KINDS[opcode]
         self._fragments.append(payload)
         self._size += len(payload)
-        if self._size > MAX_MESSAGE or len(self._fragments) > MAX_FRAGMENTS:
-            _fail(f"a message is larger than {MAX_MESSAGE} bytes, or has too many frames")
+        if self._size > self._most or len(self._fragments) > MAX_FRAGMENTS:
+            _fail(f"a message is larger than {self._most} bytes, or has too many frames")
         if not first & _FIN or self._kind is None:
             return None
         kind, data = self._kind, b"".join(self._fragments)
         self._kind, self._size = None, 0
         self._fragments = []
-        return _whole(kind, data, end)
+        if kind == "text":
+            _check_text(data)
+        return Message(kind, data, end)
 
 
 def client_frame(kind: Kind, payload: bytes, mask: bytes) -> bytes:
@@ -170,12 +207,6 @@ def client_frame(kind: Kind, payload: bytes, mask: bytes) -> bytes:
     else:
         head = bytes((_FIN | opcode, _MASK | _EIGHT_BYTES)) + size.to_bytes(8, "big")
     return head + mask + _unmask(payload, mask)
-
-
-def _whole(kind: Kind, data: bytes, end: int) -> Message:
-    if kind == "text":
-        _check_text(data)
-    return Message(kind, data, end)
 
 
 def _check_text(data: bytes) -> None:

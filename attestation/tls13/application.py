@@ -31,6 +31,17 @@ class Plaintext:
     data: bytearray = field(default_factory=bytearray)
     spans: list[tuple[int, int, int]] = field(default_factory=list)
 
+    def take(self) -> Plaintext:
+        """Hands over what came since the last call and forgets it.
+
+        The spans of a piece count from its first byte, its records still from the
+        direction's.
+        """
+        taken = Plaintext(data=self.data[:], spans=self.spans[:])
+        self.data.clear()
+        self.spans.clear()
+        return taken
+
 
 class ApplicationStream:
     """Opens one direction's application-phase records, in order."""

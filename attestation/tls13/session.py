@@ -109,9 +109,18 @@ class TranscriptVerifier:
         if self._failure is not None:
             raise self._failure
         try:
+            # Once a direction has a stream, nothing of it waits: ``_advance`` went through.
             if direction == "sent":
+                if self._sent_stream is not None:
+                    self._sent_stream.feed(self._sent_count, record)
+                    self._sent_count += 1
+                    return
                 self._sent_waiting.append(record)
             else:
+                if self._received_stream is not None:
+                    self._received_stream.feed(self._received_count, record)
+                    self._received_count += 1
+                    return
                 self._received_waiting.append(record)
             self._advance()
         except QuotaryError as error:
@@ -137,6 +146,14 @@ class TranscriptVerifier:
         if self._failure is not None:
             raise self._failure
         return self._plaintext[direction]
+
+    def take(self, direction: Direction) -> Plaintext:
+        """Hands over the application data that was verified since the last call.
+
+        For connections that last for days: nothing of it is kept, and ``plaintext``
+        begins anew.  Raises the final error, if there was one.
+        """
+        return self.plaintext(direction).take()
 
     def closed(self, direction: Direction) -> bool:
         """Whether the direction ended with close_notify."""
