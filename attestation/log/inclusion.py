@@ -7,11 +7,11 @@ import dataclasses
 from attestation import merkle
 from attestation.document import Header
 from attestation.encoding import JsonObject, encode
-from attestation.errors import InvalidProofError, MalformedError, naming
+from attestation.errors import InvalidProofError, MalformedError, UsageError, naming
 from attestation.hashing import hash_string
 from attestation.log.bundle import MAX_ENTRY_SIZE
 from attestation.log.checkpoint import Checkpoint
-from attestation.log.entry import AttestedEntry, Entry, SlotEntry, load_entry, read_entry
+from attestation.log.entry import AttestedEntry, Entry, SlotEntry, load_entry
 from attestation.log.note import Note
 from attestation.log.policy import LogPolicy, Witnessed
 from attestation.log.proof import LogProof
@@ -77,11 +77,9 @@ class Inclusion(Document):
         MalformedError and InvalidProofError.
         """
         with naming("log"):
+            data, text = self._bytes()
             entry = load_entry(self.entry)
-            data = encode(self.entry)
-            if len(data) > MAX_ENTRY_SIZE:
-                raise MalformedError(f"an entry is larger than {MAX_ENTRY_SIZE} bytes")
-            proof = LogProof.parse(self.proof.encode("utf-8"))
+            proof = LogProof.parse(text)
             note = Note.parse(proof.note)
             checkpoint = Checkpoint.parse(note.text)
             merkle.verify_inclusion(
@@ -99,12 +97,23 @@ class Inclusion(Document):
         Raises MalformedError, UntrustedError (another log), InvalidProofError, and
         IncompleteError where too few witnesses have cosigned.
         """
-        data = encode(self.entry)
-        entry = read_entry(data)
-        proof = LogProof.parse(self.proof.encode("utf-8"))
+        data, text = self._bytes()
+        entry = load_entry(self.entry)
+        proof = LogProof.parse(text)
         witnessed = policy.open(proof.note)
         proof.check(data, witnessed.signed)
         return entry, witnessed
+
+    def _bytes(self) -> tuple[bytes, bytes]:
+        """Returns what is hashed and what is parsed; raises MalformedError if there is no such."""
+        try:
+            data, text = encode(self.entry), self.proof.encode("utf-8")
+        except (UsageError, UnicodeEncodeError) as error:
+            # Read with less care than a file: a message may hold numbers that no entry can.
+            raise MalformedError(f"no entry or proof: {error}", rule="log") from None
+        if len(data) > MAX_ENTRY_SIZE:
+            raise MalformedError(f"an entry is larger than {MAX_ENTRY_SIZE} bytes", rule="log")
+        return data, text
 
 
 def _other(member: str, found: object, wanted: object) -> InvalidProofError:

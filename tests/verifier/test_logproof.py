@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attestation.errors import (
     IncompleteError,
@@ -475,3 +478,32 @@ def test_each_notary_of_a_quorum_has_its_own_log() -> None:
     for wrong in (second.present(), proven(second)):
         with pytest.raises(QuotaryError, match="presentation 2"):
             verify_quorum([views[0], wrong], trust=trust, expect=expect, now_us=NOW)
+
+
+@pytest.mark.parametrize("document", [{"a": 1.5}, {"a": None}, {"a": "\ud800"}, {"a": 2**60}])
+def test_entry_that_no_file_could_hold_is_malformed(document: dict[str, Any]) -> None:
+    entry = {
+        "kind": "policy",
+        "type": "quotary/entry/v1",
+        "logged_us": 1,
+        "policy_id": "00" * 32,
+        "document": document,
+        "effective_us": 1,
+    }
+    for log in (
+        Inclusion(entry=entry, proof=logged.prove(ENTRY).proof),
+        Inclusion(entry=logged.prove(ENTRY).entry, proof="\ud800"),
+    ):
+        for read in (log.fold, lambda log=log: log.open(LogPolicy.threshold([], [], 0))):
+            with pytest.raises(MalformedError):
+                read()
+
+
+@given(st.text(max_size=200), st.integers(0, 5_000), st.integers(0, 60))
+def test_any_text_in_a_proof_is_refused_or_reads_the_same(text: str, at: int, cut: int) -> None:
+    good = logged.prove(ENTRY, size=5, index=3, witnesses=WITNESSES[:2])
+    at %= len(good.proof)
+    changed = good.proof[:at] + text + good.proof[at + cut :]
+    with contextlib.suppress(QuotaryError):
+        found = decided(shown(Inclusion(entry=good.entry, proof=changed)), expect=demand(2))
+        assert found.log == decided(shown(good), expect=demand(2)).log
