@@ -7,9 +7,12 @@ proof that is wrong refuses the presentation, demanded or not.  No I/O, no clock
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 from attestation.document import Header, SessionField, SlotField
+from attestation.encoding import MAX_INTEGER
 from attestation.errors import (
     IncompleteError,
     InvalidProofError,
@@ -19,8 +22,11 @@ from attestation.errors import (
 )
 from attestation.expect import LogExpectation
 from attestation.http_date import SECOND_US
+from attestation.keys import VerifyingKey
 from attestation.log.checkpoint import SignedCheckpoint, open_note
+from attestation.log.cosignature import WitnessKey
 from attestation.log.inclusion import Inclusion
+from attestation.log.note import Note
 from attestation.presentation import Presentation
 from attestation.trust import Trust, TrustedKey
 from verifier.authenticate import AuthenticSession, AuthenticSlot
@@ -98,7 +104,7 @@ def check_log(
     if expect is not None and trust.log_policy is not None:
         ours = {witness.key for witness in trust.log_policy.witnesses.values()}
         known += sorted(ours - set(trust.witnesses), key=lambda key: key.vkey)
-    signed = open_note(folded.note, logs=logs, witnesses=known)
+    signed = _open(folded.note, logs, known)
     log = logs[signed.log]
     if log.operator != notary.operator:
         raise UntrustedError(
@@ -150,6 +156,17 @@ def log_checks(
         done = ("log",) if log.quorum_us is None else ("log", "witnesses")
         return done, ("witnesses",) if log.quorum_us is None else ()
     return (), ("log",) if inclusion is None else ("log", "log_key")
+
+
+def _open(
+    note: Note, logs: Mapping[VerifyingKey, TrustedKey], witnesses: Sequence[WitnessKey]
+) -> SignedCheckpoint:
+    """Opens a checkpoint, by a key that is not revoked if one such has signed it."""
+    current = [key for key, entry in logs.items() if entry.revoked_at_us is None]
+    if 0 < len(current) < len(logs):
+        with contextlib.suppress(UntrustedError):
+            return open_note(note, logs=current, witnesses=witnesses)
+    return open_note(note, logs=logs, witnesses=witnesses)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -207,6 +224,8 @@ def _policy_us(signed: SignedCheckpoint, trust: Trust) -> int:
 
 
 def _check_times(quorum_us: int, logged_us: int, expect: LogExpectation) -> None:
+    if quorum_us > MAX_INTEGER:
+        raise InvalidProofError("cosigned at no time", rule="log.quorum", found=quorum_us)
     if quorum_us + SECOND_US + AHEAD_US <= logged_us:
         raise InvalidProofError(
             "cosigned before it was logged: the notary's clock was ahead",

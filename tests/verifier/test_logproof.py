@@ -374,6 +374,20 @@ def test_revoked_log_key_proves_what_witnesses_saw_before() -> None:
     assert (type(error), error.rule) == (UntrustedError, "log.key")
 
 
+def test_checkpoint_that_two_keys_of_the_log_signed_counts_by_the_one_that_is_not_revoked() -> None:
+    later = Signer(seed="the log's next key")
+    first = logged.prove(ENTRY).proof
+    second = logged.prove(ENTRY, log=later, witnesses=()).proof
+    line = second[second.index("\n\u2014 log.one") + 1 :]
+    both = Inclusion(entry=logged.prove(ENTRY).entry, proof=first + line)
+    revoked = LOG.trusted(revoked_at_us=T0)
+    for keys in ((revoked, later), (later, revoked)):
+        found = decided(shown(both), logged.trust(*keys, *WITNESSES))
+        assert found.log is not None
+    # Alone the revoked one counts for nothing.
+    assert refused(shown(), logged.trust(revoked, later, *WITNESSES)).rule == "log.key"
+
+
 def test_later_key_of_the_log_proves_earlier_entries() -> None:
     later = Signer(seed="the log's next key")
     trust = logged.trust(later.trusted(valid_from_us=LOGGED_US + 1), *WITNESSES)
@@ -445,6 +459,12 @@ class TestLogPolicy:
         assert found.log.quorum_us == (COSIGNED_S + 5) * 1_000_000
         error = refused(shown(), trust)
         assert (type(error), error.rule) == (IncompleteError, "log.quorum")
+
+    def test_time_that_no_document_can_hold_is_refused(self) -> None:
+        society = Signer(name="witness.elm", role="witness")
+        everyone = shown(witnesses=(*WITNESSES, society), times=[*[COSIGNED_S] * 4, 2**63 - 1])
+        error = refused(everyone, self.trust(self.policy(1, society)))
+        assert (type(error), error.rule) == (InvalidProofError, "log.quorum")
 
     def test_its_logs_alone_count(self) -> None:
         trust = self.trust(self.policy(0, log=Signer(name="log.other")))
