@@ -104,19 +104,27 @@ def needed_slots(policy: SettlementPolicy, terms: Terms) -> tuple[range, range, 
 
 
 def settle(
-    policy: SettlementPolicy, terms: Terms, logged: Iterable[LoggedSlot], *, read_until_us: int
+    policy: SettlementPolicy,
+    terms: Terms,
+    logged: Iterable[LoggedSlot],
+    *,
+    read_until_us: int,
+    read_from_us: int | None = None,
 ) -> Settlement:
     """Settles a trade.
 
     ``logged`` holds one record for each notary and slot that the log has, and
     ``read_until_us`` is the time of the last entry read: slots whose entry could
-    still come are not judged.  Raises MalformedError for a duration the policy
-    does not have or two records of one place, IncompleteError while the outcome
-    is not final.
+    still come are not judged.  ``read_from_us``: the time of the first entry read,
+    if the log was not read from its beginning; only slots after it are judged.
+
+    Raises MalformedError for a duration the policy does not have or two records of
+    one place, IncompleteError while the outcome is not final, or where it rests on
+    entries or an attestation that were not read.
     """
     if terms.duration_us not in policy.durations_us:
         raise MalformedError("the policy has no such duration", rule="trade.duration_us")
-    ends = _Ends(policy, terms.side, logged, read_until_us)
+    ends = _Ends(policy, terms.side, logged, read_from_us, read_until_us)
     before, opening, _ = needed_slots(policy, terms)
     at_open = ends.windows(opening, "open")
     span = policy.windows.w_us
@@ -164,10 +172,13 @@ class _Ends:
         policy: SettlementPolicy,
         side: Side,
         logged: Iterable[LoggedSlot],
+        read_from_us: int | None,
         read_until_us: int,
     ) -> None:
         self._policy = policy
         self._side = side
+        self._notaries = {notary.notary for notary in policy.notaries}
+        self._read_from_us = read_from_us
         self._read_until_us = read_until_us
         self._records: dict[int, list[LoggedSlot]] = {}
         seen = set()
@@ -190,6 +201,22 @@ class _Ends:
                 found=self._read_until_us,
                 wanted=due_us + 1,
             )
+        # An entry comes after its slot: what was logged up to here is of earlier ones.
+        if self._read_from_us is not None and self._read_from_us >= slots[0]:
+            raise IncompleteError(
+                "the log is not read from before the first slot that counts",
+                rule="settlement.start",
+                found=self._read_from_us,
+                wanted=slots[0] - 1,
+            )
+        for slot_us in slots:
+            for record in self._records.get(slot_us, ()):
+                if record.not_given and record.notary in self._notaries:
+                    raise IncompleteError(
+                        "the attestation of a slot that counts is missing",
+                        rule="slots.missing",
+                        found=[record.notary, slot_us],
+                    )
         withheld = favourable(self._side, end)
         found = {}
         for venue in self._policy.venues:

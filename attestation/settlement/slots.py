@@ -25,13 +25,17 @@ class LoggedSlot:
     """What one notary's log has of one slot, as far as it counts.
 
     ``fields`` are those of the slot's attestation by venue, whose entry came in
-    time; None where there is none, by ``fault``.
+    time; None where there is none, by ``fault``.  ``attestation`` is its header's id.
+    ``not_given``: the log names an attestation that the reader does not have; the
+    rule refuses to judge such a slot.
     """
 
     notary: str
     slot_us: int
     fields: Mapping[str, ObservationField | GapField] | None
     fault: Fault = "notary"
+    attestation: str | None = None
+    not_given: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
