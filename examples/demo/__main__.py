@@ -73,7 +73,9 @@ def _play(demo: Demo) -> None:
     demo.settle()
     print("6  forging: a changed digit, an unknown notary, another trade's quote, half a quorum")
     demo.tamper()
-    print("7  auditing: what the notaries logged, by a reader who sees their logs alone")
+    print("7  demanding that a quote was logged, and that a witness saw it there")
+    demo.demand_log()
+    print("8  auditing: what the notaries logged, by a reader who sees their logs alone")
     demo.audit()
     demo.finish()
 

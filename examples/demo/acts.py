@@ -182,6 +182,28 @@ class Demo:
         quorum = self._file("expect-quorum.toml")
         self._refused("one notary, where two must agree", genuine, 15, quorum)
 
+    def demand_log(self) -> None:
+        """Demands of a quote that it was logged, and that a witness saw it there."""
+        text = (self._folder / "expect.toml").read_text(encoding="utf-8")
+        expect = self._file("expect-log.toml")
+        demand = "[log]\nquorum = 1\nmax_delay_us = 60_000_000\n"
+        Path(expect).write_text(f"{text}\n{demand}", encoding="utf-8")
+        early = self._presentation(WHOLE, "redacted")
+        self._refused("a quote whose log entry no witness had seen yet", early, 15, expect)
+        logged = self._presentation(WHOLE, "logged")
+        self._stage.run(
+            *("prover", "present", self._file(f"prover/{WHOLE}/{NOTARIES[0].name}")),
+            *("--show", "response.body", "--quote", "--out", logged),
+            *("--log", self._notaries[0], "--trust", self._file("trust.toml")),
+        )
+        comment = "the same quote, once a witness of the log had seen it"
+        (log,) = json.loads(self._verify_file(comment, [logged], 0, expect))["logs"]
+        size = Path(logged).stat().st_size
+        print(
+            f"   {WHOLE}.logged.json, {size:,} bytes: entry {log['index']} of {log['origin']},"
+            f" seen by {', '.join(log['witnesses'])}: accepted"
+        )
+
     def audit(self) -> None:
         """Reads the honest log, then that of the operator who picked the best of three."""
         alpha = NOTARIES[0].folder
