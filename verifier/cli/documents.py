@@ -111,7 +111,7 @@ def _say_verdict(verdict: Accepted) -> None:
 def _log_line(log: VerdictLog) -> str:
     line = f"logged as entry {log.index} of {safe(log.origin)} at {utc(log.logged_us)}"
     if log.quorum_us is None:
-        return f"{line}, seen by no witness that was asked for"
+        return f"{line}, by its operator's word: no witness was demanded"
     names = ", ".join(map(safe, log.witnesses))
     return f"{line}, cosigned by {utc(log.quorum_us)} by {names}"
 
