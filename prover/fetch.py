@@ -108,6 +108,7 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
     """Fetches in ``sealed`` mode.  Nothing is opened before the seal was checked."""
     lane = yield from notary.acquire(plan.spec)
     link: Link | None = None
+    session: GrantedSession | None = None
     try:
         session = yield from lane.take_session(plan.spec)
         link = yield from open_link(notary, lane, session)
@@ -139,10 +140,19 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
         expected = Expected.of(request, own)
         link.close()
         return checked_fetch(notary, answer, expected, link.own, signed)
+    except QuotaryError as error:
+        name_session(error, plan.spec, session)
+        raise
     finally:
         if link is not None:
             link.close()
         notary.release(lane)
+
+
+def name_session(error: QuotaryError, spec: SessionSpec, session: GrantedSession | None) -> None:
+    """Notes on an error which session of a trade it ended: a retry has to name it."""
+    if session is not None and spec.trade is not None:
+        error.add_note(f"session {session.id}")
 
 
 def open_link(notary: Notary, lane: Lane, session: GrantedSession) -> Flow[Link]:

@@ -90,6 +90,7 @@ def plan_request(request: httpx.Request, body: bytes, options: TransportOptions)
         adhoc=options.purpose.adhoc,
         trade=options.purpose.trade,
         leg=options.purpose.leg,
+        retry_of=options.purpose.retry_of,
     )
     headers = _headers(request, host, port, options.mode, venue=quote is not None)
     if body:

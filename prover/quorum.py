@@ -39,6 +39,7 @@ class FetchOptions(TypedDict, total=False):
     purpose: str | None
     trade: str | None
     leg: str | None
+    retry_of: str | None
     sections: Sequence[Section | str]
     hash_algorithm: str
     signature_algorithm: str

@@ -23,15 +23,22 @@ EARLY_SECONDS = 1.0
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Purpose:
-    """Why sessions are made: ``adhoc`` text, or a ``trade`` and its ``leg``."""
+    """Why sessions are made: ``adhoc`` text, or a ``trade`` and its ``leg``.
+
+    ``retry_of`` is the session that was made for the trade's leg before, and that the
+    venue spoiled.
+    """
 
     adhoc: str | None = None
     trade: str | None = None
     leg: str | None = None
+    retry_of: str | None = None
 
     def __post_init__(self) -> None:
         if (self.trade is None) != (self.leg is None) or (self.adhoc and self.trade):
             raise UsageError("a purpose is an ad hoc text, or a trade and its leg", rule="purpose")
+        if self.retry_of is not None and self.trade is None:
+            raise UsageError("a session of a trade alone is tried again", rule="retry_of")
 
 
 FETCH = Purpose(adhoc="fetch")
@@ -56,6 +63,7 @@ class SessionSpec:
     adhoc: str | None = None
     trade: str | None = None
     leg: str | None = None
+    retry_of: str | None = None
     binding: str = "full"
     form: str | None = None
 
@@ -66,6 +74,7 @@ class SessionSpec:
             place = {"venue": self.venue, "instrument": self.instrument}
         purpose = {"adhoc": self.adhoc, "trade": self.trade, "leg": self.leg}
         bound = {"mode": self.mode, "binding": self.binding, "form": self.form}
+        bound["retry_of"] = self.retry_of
         return place | bound | purpose
 
     @property

@@ -81,7 +81,8 @@ class _Transport:
     """What both transports share: options, and the pool of the ``open`` mode.
 
     ``purpose`` is the text of an ad hoc purpose; ``trade`` with ``leg`` replaces
-    it.  ``sections`` are sections or their texts (``response.body=tree/json``).
+    it, and ``retry_of`` names the session before, where the venue spoiled that.
+    ``sections`` are sections or their texts (``response.body=tree/json``).
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class _Transport:
         purpose: str | None = None,
         trade: str | None = None,
         leg: str | None = None,
+        retry_of: str | None = None,
         sections: Sequence[Section | str] = DEFAULT_SECTIONS,
         hash_algorithm: str = "sha256",
         signature_algorithm: str = DEFAULT_SIGNATURE,
@@ -106,7 +108,7 @@ class _Transport:
             venue=venue,
             market=market,
             instrument=instrument,
-            purpose=Purpose(adhoc=adhoc, trade=trade, leg=leg),
+            purpose=Purpose(adhoc=adhoc, trade=trade, leg=leg, retry_of=retry_of),
             sections=tuple(
                 Section.parse(item) if isinstance(item, str) else item for item in sections
             ),

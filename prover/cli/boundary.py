@@ -128,6 +128,7 @@ def explain(error: QuotaryError) -> str:
         parts.append(f"; found {_shown(error.found)}")
     if error.wanted is not None:
         parts.append(f"; wanted {_shown(error.wanted)}")
+    parts += [f"; {safe(note)}" for note in getattr(error, "__notes__", ())]
     return "".join(parts)
 
 

@@ -41,6 +41,12 @@ def fetch(
     purpose: Annotated[str | None, typer.Option(help="Text of an ad hoc purpose.")] = None,
     trade: Annotated[str | None, typer.Option(help="The trade the quote is for.")] = None,
     leg: Annotated[str | None, typer.Option(help="open or close, of the trade.")] = None,
+    retry_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SESSION", help="The trade's session before this one, if the venue spoiled it."
+        ),
+    ] = None,
     section: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME[=SCHEME]", help="Sections to commit, instead of the default."),
@@ -89,6 +95,8 @@ def fetch(
         wanted = url or _quote_url(venue, market, instrument)
         if len(set(notary)) != len(notary):
             raise UsageError("a notary is named twice", rule="notary")
+        if retry_of is not None and len(notary) > 1:
+            raise UsageError("a session is of one notary: name that alone", rule="retry_of")
         needed = len(notary) if quorum is None else quorum
         if not 1 <= needed <= len(notary):
             raise UsageError(
@@ -122,6 +130,7 @@ def fetch(
                     purpose=purpose,
                     trade=trade,
                     leg=leg,
+                    retry_of=retry_of,
                     sections=tuple(section or DEFAULT_SECTIONS),
                     hash_algorithm=hash_algorithm,
                     signature_algorithm=signature_algorithm,
