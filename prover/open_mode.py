@@ -25,6 +25,7 @@ from prover.fetch import (
     checked_fetch,
     is_json,
     join_exchange,
+    name_session,
     open_link,
     own_sight,
     read_attestation,
@@ -207,6 +208,7 @@ class OpenConnection:
             fetch = yield from self._collect(claim)
             claim.settle(fetch, None)
         except QuotaryError as error:
+            name_session(error, claim.plan.spec, claim.own.session)
             claim.settle(None, error)
         self.uncollected.remove(claim)
         if self.reusable and self._next is not None and self._next.answer is not None:

@@ -74,8 +74,8 @@ class SessionSpec:
             place = {"venue": self.venue, "instrument": self.instrument}
         purpose = {"adhoc": self.adhoc, "trade": self.trade, "leg": self.leg}
         bound = {"mode": self.mode, "binding": self.binding, "form": self.form}
-        bound["retry_of"] = self.retry_of
-        return place | bound | purpose
+        again = {} if self.retry_of is None else {"retry_of": self.retry_of}
+        return place | bound | purpose | again
 
     @property
     def purpose(self) -> str:

@@ -39,35 +39,45 @@ def client(
         yield client
 
 
-def fetch(client: Notary, trade: str, retry_of: str | None = None) -> str:
+def fetch(client: Notary, trade: str, retry_of: str | None = None, *, mode: str = "sealed") -> str:
     """Fetches for a trade; returns the session."""
     transport = AttestedTransport(
-        client, venue="kraken", market="BTC/USD", trade=trade, leg="open", retry_of=retry_of
+        client,
+        venue="kraken",
+        market="BTC/USD",
+        trade=trade,
+        leg="open",
+        retry_of=retry_of,
+        mode=mode,
     )
     with httpx.Client(transport=transport) as http:
         found = http.get(transport.quote_url).extensions["attestation"]
+        if mode == "open":
+            found = found.result()
     session: str = found.attestation.session().id
     return session
 
 
+@pytest.mark.parametrize("mode", ["sealed", "open"])
 def test_venue_that_refuses_is_asked_again_by_the_session_the_error_names(
-    client: Notary, venues: ThreadedVenueServer
+    client: Notary, venues: ThreadedVenueServer, mode: str
 ) -> None:
+    trade = f"t-{mode}"
     venues.set_fault("kraken", Fault.parse("status:503"))
     with pytest.raises(RefusedError) as first:
-        fetch(client, "t-again")
+        fetch(client, trade, mode=mode)
     venues.clear_faults()
     assert (first.value.rule, first.value.found) == ("venue.status", 503)
     (note,) = first.value.__notes__
     assert explain(first.value).endswith(f"; {note}")
     session = note.removeprefix("session ")
     with pytest.raises(RefusedError) as taken:
-        fetch(client, "t-again")
+        fetch(client, trade)
     assert (taken.value.rule, taken.value.http_status) == ("place", 409)
-    again = fetch(client, "t-again", session)
+    again = fetch(client, trade, session)
     for retry_of in (session, again):
         with pytest.raises(RefusedError) as taken:
-            fetch(client, "t-again", retry_of)
+            fetch(client, trade, retry_of)
         assert taken.value.rule == "place"
 
 
