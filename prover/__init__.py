@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from prover.fetch import AttestedFetch
     from prover.flow import Timeouts
+    from prover.logged import LogReceipt, renew_inclusion
     from prover.notary_client import Notary, NotaryInfo
     from prover.present import build_presentation, build_presentations
     from prover.quorum import QuorumFetch, Voice, fetch_quorum
@@ -27,11 +28,12 @@ if TYPE_CHECKING:
         AttestedTransport,
         PendingAttestation,
     )
-    from prover.vault import StoredFetch, load, load_evidence, load_set, save
+    from prover.vault import StoredFetch, keep_log, load, load_evidence, load_set, save
 
 _MODULES = {
     "prover.fetch": "AttestedFetch",
     "prover.flow": "Timeouts",
+    "prover.logged": "LogReceipt renew_inclusion",
     "prover.notary_client": "Notary NotaryInfo",
     "prover.present": "build_presentation build_presentations",
     "prover.quorum": "QuorumFetch Voice fetch_quorum",
@@ -39,7 +41,7 @@ _MODULES = {
     "prover.transport": (
         "AsyncAttestedTransport AsyncPendingAttestation AttestedTransport PendingAttestation"
     ),
-    "prover.vault": "StoredFetch load load_evidence load_set save",
+    "prover.vault": "StoredFetch keep_log load load_evidence load_set save",
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -64,6 +66,9 @@ __all__ = [
     "Voice",
     "load_set",
     "build_presentations",
+    "LogReceipt",
+    "renew_inclusion",
+    "keep_log",
 ]
 
 

@@ -34,9 +34,9 @@ from attestation.presentation import Presentation
 from attestation.trust import Trust, TrustedKey
 from examples.venues.server import ThreadedVenueServer
 from notary.signer import write_key
-from prover import AttestedFetch, AttestedTransport, Notary, build_presentation
+from prover import AttestedFetch, AttestedTransport, Notary, build_presentation, renew_inclusion
 from prover.cli.fetched import fetch_line, fetch_row
-from prover.logged import check_inclusion, read_inclusion, renew_inclusion
+from prover.logged import check_inclusion, read_inclusion
 from prover.vault import LOG_FILE, load, save
 from tests.adversaries.log import ServedLog
 from tests.log.keys import signing_key
