@@ -51,8 +51,3 @@ class OwedAnswers:
         for _ in range(answered):
             self._asked.popleft()
         return True
-
-    def clear(self) -> None:
-        """Forgets all: the connection is closing, and nobody waits for answers."""
-        self._asked.clear()
-        self._settled = 0

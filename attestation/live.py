@@ -43,17 +43,17 @@ _UPGRADE_HEADERS = frozenset(
 class LiveRules:
     """What the client of a live session has to send, and may.
 
-    ``target`` is the exact request target at ``host`` and ``port``.  A text message
-    matches a pattern as a whole: one of ``subscribe`` each, in this order, then any of
-    ``keep_alive`` as often as it likes; with ``pings`` also ping frames.  ``answer``
+    The request target at ``host`` and ``port``, and each text message, match their pattern
+    as a whole: one message for each of ``subscribe``, in this order, then any of
+    ``keep_alive`` as often as it likes; with ``pings`` ping frames, too.  ``answer``
     returns what the client owes to a data message of the server's, or None; it raises
-    nothing.  An owed answer, a pong too, is late after ``answer_us``; with ``silence_us``
-    the client also says something of its own, no answer, at least that often.
+    nothing.  An owed answer, a pong as well, is late after ``answer_us``; with
+    ``silence_us`` the client says something of its own, no answer, at least that often.
     """
 
     host: str
     port: int
-    target: str
+    target: re.Pattern[bytes]
     subscribe: tuple[re.Pattern[bytes], ...]
     keep_alive: tuple[re.Pattern[bytes], ...] = ()
     pings: bool = False
@@ -104,6 +104,7 @@ class LiveReader:
         self._subscription: list[bytes] = []
         self._pongs, self._texts = OwedAnswers(), OwedAnswers()
         self._spoke_us = 0
+        self._due_us: int | None = None
         self._received = 0
         self._count = 0
 
@@ -151,19 +152,13 @@ class LiveReader:
     @property
     def keepalive_due_us(self) -> int | None:
         """The time after which the prover missed a keep-alive, as things stand."""
-        if not self._upgraded or self._client.closed or self._server.closed:
-            return None
-        asked = [at for at in (self._pongs.oldest_us, self._texts.oldest_us) if at is not None]
-        due = [at + self._rules.answer_us for at in asked]
-        if self._rules.silence_us is not None:
-            due.append(self._spoke_us + self._rules.silence_us)
-        return min(due, default=None)
+        return self._due_us
 
     def check_keepalive(self, now_us: int) -> None:
         """Raises RefusedError (``keepalive_missed``) if an answer is late at ``now_us``."""
         if self._failure is not None:
             raise self._failure
-        due_us = self.keepalive_due_us
+        due_us = self._due_us
         if due_us is not None and now_us > due_us:
             self._failure = RefusedError(
                 "the client did not keep the connection alive",
@@ -202,6 +197,7 @@ class LiveReader:
         else:
             for message in self._client.feed(data):
                 self._take_sent(message, at_us)
+            self._reckon_due()
 
     def _read_request(self, data: bytes) -> None:
         found = first_request(bytes(self._request)) if _grow(self._request, data) else None
@@ -217,12 +213,12 @@ class LiveReader:
         self._accept = accept
 
     def _check_target(self, request: Request) -> None:
-        if request.target != self._rules.target:
+        if not self._rules.target.fullmatch(request.target.encode("ascii")):
             raise MalformedError(
                 "target is not the feed's",
                 rule="W14",
                 found=request.target,
-                wanted=self._rules.target,
+                wanted=self._rules.target.pattern.decode("ascii"),
             )
         for line in request.headers:
             if line.name not in _UPGRADE_HEADERS:
@@ -265,6 +261,7 @@ class LiveReader:
         self._received += size
         spans, at = plaintext.spans, 0
         count, answer = self._count, self._rules.answer
+        told = False
         messages: list[LiveMessage] = []
         for kind, payload, end in self._server.feed(data):
             if kind == "text" or kind == "binary":
@@ -275,11 +272,14 @@ class LiveReader:
                 count += 1
                 if answer is not None and (owed := answer(payload)) is not None:
                     self._texts.ask(owed, at_us)
-            elif kind == "ping":
-                self._pongs.ask(payload, at_us)
-            elif kind == "close":
-                self._texts.clear()
+                    told = True
+            else:
+                if kind == "ping":
+                    self._pongs.ask(payload, at_us)
+                told = True
         self._count = count
+        if told:
+            self._reckon_due()
         return messages
 
     def _read_response(self, data: bytes, at_us: int) -> bytes:
@@ -294,7 +294,21 @@ class LiveReader:
         del head[found[1] :]
         self._upgraded = True
         self._spoke_us = at_us
+        self._reckon_due()
         return frames
+
+    # Both.
+
+    def _reckon_due(self) -> None:
+        """Finds the time until which the client has to speak; after a close nobody waits."""
+        if self._client.closed or self._server.closed:
+            self._due_us = None
+            return
+        asked = [at for at in (self._pongs.oldest_us, self._texts.oldest_us) if at is not None]
+        due = [at + self._rules.answer_us for at in asked]
+        if self._rules.silence_us is not None:
+            due.append(self._spoke_us + self._rules.silence_us)
+        self._due_us = min(due, default=None)
 
 
 def _grow(head: bytearray, data: bytes) -> bool:

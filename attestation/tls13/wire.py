@@ -26,6 +26,8 @@ MAX_CIPHERTEXT: Final = 2**14 + 256
 MIN_CIPHERTEXT: Final = 17
 """A content type octet and the 16-octet tag of every supported AEAD."""
 RECORD_HEADER: Final = 5
+_PROTECTED: Final = b"\x17\x03\x03"
+"""How every protected record begins: type 23, version 0x0303 (RFC 8446 section 5.2)."""
 
 
 class Record(NamedTuple):
@@ -140,26 +142,40 @@ class RecordReader:
     def feed(self, data: bytes) -> list[Record]:
         """Adds bytes and returns the records they complete, in order."""
         buffer = self._buffer
-        buffer += data
+        waiting = bool(buffer)
+        if waiting:
+            buffer += data
+        source = buffer if waiting else data
         records: list[Record] = []
         position = 0
-        available = len(buffer)
+        available = len(source)
         while available - position >= RECORD_HEADER:
-            length = buffer[position + 3] << 8 | buffer[position + 4]
-            self._check_header(
-                buffer[position],
-                buffer[position + 1] << 8 | buffer[position + 2],
-                length,
+            length = source[position + 3] << 8 | source[position + 4]
+            # Behind the first protected record only its like may follow: one look is enough.
+            ordinary = (
+                self._protected
+                and source[position : position + 3] == _PROTECTED
+                and MIN_CIPHERTEXT <= length <= MAX_CIPHERTEXT
             )
+            if not ordinary:
+                self._check_header(
+                    source[position],
+                    source[position + 1] << 8 | source[position + 2],
+                    length,
+                )
             stop = position + RECORD_HEADER + length
             if stop > available:
                 break
-            raw = bytes(buffer[position:stop])
+            raw = bytes(source[position:stop])
             record = Record(raw[0], raw[1] << 8 | raw[2], raw[RECORD_HEADER:], raw)
-            self._accept(record)
+            if not ordinary:
+                self._accept(record)
             records.append(record)
             position = stop
-        del buffer[:position]
+        if waiting:
+            del buffer[:position]
+        else:
+            buffer += data[position:]
         return records
 
     def _check_header(self, content_type: int, version: int, length: int) -> None:

@@ -19,7 +19,7 @@ from tests.tls13.certs import HOST, NOW_US, roots_pem, server
 from tests.tls13.tlsclient import Client
 from tests.tls13.tlsserver import Server
 
-TARGET = "/ws/v5"
+TARGET = b"/ws/v5"
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 SUBSCRIBE = (b'{"op":"subscribe","channel":"a"}', b'{"op":"subscribe","channel":"b"}')
 PING = b"ping"
@@ -35,7 +35,7 @@ SWITCH = (
 RULES = LiveRules(
     host=HOST,
     port=443,
-    target=TARGET,
+    target=exactly(TARGET),
     subscribe=tuple(exactly(text) for text in SUBSCRIBE),
     keep_alive=(exactly(PING),),
     answer_us=1_000_000,
