@@ -1,6 +1,6 @@
 """Live sessions for tests: two TLS peers that talk WebSocket, and a witness of their bytes.
 
-No pytest here: other parts' tests and the benchmark import this module.
+The benchmark imports this module, too.
 """
 
 from __future__ import annotations
@@ -8,16 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from attestation.live import LiveMessage, LiveReader, LiveRules, exactly
-from attestation.tls13.certificates import RootStore
+from attestation.tls13.certificates import ChainCache
 from attestation.tls13.opening import EphemeralOpening
 from attestation.tls13.session import TranscriptVerifier
 from attestation.tls13.wire import Direction, RecordReader
 from attestation.upgrade import accept_value
 from attestation.websocket import Kind, client_frame
 from tests.tls13.capture import ServerSide
-from tests.tls13.certs import HOST, NOW_US, roots_pem, server
+from tests.tls13.certs import HOST, NOW_US, server
 from tests.tls13.tlsclient import Client
 from tests.tls13.tlsserver import Server
+from tests.tls13.verifying import roots
 
 TARGET = b"/ws/v5"
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -112,13 +113,16 @@ class Connection:
 class Witness:
     """What a notary does with a live session's bytes."""
 
-    def __init__(self, private_key: bytes, rules: LiveRules = RULES) -> None:
+    def __init__(
+        self, private_key: bytes, rules: LiveRules = RULES, chains: ChainCache | None = None
+    ) -> None:
         self.records = {one: RecordReader(one) for one in DIRECTIONS}
         self.verifier = TranscriptVerifier(
             host=HOST,
             opening=EphemeralOpening(private_key),
-            roots=RootStore.from_pem(roots_pem()),
+            roots=roots(),
             now_us=NOW_US,
+            chain_cache=chains,
         )
         self.reader = LiveReader(rules)
 

@@ -101,6 +101,23 @@ def test_every_byte_alone_gives_the_same_messages() -> None:
     assert [message.end for message in found] == [6, 210, 212]
 
 
+@pytest.mark.timeout(30)
+def test_a_large_message_in_single_bytes_costs_what_its_bytes_cost() -> None:
+    # Read anew for each piece, a million bytes would be copied a million times.
+    payload = bytes(MAX_MESSAGE)
+    reader, found = MessageReader(masked=False), []
+    for byte in frame(0x82, payload):
+        found += reader.feed(bytes((byte,)))
+    assert [message.data for message in found] == [payload]
+
+
+def test_a_reader_of_short_messages_refuses_a_longer_one_by_its_head() -> None:
+    reader = MessageReader(masked=True, most=200)
+    assert reader.feed(client_frame("text", b"x" * 200, MASK)) != []
+    with pytest.raises(MalformedError, match="larger than 200"):
+        reader.feed(client_frame("text", b"x" * 201, MASK)[:4])
+
+
 def test_text_is_utf_8_over_the_whole_message_not_each_frame() -> None:
     euro = "\u20ac".encode()
     (message,) = read(frame(0x01, euro[:1]) + frame(0x80, euro[1:]))
