@@ -107,7 +107,8 @@ def renew_inclusion(
     """Returns the same entry's proof under the checkpoint that the notary's log shows now.
 
     Raises UnavailableError where the notary is away, keeps no log, or has not published
-    the entry yet; InvalidProofError for a proof of something else or of an older tree.
+    the entry yet; InvalidProofError for a proof of something else, of an older tree or of
+    another tree of the same size.
     """
     old = inclusion.fold()
     data = _get(f"{url.rstrip('/')}/v1/log/proofs/{old.index}", MAX_PROOF_SIZE, timeout_s)
@@ -128,6 +129,14 @@ def renew_inclusion(
                 found=found,
                 wanted=wanted,
             )
+    new = renewed.fold().checkpoint
+    if new.size == old.checkpoint.size and new.root != old.checkpoint.root:
+        raise InvalidProofError(
+            "the log has forked: two trees of one size",
+            rule="log.root",
+            found=new.root.hex(),
+            wanted=old.checkpoint.root.hex(),
+        )
     return renewed
 
 

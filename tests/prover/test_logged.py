@@ -302,6 +302,7 @@ def test_lying_log_renews_nothing(logging: RunningNotary, fetch: AttestedFetch) 
         (other.proof.encode(), InvalidProofError, None),
         (proof_of(fetch, size=newer, log=elsewhere), InvalidProofError, "log.origin"),
         (proof_of(fetch, size=newer, log=signing_key(LOG.name, 99)), UntrustedError, None),
+        (proof_of(fetch, size=fetch.receipt.size), InvalidProofError, "log.root"),
         (b"\xff\xfe", MalformedError, None),
         (b"x" * 400_000, MalformedError, "log"),
     ]
