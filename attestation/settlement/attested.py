@@ -1,0 +1,100 @@
+"""Slot attestations as settlement takes them: signed by a trusted notary, every field shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from attestation.document import (
+    Attestation,
+    GapField,
+    Header,
+    NotaryField,
+    ObservationField,
+    SlotField,
+    check_shape,
+)
+from attestation.encoding import hex_decode
+from attestation.errors import InvalidProofError, MalformedError, UntrustedError
+from attestation.hashing import DEFAULT_HASH, hash_string
+from attestation.keys import DEFAULT_SIGNATURE
+from attestation.reasons import FAULTS
+from attestation.trust import Trust
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AttestedSlot:
+    """A slot as a notary signed it; ``fields`` by venue.  Made by ``verify_slot`` alone."""
+
+    notary: str
+    header: Header
+    slot: SlotField
+    fields: Mapping[str, ObservationField | GapField]
+
+    @property
+    def header_hash(self) -> str:
+        """What the log's entry names."""
+        return hash_string(self.header.encode())
+
+
+def verify_slot(
+    attestation: Attestation, *, trust: Trust, witnessed_us: int | None = None
+) -> AttestedSlot:
+    """Verifies a slot attestation: key, signature, root, shape and times.
+
+    ``witnessed_us``: when a log's witnesses had seen it, for a key since revoked.
+    Raises UntrustedError (settlement takes Ed25519 and SHA-256 alone),
+    InvalidProofError and MalformedError.
+    """
+    header = attestation.header
+    key = trust.find(
+        header.key, role="attest", at_us=header.issued_us, witnessed_us=witnessed_us
+    ).key
+    if not header.root.startswith(f"{DEFAULT_HASH}:") or key.algorithm != DEFAULT_SIGNATURE:
+        raise UntrustedError(
+            f"settlement takes {DEFAULT_SIGNATURE} and {DEFAULT_HASH} alone",
+            rule="slots.algorithm",
+            found=[key.algorithm, header.root.partition(":")[0]],
+        )
+    key.verify(hex_decode(attestation.signature), header.encode())
+    if any(field.salt is not None for field in attestation.fields):
+        raise MalformedError("the seed stands for all salts", rule="slots.salt")
+    attestation.check_root()
+    names = {index: field.name for index, field in enumerate(attestation.fields)}
+    if not names or check_shape(names, header.size) != SlotField.FIELD:
+        raise MalformedError("not the attestation of a slot", rule="slots.kind")
+    notary = attestation.notary()
+    if (notary.name, notary.vkey) != (key.name, key.vkey):
+        raise InvalidProofError(
+            "the notary field names another key than the one that signed", rule="notary.vkey"
+        )
+    return _read(attestation, key.name)
+
+
+def _read(attestation: Attestation, notary: str) -> AttestedSlot:
+    first, *rest, last = attestation.fields
+    if last.name != NotaryField.FIELD:
+        raise MalformedError("the last field is the notary's", rule="slots.kind")
+    slot = SlotField.from_json(first.value)
+    fields: dict[str, ObservationField | GapField] = {}
+    for field in rest:
+        if field.name == GapField.FIELD:
+            gap = GapField.from_json(field.value)
+            if FAULTS.get(gap.reason) != gap.fault:
+                raise InvalidProofError(
+                    "a gap's fault is not its reason's",
+                    rule="gap.fault",
+                    found=gap.fault,
+                    wanted=FAULTS.get(gap.reason),
+                )
+            fields[gap.venue] = gap
+        else:
+            seen = ObservationField.from_json(field.value)
+            fields[seen.venue] = seen
+    if list(fields) != list(slot.venues) or len(fields) != len(rest):
+        raise MalformedError("a slot has one field for each of its venues", rule="slot.venues")
+    if list(slot.venues) != sorted(set(slot.venues)):
+        raise MalformedError("a slot's venues are in byte order", rule="slot.venues")
+    if attestation.header.issued_us < slot.slot_us:
+        raise InvalidProofError("signed before its slot", rule="slot.slot_us")
+    return AttestedSlot(notary=notary, header=attestation.header, slot=slot, fields=fields)

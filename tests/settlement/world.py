@@ -1,0 +1,210 @@
+"""A small world of notaries: what they signed and logged of a case's slots, for one trade.
+
+Deterministic: keys, salts and ids follow from names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+from attestation import merkle
+from attestation.document import (
+    Attestation,
+    Field,
+    Header,
+    NotaryField,
+    SlotField,
+    body_leaves,
+)
+from attestation.hashing import format_hash, hash_string
+from attestation.keys import SigningKey
+from attestation.log.entry import (
+    Entry,
+    FeedEntry,
+    FeedVenue,
+    MissedEntry,
+    PolicyEntry,
+    SlotEntry,
+    TickEntry,
+    logged_at,
+)
+from attestation.settlement.attested import AttestedSlot, verify_slot
+from attestation.settlement.entries import LogRange
+from attestation.settlement.policy import SettlementPolicy
+from attestation.settlement.rule import Terms
+from attestation.settlement.slots import LoggedSlot
+from attestation.settlement.trade import TradeBatch, TradeLeaf, TradeOpening, trade_id
+from attestation.trust import Trust, TrustedKey
+from tests.settlement import cases
+
+DAY = 86_400_000_000
+OPERATOR = SigningKey(name="operator.example", algorithm="ed25519", seed=bytes(range(32)))
+FEED = "btc"
+
+
+def seeded(label: str) -> bytes:
+    return hashlib.sha256(label.encode()).digest()
+
+
+def attest_key(notary: str) -> SigningKey:
+    return SigningKey(name=notary, algorithm="ed25519", seed=seeded(f"attest {notary}"))
+
+
+def trusted(key: SigningKey, role: str) -> TrustedKey:
+    return TrustedKey(
+        name=key.name,
+        operator=f"Operator of {key.name}",
+        key=key.verifying_key,
+        role=role,
+        valid_from_us=cases.START - DAY,
+        valid_until_us=cases.START + DAY,
+    )
+
+
+def trust(policy: SettlementPolicy) -> Trust:
+    return Trust(
+        keys=tuple(trusted(attest_key(notary.notary), "attest") for notary in policy.notaries)
+    )
+
+
+def attest(record: LoggedSlot, key: SigningKey | None = None, **changes: object) -> Attestation:
+    """The attestation of what a record has; ``changes`` are to its slot field."""
+    key = attest_key(record.notary) if key is None else key
+    given = record.fields or {}
+    head = SlotField(
+        feed=FEED, market="BTC/USD", slot_us=record.slot_us, venues=tuple(sorted(given))
+    )
+    head = dataclasses.replace(head, **changes)  # type: ignore[arg-type]
+    notary = NotaryField(name=key.name, vkey=key.verifying_key.vkey, software="test")
+    fields = [Field(name="slot", value=head.to_json())]
+    fields += [
+        Field(name=given[venue].FIELD, value=given[venue].to_json()) for venue in sorted(given)
+    ]
+    fields.append(Field(name="notary", value=notary.to_json()))
+    return sign(fields, key, f"{record.notary}/{record.slot_us}", record.slot_us + 60_000)
+
+
+def sign(fields: list[Field], key: SigningKey, label: str, issued_us: int) -> Attestation:
+    seed = seeded(f"seed {label}").hex()
+    header = Header(
+        id=seeded(f"id {label}").hex()[:32],
+        key=key.verifying_key.short,
+        root=format_hash(merkle.root(body_leaves(fields, seed=seed, algorithm="sha256"))),
+        size=len(fields),
+        issued_us=issued_us,
+    )
+    signature = key.sign(header.encode()).hex()
+    return Attestation(header=header, signature=signature, fields=tuple(fields), seed=seed)
+
+
+def feed(policy: SettlementPolicy) -> FeedEntry:
+    return FeedEntry(
+        logged_us=cases.START - 30_000_000,
+        feed=FEED,
+        venues=tuple(
+            FeedVenue(venue=venue.venue, instrument=venue.instrument, venue_file=venue.venue_file)
+            for venue in policy.venues
+        ),
+        market=policy.market,
+        grid_us=policy.grid_us,
+        late_us=policy.late_us,
+        provers=(OPERATOR.verifying_key.vkey,),
+        from_us=cases.START - 20_000_000,
+    )
+
+
+def opening(policy: SettlementPolicy, terms: Terms, number: int = 1) -> TradeOpening:
+    nonce = f"{number:032x}"
+    leaf = TradeLeaf(
+        trade=trade_id(nonce),
+        player=hash_string(b"player"),
+        side=terms.side,
+        market=policy.market,
+        stake="25",
+        duration_us=terms.duration_us,
+        policy_id=policy.policy_id,
+        nonce=nonce,
+    )
+    return TradeOpening(salt=seeded(f"salt {number}").hex()[:32], leaf=leaf)
+
+
+@dataclasses.dataclass
+class World:
+    """The logs by notary, the attestations by (notary, slot), and the trade's batch."""
+
+    policy: SettlementPolicy
+    terms: Terms
+    logs: dict[str, list[Entry]]
+    attestations: dict[tuple[str, int], Attestation]
+    opening: TradeOpening
+    batch: TradeBatch
+
+    @property
+    def trade_index(self) -> int:
+        first = self.logs[self.policy.notaries[0].notary]
+        return next(index for index, entry in enumerate(first) if entry.kind == "trades")
+
+    def ranges(self, skip: int = 0) -> list[LogRange]:
+        """All logs from entry ``skip`` on."""
+        return [
+            LogRange(
+                notary=notary,
+                feed=feed(self.policy),
+                first=skip,
+                entries=tuple(entries[skip:]),
+            )
+            for notary, entries in self.logs.items()
+        ]
+
+    def attested(self) -> list[AttestedSlot]:
+        """Every attestation, verified."""
+        known = trust(self.policy)
+        return [verify_slot(item, trust=known) for item in self.attestations.values()]
+
+
+def build(policy: SettlementPolicy, terms: Terms, logged: list[LoggedSlot]) -> World:
+    """Has notaries sign and log what the records say; others' trades are in the batch too."""
+    own = opening(policy, terms)
+    others = [opening(policy, terms, number).commitment() for number in range(2, 9)]
+    batch = TradeBatch.of([own.commitment(), *others])
+    world = World(policy, terms, {}, {}, own, batch)
+    for place, notary in enumerate(policy.notaries):
+        entries: list[Entry] = [feed(policy)]
+        entries += [logged_at(TickEntry(), cases.START + at * 1_000_000) for at in range(-25, 18)]
+        if place == 0:
+            document = policy.to_json()
+            entries.append(
+                PolicyEntry(
+                    logged_us=cases.START - 28_000_000,
+                    policy_id=policy.policy_id,
+                    document=document,
+                    effective_us=policy.effective_us,
+                )
+            )
+            entries.append(logged_at(batch.entry(), terms.logged_us))
+        for record in logged:
+            if record.notary == notary.notary:
+                entries.append(_entry(world, record))
+        entries.append(logged_at(TickEntry(), cases.end(policy, terms)))
+        # Ticks of a second that has other entries are no matter here.
+        world.logs[notary.notary] = sorted(entries, key=lambda entry: entry.logged_us)
+    return world
+
+
+def _entry(world: World, record: LoggedSlot) -> Entry:
+    if record.fields is None:
+        return MissedEntry(
+            logged_us=record.slot_us + world.policy.late_us,
+            feed=FEED,
+            slot_us=record.slot_us,
+            fault=record.fault,
+        )
+    made = attest(record)
+    world.attestations[record.notary, record.slot_us] = made
+    return SlotEntry(
+        logged_us=record.slot_us + 100_000,
+        feed=FEED,
+        slot_us=record.slot_us,
+        header=hash_string(made.header.encode()),
+    )
