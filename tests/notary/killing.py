@@ -20,14 +20,19 @@ import sys
 import time
 from pathlib import Path
 
-from attestation.hashing import hash_string
+from attestation.log.policy import LogPolicy
 from notary.log.creation import create_log
+from notary.log.files import PlainFiles
 from notary.log.published import PublishedFile
+from notary.log.reader import LogReader
 from notary.log.sequencer import Sequencer
 from notary.store import Store, offline
 from tests.notary.soundness import check_sound
 from tests.notary.test_log import KEY, START_US, number, row
 from tests.notary.test_store import header
+from verifier.audit import Audit
+from verifier.logfiles import audit_log
+from verifier.logsource import open_source
 
 TASKS = 16
 
@@ -139,8 +144,14 @@ def main(folder: Path, kills: int) -> None:
     ended = asyncio.run(end())
     size = check_sound(folder / "notary.db", KEY.verifying_key, shown=shown, over=True)
     check_kept(folder, said)
-    root = hash_string(shown[-1].root)
-    print(json.dumps({"said": len(said), "ended": ended, "size": size, "root": root}))
+    reader = LogReader(folder / "notary.db")
+    note = (folder / "checkpoint").read_bytes()
+    PlainFiles(folder / "public", KEY.verifying_key, reader).write(size, note, reader)
+    reader.close()
+    with open_source(str(folder / "public")) as source:
+        report = audit_log(Audit(LogPolicy.threshold([KEY.verifying_key], [], 0)), source.read)
+    found = [finding.kind for finding in report.findings]
+    print(json.dumps({"said": len(said), "ended": ended, "size": size, "found": found}))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import sqlite3
 from collections.abc import Iterator
@@ -272,6 +273,72 @@ def test_every_flipped_bit_is_found_and_nothing_is_signed_over_a_wrong_tree(
                     log.store()
             write(bytes(data), place)
     assert log.damages() == []
+
+
+def test_sessions_open_before_the_log_was_made_end_outside_it(tmp_path: Path) -> None:
+    path = tmp_path / "notary.db"
+
+    async def before() -> None:
+        store = Store(path)
+        await store.open_session(row(number(1)))
+        store.close()
+
+    asyncio.run(before())
+    log = Log(tmp_path)
+
+    async def after() -> None:
+        store = log.store()
+        assert await store.recover(START_US) == 1
+        found = await store.session(number(1))
+        assert found is not None
+        assert found["reason"] == "restart"
+        assert store.latest_head().checkpoint.size == 0
+        await store.open_session(row(number(2)))
+        store.close()
+
+    asyncio.run(after())
+    assert log.damages() == []
+
+
+def test_retry_names_the_latest_although_the_clock_went_back(log: Log) -> None:
+    place = "trade/t-1/open"
+
+    async def scene() -> None:
+        store = log.store()
+        retry_of = None
+        for index, at_us in ((1, START_US), (2, START_US - 5_000_000), (3, START_US - 9_000_000)):
+            again = dataclasses.replace(row(number(index), place, retry_of), opened_us=at_us)
+            if retry_of == number(2):
+                with pytest.raises(RefusedError):
+                    await store.check_place(place, "kraken", number(1))
+            await store.check_place(place, "kraken", retry_of)
+            await store.open_session(again)
+            retry_of = number(index)
+            await store.abort_session(retry_of, "venue_refused", START_US, retriable=True)
+        with pytest.raises(RefusedError):
+            await store.check_place(place, "kraken", retry_of)
+        store.close()
+
+    asyncio.run(scene())
+    assert log.damages() == []
+
+
+def test_second_witness_on_one_store_is_refused(tmp_path: Path) -> None:
+    store = WitnessStore(tmp_path / "witness.db")
+    with pytest.raises(UsageError, match="another witness"):
+        WitnessStore(tmp_path / "witness.db")
+    store.close()
+    WitnessStore(tmp_path / "witness.db").close()
+
+
+def test_second_notary_on_one_log_is_refused(log: Log) -> None:
+    store = log.store()
+    before = log.published.path.read_bytes()
+    with pytest.raises(UsageError, match="another notary"):
+        log.store()
+    assert log.published.path.read_bytes() == before
+    store.close()
+    log.store().close()
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ def test_hundred_kills_under_load_lose_nothing_that_was_answered(tmp_path: Path)
     assert result.returncode == 0, result.stderr[-3_000:]
     told = json.loads(result.stdout)
     assert told["said"] > 10 * KILLS
+    assert told["found"] == []
     assert told["size"] > 2 * told["said"] - 16 * KILLS
 
 

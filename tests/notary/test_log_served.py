@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import itertools
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -22,14 +24,19 @@ from attestation.log.tiles import tiles_of
 from examples.venues.faults import Fault
 from examples.venues.server import ThreadedVenueServer, VenueServer
 from notary.log.files import PlainFiles
+from notary.log.published import PublishedFile
 from notary.log.publisher import WITNESS_SECONDS, Publisher
 from notary.log.reader import LogReader
+from notary.log.sequencer import Sequencer
 from notary.metrics import Metrics
+from notary.rows import OpenedRow
+from notary.store import Store
 from prover import AttestedTransport, Notary
 from tests.adversaries.prover import MaliciousProver
 from tests.adversaries.stage import PROVER, NotaryProcess
 from tests.log.keys import signing_key
-from tests.notary.test_log import KEY, Log
+from tests.notary.test_log import KEY, START_US, Log, number, row
+from tests.notary.test_store import header
 from verifier.audit import Audit
 from verifier.logfiles import audit_log
 from verifier.logsource import open_source
@@ -252,3 +259,58 @@ def test_attestation_is_proven_before_its_checkpoint_is_shown(tmp_path: Path) ->
             reader.root(1)
 
     asyncio.run(scene())
+
+
+async def run_sessions(store: Store, clock: Callable[[], int], numbers: Iterator[int]) -> None:
+    """Logs sessions of every end until there are no more numbers."""
+
+    def opening(value: int, retry_of: str | None = None) -> OpenedRow:
+        now = clock()
+        made = row(number(value), f"trade/t-{value // 4}/open", retry_of)
+        return dataclasses.replace(made, opened_us=now, deadline_us=now + 60_000_000)
+
+    for value in numbers:
+        place, ends = 4 * value, ("venue_refused", "venue_silent", "venue_closed")
+        retry_of = None
+        for again in range(value % 3 + 1):
+            session = number(place + again)
+            await store.open_session(opening(place + again, retry_of))
+            if again < value % 3:
+                await store.abort_session(session, ends[again], clock(), retriable=True)
+                retry_of = session
+            elif value % 5 == 0:
+                await store.abort_session(session, "venue_malformed", clock())
+            else:
+                made = header(session, clock())
+                await store.attest_session(session, made, made.encode())
+
+
+def test_ten_thousand_sessions_with_faults_and_a_crash_yield_no_finding(tmp_path: Path) -> None:
+    """Takes some ten seconds: it is the log that has to be large."""
+    log = Log(tmp_path)
+    counter = itertools.count(START_US, 100)
+
+    def clock() -> int:
+        return next(counter)
+
+    async def life(numbers: range, left: range) -> int:
+        store = Store(
+            log.path,
+            sequence=lambda base: Sequencer(base, KEY, PublishedFile(log.published.path), clock),
+        )
+        ended = await store.recover(clock())
+        work = iter(numbers)
+        await asyncio.gather(*(run_sessions(store, clock, work) for _ in range(64)))
+        for value in left:
+            await store.open_session(dataclasses.replace(row(number(value)), opened_us=clock()))
+        # As a crash leaves it: what is open stays so.
+        store.close()
+        return ended
+
+    asyncio.run(life(range(2_500), range(50_000, 50_040)))
+    assert asyncio.run(life(range(2_500, 5_000), range(0))) == 40
+    written(log, tmp_path / "public")
+    with open_source(str(tmp_path / "public")) as source:
+        report = audit_log(Audit(LogPolicy.threshold([KEY.verifying_key], [], 0)), source.read)
+    assert report.findings == ()
+    assert sum(row.count for row in report.sessions) == 10_039

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -282,6 +283,24 @@ def test_nothing_a_prover_does_earns_a_retry(tmp_path: Path, deed: str) -> None:
             row = await rig.ended(session["id"], reason)
             assert row["retriable"] == 0
             assert await refused(rig, retry_of=session["id"]) == "place 409"
+
+    asyncio.run(scene())
+
+
+def test_notary_whose_clock_is_behind_its_log_opens_nothing(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with logging(tmp_path) as rig:
+            rig.session()
+            head = rig.context.store.latest_head()
+            ahead = rig.context.clock.now_us() + 2_000_000
+            rig.context.ledger = object()  # type: ignore[assignment]
+            rig.context.store.latest_head = (  # type: ignore[method-assign]
+                lambda: dataclasses.replace(head, logged_us=ahead)
+            )
+            with pytest.raises(RefusedError) as caught:
+                rig.session()
+            assert (caught.value.rule, caught.value.http_status) == ("clock", 503)
+            rig.context.ledger = None
 
     asyncio.run(scene())
 
