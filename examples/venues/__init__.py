@@ -1,13 +1,16 @@
 """Simulated exchanges over real TLS: what the demo, tests and benchmarks fetch from.
 
 One process answers for every host of eleven venues, chosen by SNI, in each
-venue's exact REST wire shape, with prices a test can know beforehand and faults
+venue's exact wire shape, REST and WebSocket, with prices a test can know beforehand and faults
 on command.  Nothing the product needs lives here.
 
     authority   a certificate authority of its own, one certificate per host
     listings    which hosts, instruments and ticks each venue has
     prices      seeded random walks, or scripted mids
     wire        (venue, path) to response, byte for byte in the venue's shape
+    channels    what live channels take and send, in the venue's shape
+    pushes      the messages they push
+    live        one live channel after its upgrade
     faults      what goes wrong, when told to
     request     the HTTP/1.1 request reader
     connection  one TLS connection

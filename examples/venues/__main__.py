@@ -50,8 +50,16 @@ def _parser() -> argparse.ArgumentParser:
         metavar="VENUE=KIND[:VALUE][*TIMES]",
         help=f"kinds: {', '.join(KINDS)}",
     )
+    parser.add_argument("--rate", type=_rate, default=10.0, help="live messages a second")
     parser.add_argument("--handshake", choices=HANDSHAKES, default="normal")
     return parser
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0 < rate <= 10_000:
+        raise argparse.ArgumentTypeError("above 0 and at most 10000")
+    return rate
 
 
 def _server(options: argparse.Namespace) -> VenueServer:
@@ -69,6 +77,7 @@ def _server(options: argparse.Namespace) -> VenueServer:
         faults=faults,
         handshake=options.handshake,
         admin_port=options.admin_port,
+        rate=options.rate,
     )
 
 

@@ -1,4 +1,4 @@
-"""One connection: TLS over memory buffers, HTTP/1.1, and the faults of its venue.
+"""One connection: TLS over memory buffers, HTTP/1.1 or a live channel, and its faults.
 
 TLS is driven here and not by asyncio, whose shutdown waits for the peer's
 close_notify before it sends FIN: real venues send close_notify and FIN right
@@ -17,9 +17,10 @@ from email.utils import formatdate
 from typing import cast
 
 from attestation.errors import MalformedError
-from examples.venues import wire
+from examples.venues import channels, wire
 from examples.venues.faults import Delivery, FaultBoard, deliver
-from examples.venues.listings import BY_HOST, Venue
+from examples.venues.listings import BY_HOST, Listing, Venue
+from examples.venues.live import LiveChannel, upgrade_of
 from examples.venues.prices import Prices
 from examples.venues.request import Request, take_request
 from examples.venues.tls import Contexts
@@ -32,12 +33,23 @@ _LINGER_S = 5.0
 class Simulation:
     """What all connections share: prices, faults, the clock, and counts of requests.
 
-    ``clock_us`` gives UTC microseconds; ``served`` counts requests by venue.
+    ``clock_us`` gives UTC microseconds; ``served`` counts requests by venue.  ``rate``
+    and ``beat_s`` are a live channel's messages a second and interval of heartbeats.
     ``open`` holds the transports to end with the server; once it is ``closing``
     a connection accepted a moment before ends as it is made.
     """
 
-    def __init__(self, prices: Prices, faults: FaultBoard, clock_us: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        prices: Prices,
+        faults: FaultBoard,
+        clock_us: Callable[[], int],
+        *,
+        rate: float = 10.0,
+        beat_s: float | None = None,
+    ) -> None:
+        self.rate = rate
+        self.beat_s = beat_s
         self.prices = prices
         self.faults = faults
         self.clock_us = clock_us
@@ -82,6 +94,7 @@ class Connection(asyncio.Protocol):
         # Set while an answer goes out slowly, or never will: later requests wait.
         self._busy = False
         self._ended = False
+        self._live: LiveChannel | None = None
         self._delivering: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
 
@@ -94,6 +107,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
         self._simulation.open.discard(self._transport)
+        if self._live is not None:
+            self._live.stop()
         if self._delivering is not None:
             self._delivering.cancel()
         if self._linger is not None:
@@ -111,6 +126,9 @@ class Connection(asyncio.Protocol):
                 piece = self._tls.read(_READ_SIZE)
                 if not piece:  # The client's close_notify.
                     self._end(close_notify=True)
+                if self._live is not None:
+                    self._live.received(piece)
+                    continue
                 self._requests += piece
                 self._serve_pending()
         except ssl.SSLWantReadError:
@@ -132,7 +150,7 @@ class Connection(asyncio.Protocol):
 
     def _serve_pending(self) -> None:
         """Answers complete requests in order, unless an answer is still going out."""
-        while not self._busy and not self._ended:
+        while not self._busy and not self._ended and self._live is None:
             try:
                 request = take_request(self._requests)
             except MalformedError as error:
@@ -147,13 +165,61 @@ class Connection(asyncio.Protocol):
         venue = BY_HOST[self._host]
         self._simulation.served[venue.name] += 1
         asked = request.headers["host"]
-        if asked not in (self._host, f"{self._host}:{self._simulation.port}"):
+        ports = (self._simulation.port, venue.stream_port)
+        if asked != self._host and asked not in [f"{self._host}:{port}" for port in ports]:
             self._start(self._problem(421, "Misdirected Request", asked), close=True)
+        elif upgrade := upgrade_of(venue, request) if self._host in venue.stream_hosts else None:
+            self._upgrade(venue, *upgrade)
+        elif self._host not in venue.hosts:
+            self._start(self._problem(426, "Upgrade Required", request.target), close=True)
+        elif (request.method, request.target) == ("POST", "/api/v1/bullet-public"):
+            body = channels.bullet() if venue.name == "kucoin" else ""
+            self._start(self._answer(venue, body), close=request.close)
         elif request.method != "GET":
             self._start(self._problem(405, "Method Not Allowed", request.method), close=True)
         else:
             close = request.close
             self._start(self._quote(venue, request.target, close=close), close=close)
+
+    def _answer(self, venue: Venue, body: str) -> Delivery:
+        response = wire.Response(
+            status=200 if body else 404,
+            reason="OK" if body else "Not Found",
+            headers=(("Content-Type", venue.content_type), *venue.headers),
+            body=body.encode(),
+        )
+        date = self._simulation.date(self._simulation.clock_us())
+        return deliver(response, date, close=False, fault=None)
+
+    def _upgrade(self, venue: Venue, head: str, listing: Listing | None) -> None:
+        simulation = self._simulation
+        fault = simulation.faults.now(venue.name, "request")
+        if fault is not None and fault.kind == "status":
+            simulation.faults.take(venue.name, "request")
+            response = wire.Response(status=200, reason="OK", headers=(), body=b"")
+            date = simulation.date(simulation.clock_us())
+            self._start(deliver(response, date, close=True, fault=fault), close=True)
+            return
+        self._tls.write(head.encode("latin-1"))
+        self._live = LiveChannel(
+            venue,
+            prices=simulation.prices,
+            faults=simulation.faults,
+            clock_us=simulation.clock_us,
+            rate=simulation.rate,
+            beat_s=simulation.beat_s,
+            send=self._send_frames,
+            end=lambda close_notify: self._end(close_notify=close_notify),
+        )
+        self._live.start(listing)
+        early = bytes(self._requests)
+        self._requests.clear()
+        self._live.received(early)
+
+    def _send_frames(self, frames: bytes) -> None:
+        if not self._ended:
+            self._tls.write(frames)
+            self._flush()
 
     def _quote(self, venue: Venue, target: str, *, close: bool) -> Delivery:
         simulation = self._simulation

@@ -19,8 +19,9 @@ from examples.venues.wire import Response
 # with close_notify and FIN, cut with FIN alone, or left open without a word.
 Ending: TypeAlias = Literal["as_asked", "close", "cut", "hang"]
 
-# When a fault acts: choosing the certificate, right after the handshake, or on a request.
-Phase: TypeAlias = Literal["certificate", "established", "request"]
+# When a fault acts: choosing the certificate, right after the handshake, on a
+# request (an upgrade is one), or on a message of a live channel.
+Phase: TypeAlias = Literal["certificate", "established", "request", "message"]
 
 # Kind: what ``value`` may be; None where it takes none.  The first alternative
 # or number is the default.
@@ -42,9 +43,33 @@ KINDS: dict[str, tuple[str, ...] | int | None] = {
     "silence": None,
     "early": None,
     "wrong_certificate": ("other_host", "unknown_authority", "expired"),
+    "close": 1001,
+    "no_pong": None,
 }
 
-_PHASES: dict[str, Phase] = {"wrong_certificate": "certificate", "early": "established"}
+_PHASES: dict[str, Phase] = {
+    "wrong_certificate": "certificate",
+    "early": "established",
+    "close": "message",
+    "no_pong": "message",
+}
+# What else can befall the messages of a live channel.
+_OF_MESSAGES = frozenset(
+    {
+        "gzip",
+        "stale",
+        "wick",
+        "out_of_order",
+        "duplicated",
+        "malformed",
+        "wrong_instrument",
+        "oversized",
+        "slow",
+        "trickle",
+        "disconnect",
+        "silence",
+    }
+)
 
 _TEXT = re.compile(r"([a-z_]+)(?::(-?[a-z0-9_]{1,20}))?(?:\*([1-9][0-9]{0,5}))?", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]+", re.ASCII)
@@ -64,6 +89,11 @@ class Fault:
     apart.  disconnect: half of the body, then FIN (``close``: after a
     close_notify).  silence: no answer.  early: an answer before the request.
     wrong_certificate: for another host, from an unknown authority, or expired.
+
+    In a live channel they befall messages: gzip is a binary one, stale N the quote of N
+    seconds before, trickle N fragments of N bytes, disconnect half a frame, silence no
+    message, heartbeat or pong.  Only there: close N, a close frame with that code, and
+    no_pong, no answer to pings.  A status answers the upgrade.
 
     ``times`` is how many requests (connections, for certificates and early) it
     applies to; None for all.
@@ -91,6 +121,8 @@ class Fault:
             raise UsageError("wick is above -10000 and at most 100000 basis points")
         if self.kind == "status" and not 400 <= self.number <= 599:
             raise UsageError("status is 400 to 599")
+        if self.kind == "close" and not 1000 <= self.number <= 4999:
+            raise UsageError("close is 1000 to 4999")
         if self.kind == "trickle" and self.number < 1:
             raise UsageError("trickle is at least 1 byte")
 
@@ -117,10 +149,11 @@ class Fault:
         assert isinstance(self.value, int)
         return self.value
 
-    @property
-    def phase(self) -> Phase:
-        """When it acts."""
-        return _PHASES.get(self.kind, "request")
+    def acts(self, phase: Phase) -> bool:
+        """Whether it acts in this phase."""
+        if phase == "message" and self.kind in _OF_MESSAGES:
+            return True
+        return _PHASES.get(self.kind, "request") == phase
 
 
 class FaultBoard:
@@ -146,10 +179,15 @@ class FaultBoard:
         """Ends all faults."""
         self._faults.clear()
 
+    def now(self, venue: str, phase: Phase) -> Fault | None:
+        """The fault in force in this phase, not counted."""
+        fault = self._faults.get(venue)
+        return fault if fault is not None and fault.acts(phase) else None
+
     def take(self, venue: str, phase: Phase) -> Fault | None:
         """The fault to apply in this phase, counted as used; None if there is none."""
-        fault = self._faults.get(venue)
-        if fault is None or fault.phase != phase:
+        fault = self.now(venue, phase)
+        if fault is None:
             return None
         if fault.times == 1:
             del self._faults[venue]
@@ -242,11 +280,12 @@ def _altered(response: Response, fault: Fault) -> Response:
     if fault.kind == "oversized":
         return replace(response, body=response.body + b" " * fault.number)
     if fault.kind == "malformed":
-        return replace(response, body=_malformed(response.body, str(fault.value)))
+        return replace(response, body=malformed(response.body, str(fault.value)))
     return response
 
 
-def _malformed(body: bytes, way: str) -> bytes:
+def malformed(body: bytes, way: str) -> bytes:
+    """Hurts a JSON text in one of the ways of ``KINDS["malformed"]``."""
     if way == "truncated":
         return body[:-1]
     if way == "bom":

@@ -30,10 +30,15 @@ class Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Venue:
-    """One exchange: ``basis_ppm`` above the common mid, seen ``lag_ms`` late."""
+    """One exchange: ``basis_ppm`` above the common mid, seen ``lag_ms`` late.
+
+    ``hosts`` serve REST, ``stream_hosts`` the live channel on ``stream_port``.
+    """
 
     name: str
     hosts: tuple[str, ...]
+    stream_hosts: tuple[str, ...]
+    stream_port: int = 443
     listings: tuple[Listing, ...]
     headers: tuple[tuple[str, str], ...]
     content_type: str = "application/json"
@@ -78,6 +83,8 @@ VENUES: tuple[Venue, ...] = (
     Venue(
         name="binance",
         hosts=("data-api.binance.vision", "api.binance.com"),
+        stream_hosts=("stream.binance.com", "data-stream.binance.vision"),
+        stream_port=9443,
         listings=_three("BTCUSDT", "ETHUSDT", "SOLUSDT", ticks=_CENTS, places=(8, 8, 8)),
         content_type="application/json;charset=UTF-8",
         headers=(
@@ -99,6 +106,7 @@ VENUES: tuple[Venue, ...] = (
     Venue(
         name="coinbase",
         hosts=("api.exchange.coinbase.com",),
+        stream_hosts=("ws-feed.exchange.coinbase.com",),
         listings=_three("BTC-USD", "ETH-USD", "SOL-USD", ticks=_CENTS, places=(2, 2, 2)),
         content_type="application/json; charset=utf-8",
         headers=(("Access-Control-Allow-Origin", "*"), ("Cache-Control", "no-store"), *_CLOUDFLARE),
@@ -108,6 +116,7 @@ VENUES: tuple[Venue, ...] = (
     Venue(
         name="kraken",
         hosts=("api.kraken.com",),
+        stream_hosts=("ws.kraken.com",),
         listings=_three(
             "XXBTZUSD",
             "XETHZUSD",
@@ -123,6 +132,8 @@ VENUES: tuple[Venue, ...] = (
     Venue(
         name="okx",
         hosts=("www.okx.com",),
+        stream_hosts=("ws.okx.com",),
+        stream_port=8443,
         listings=_three(
             "BTC-USDT", "ETH-USDT", "SOL-USDT", ticks=("0.1", "0.01", "0.01"), places=(1, 2, 2)
         ),
@@ -134,6 +145,7 @@ VENUES: tuple[Venue, ...] = (
     Venue(
         name="bybit",
         hosts=("api.bybit.com",),
+        stream_hosts=("stream.bybit.com",),
         listings=_three("BTCUSDT", "ETHUSDT", "SOLUSDT", ticks=_CENTS, places=(2, 2, 2)),
         headers=(
             ("Server", "Openresty"),
@@ -148,6 +160,7 @@ VENUES: tuple[Venue, ...] = (
     Venue(
         name="bitstamp",
         hosts=("www.bitstamp.net",),
+        stream_hosts=("ws.bitstamp.net",),
         listings=_three("btcusd", "ethusd", "solusd", ticks=("1", "0.1", "0.01"), places=(0, 1, 2)),
         headers=(
             ("Vary", "Accept-Language, Origin"),
@@ -162,6 +175,7 @@ VENUES: tuple[Venue, ...] = (
     Venue(
         name="gemini",
         hosts=("api.gemini.com",),
+        stream_hosts=("api.gemini.com",),
         listings=_three("btcusd", "ethusd", "solusd", ticks=_CENTS, places=(2, 2, 2)),
         headers=(
             ("Server", "nginx"),
@@ -175,6 +189,7 @@ VENUES: tuple[Venue, ...] = (
     Venue(
         name="bitfinex",
         hosts=("api-pub.bitfinex.com",),
+        stream_hosts=("api-pub.bitfinex.com",),
         listings=_three(
             "tBTCUSD", "tETHUSD", "tSOLUSD", ticks=("1", "0.1", "0.01"), places=(0, 0, 0)
         ),
@@ -186,6 +201,7 @@ VENUES: tuple[Venue, ...] = (
     Venue(
         name="kucoin",
         hosts=("api.kucoin.com",),
+        stream_hosts=("ws-api-spot.kucoin.com",),
         listings=_three(
             "BTC-USDT", "ETH-USDT", "SOL-USDT", ticks=("0.1", "0.01", "0.001"), places=(0, 0, 0)
         ),
@@ -201,6 +217,7 @@ VENUES: tuple[Venue, ...] = (
     Venue(
         name="gate",
         hosts=("api.gateio.ws",),
+        stream_hosts=("api.gateio.ws",),
         listings=_three(
             "BTC_USDT", "ETH_USDT", "SOL_USDT", ticks=("0.1", "0.01", "0.01"), places=(0, 0, 0)
         ),
@@ -211,6 +228,7 @@ VENUES: tuple[Venue, ...] = (
     Venue(
         name="crypto_com",
         hosts=("api.crypto.com",),
+        stream_hosts=("stream.crypto.com",),
         listings=_three(
             "BTC_USD", "ETH_USD", "SOL_USD", ticks=("0.01", "0.01", "0.001"), places=(2, 2, 3)
         ),
@@ -222,4 +240,6 @@ VENUES: tuple[Venue, ...] = (
 )
 
 BY_NAME: Mapping[str, Venue] = {venue.name: venue for venue in VENUES}
-BY_HOST: Mapping[str, Venue] = {host: venue for venue in VENUES for host in venue.hosts}
+BY_HOST: Mapping[str, Venue] = {
+    host: venue for venue in VENUES for host in (*venue.hosts, *venue.stream_hosts)
+}

@@ -42,7 +42,9 @@ class VenueServer:
     ``folder`` keeps the authority between runs (``venues-ca.pem``); without it
     the authority lives as long as the server.  ``clock_us`` replaces the system's
     clock, ``key_types`` a host's kind of key.  With ``admin_port`` (0: the
-    system's choice) mids and faults can be set over plain HTTP on loopback.
+    system's choice) mids and faults can be set over plain HTTP on loopback.  Live
+    channels push ``rate`` messages a second and, instead of at the venue's interval,
+    say every ``beat_s`` that they live.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class VenueServer:
         key_types: Mapping[str, KeyType] | None = None,
         handshake: Handshake = "normal",
         admin_port: int | None = None,
+        rate: float = 10.0,
+        beat_s: float | None = None,
     ) -> None:
         self.faults = FaultBoard()
         for venue, fault in (faults or {}).items():
             self.faults.set(venue, fault)
         self.prices = Prices(seed=seed, origin_us=clock_us(), script=script)
-        self._simulation = Simulation(self.prices, self.faults, clock_us)
+        self._simulation = Simulation(self.prices, self.faults, clock_us, rate=rate, beat_s=beat_s)
         self.authority = Authority.create() if folder is None else Authority.load_or_create(folder)
         self.ca_pem = self.authority.certificate_pem
         self._contexts = Contexts(

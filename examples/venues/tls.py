@@ -43,7 +43,9 @@ class Contexts:
         self._wrong: dict[tuple[str, str], ssl.SSLContext] = {}
         chosen = key_types or {}
         for host, venue in BY_HOST.items():
-            leaf = authority.issue([host], chosen.get(host, venue.key_type))
+            # RSA keys take long to make: one kind of key a venue is enough for REST.
+            usual: KeyType = venue.key_type if host in venue.hosts else "p256"
+            leaf = authority.issue([host], chosen.get(host, usual))
             self._right[host] = self._context(host, leaf)
         self.entry = self._bare_context()
         self.entry.sni_callback = self._select

@@ -56,7 +56,14 @@ def fetch_quote(server: ThreadedVenueServer, venue: str, market: str = "BTC/USD"
 
 def test_every_venue_file_has_a_simulated_venue_and_the_other_way_round() -> None:
     assert sorted(venue_names()) == sorted(BY_NAME)
-    assert {host for name in venue_names() for host in load_venue(name).hosts} == set(BY_HOST)
+    for name, venue in BY_NAME.items():
+        file = load_venue(name)
+        assert file.hosts == venue.hosts
+        assert file.channel.port == venue.stream_port
+        assert all(file.channel.allows(host) for host in venue.stream_hosts)
+        if file.channel.token is None:
+            assert file.channel.hosts == venue.stream_hosts
+    assert {host for venue in BY_NAME.values() for host in venue.hosts} <= set(BY_HOST)
 
 
 @pytest.mark.parametrize("venue", sorted(BY_NAME))
