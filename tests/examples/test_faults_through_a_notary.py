@@ -179,7 +179,8 @@ def right(outcome: Outcome) -> bool:
 
 def test_every_kind_of_fault_is_tried() -> None:
     tried = {fault.partition(":")[0] for fault in (*REFUSED, *HARMLESS, "wrong_instrument")}
-    assert tried == KINDS.keys()
+    # Two befall live channels alone: test_venue_channels.
+    assert tried == KINDS.keys() - {"close", "no_pong"}
     for kind, values in KINDS.items():
         if isinstance(values, tuple) and kind != "wrong_instrument":
             assert {f"{kind}:{value}" for value in values} <= REFUSED.keys()
