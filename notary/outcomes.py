@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from typing import Any
+
+from attestation.errors import MalformedError, QuotaryError, RefusedError, UsageError
+from notary.problems import refusal
+
+REFUSALS = (RefusedError, MalformedError, UsageError, sqlite3.IntegrityError)
+"""What concerns one write and its caller alone, and not the disk."""
 
 
 def announce(
@@ -34,3 +41,10 @@ def retrieve(future: asyncio.Future[Any]) -> None:
     """Marks a failure as seen: nobody waits for it."""
     if not future.cancelled():
         future.exception()
+
+
+def refused(error: QuotaryError | sqlite3.IntegrityError) -> RefusedError:
+    """Returns what a caller is told of one of ``REFUSALS``."""
+    if isinstance(error, QuotaryError):
+        return refusal(error)
+    return RefusedError("the store holds this already", rule="store", http_status=409)

@@ -27,14 +27,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from attestation.document import Header
-from attestation.errors import QuotaryError, RefusedError, UnavailableError, UsageError
+from attestation.errors import QuotaryError, UnavailableError, UsageError
 from attestation.hashing import hash_string
 from attestation.log.entry import AbortedEntry, AttestedEntry, Entry, OpenedEntry
 from attestation.reasons import FAULTS
 from notary import rows
 from notary.log.sequencer import Sequencer, SignedHead, Ticket
 from notary.log.tables import has_log
-from notary.outcomes import announce, retrieve
+from notary.outcomes import REFUSALS, announce, refused, retrieve
 from notary.places import check_place, is_place
 from notary.rows import OpenedRow, StoredAttestation
 
@@ -294,9 +294,9 @@ class Store:
                     database.execute("SAVEPOINT operation")
                 try:
                     outcomes.append(operation(database))
-                except (RefusedError, sqlite3.IntegrityError) as error:
+                except REFUSALS as error:
                     database.execute("ROLLBACK TO operation" if several else "ROLLBACK")
-                    outcomes.append(_refused(error))
+                    outcomes.append(refused(error))
                     if not several:
                         return outcomes
                 if several:
@@ -387,9 +387,3 @@ def _free_bytes(folder: Path) -> int:
 
 def _unavailable(detail: str) -> UnavailableError:
     return UnavailableError(detail, rule="store")
-
-
-def _refused(error: RefusedError | sqlite3.IntegrityError) -> RefusedError:
-    if isinstance(error, RefusedError):
-        return error
-    return RefusedError("the store holds this already", rule="store", http_status=409)

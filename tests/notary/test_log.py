@@ -172,6 +172,26 @@ def test_refused_entry_leaves_its_batch_and_the_log_whole(log: Log) -> None:
     assert log.damages() == []
 
 
+def test_entry_that_is_none_is_refused_and_the_store_goes_on(log: Log) -> None:
+    async def scene() -> None:
+        store = log.store()
+        for purpose in ("adhoc/" + "x" * 70_000, "adhoc/\n", "nothing/known"):
+            results = await asyncio.gather(
+                store.open_session(row(number(1), purpose)),
+                store.open_session(row(number(2))),
+                store.abort_session(number(2), "invalid", START_US),
+                return_exceptions=True,
+            )
+            assert isinstance(results[0], RefusedError)
+            assert store.trouble is None
+            assert await store.session(number(1)) is None
+        assert store.latest_head().checkpoint.size == 2
+        store.close()
+
+    asyncio.run(scene())
+    assert log.damages() == []
+
+
 def test_clock_that_goes_back_does_not_take_the_log_back(log: Log) -> None:
     log.clock = iter([START_US + 50, START_US, START_US + 60])  # type: ignore[assignment]
 
