@@ -5,7 +5,7 @@ Laws of this reader:
 1. The client says what its rules name and nothing else: the upgrade, the subscription,
    then keep-alive messages, answers that it owes, close.
 2. The messages depend on the bytes of each direction and on which came first, never on
-   how they were cut into records or reads.
+   how they were cut into records or reads; a piece that ends the session gives none.
 3. The first error is final: every later call raises it again.
 4. Memory is bounded: what is read is forgotten, but for the upgrade and the subscription.
 
@@ -16,6 +16,7 @@ The error's cause is the side whose bytes were fed: the prover for ``sent``, the
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
@@ -28,6 +29,7 @@ from attestation.keepalive import OwedAnswers
 from attestation.tls13.application import Plaintext
 from attestation.tls13.wire import Direction
 from attestation.upgrade import check_upgrade_request, read_upgrade_response
+from attestation.venues.parts import Rate
 from attestation.websocket import Kind, Message, MessageReader
 
 MAX_CLIENT_MESSAGE = 16 * 1024
@@ -48,7 +50,8 @@ class LiveRules:
     ``keep_alive`` as often as it likes; with ``pings`` ping frames, too.  ``answer``
     returns what the client owes to a data message of the server's, or None; it raises
     nothing.  An owed answer, a pong as well, is late after ``answer_us``; with
-    ``silence_us`` the client says something of its own, no answer, at least that often.
+    ``silence_us`` the client says something of its own, no answer, at least that often;
+    ``sends`` is how often it may: who says more could have the venue blamed for closing.
     """
 
     host: str
@@ -60,6 +63,7 @@ class LiveRules:
     answer: Callable[[bytes], bytes | None] | None = None
     answer_us: int
     silence_us: int | None = None
+    sends: Rate
 
 
 def exactly(text: bytes) -> re.Pattern[bytes]:
@@ -89,7 +93,7 @@ class LiveMessage(NamedTuple):
 class LiveReader:
     """Reads both directions of a live session, fed in the order in which they arrived.
 
-    Raises MalformedError (W8 to W10, W12, W14) for what may not be said, and
+    Raises MalformedError (W8 to W10, W12 to W14) for what may not be said, and
     RefusedError with rule ``keepalive_missed`` once an answer is late.
     """
 
@@ -104,6 +108,7 @@ class LiveReader:
         self._subscription: list[bytes] = []
         self._pongs, self._texts = OwedAnswers(), OwedAnswers()
         self._spoke_us = 0
+        self._spoken: deque[int] = deque(maxlen=rules.sends.requests)
         self._due_us: int | None = None
         self._received = 0
         self._count = 0
@@ -237,7 +242,7 @@ class LiveReader:
         if wanted < len(rules.subscribe):
             if kind == "text" and rules.subscribe[wanted].fullmatch(payload):
                 self._subscription.append(payload)
-                self._spoke_us = at_us
+                self._speak(at_us)
             elif kind != "text" or not self._texts.give(payload):
                 _fail("the client did not send its subscription", payload)
         elif kind == "text" and self._texts.give(payload):
@@ -245,9 +250,21 @@ class LiveReader:
         elif (kind == "ping" and rules.pings) or (
             kind == "text" and any(one.fullmatch(payload) for one in rules.keep_alive)
         ):
-            self._spoke_us = at_us
+            self._speak(at_us)
         else:
             _fail("the client sent what is neither keep-alive nor answer", payload)
+
+    def _speak(self, at_us: int) -> None:
+        """Counts a message of the client's own; answers are the server's to ask for."""
+        rate, spoken = self._rules.sends, self._spoken
+        if len(spoken) == rate.requests and at_us - spoken[0] < rate.seconds * 1_000_000:
+            raise MalformedError(
+                "the client says more than the venue takes",
+                rule="W13",
+                wanted=[rate.requests, rate.seconds],
+            )
+        spoken.append(at_us)
+        self._spoke_us = at_us
 
     # The server's side.
 

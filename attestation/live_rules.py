@@ -48,6 +48,7 @@ def live_rules(venue: VenueFile, instrument: str, *, host: str) -> LiveRules:
         pings=(keep.sender, keep.form) == ("client", "frame"),
         answer=None if keep.answer is None else _answer(Channel(venue, instrument)),
         answer_us=ANSWER_US,
+        sends=file.sends,
         # Half way between when it should speak and when the venue gives it up.
         silence_us=(keep.every_s + keep.silence_s) * 500_000 if keep.sender == "client" else None,
     )

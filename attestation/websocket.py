@@ -136,7 +136,10 @@ class MessageReader:
                 if message is not None:
                     messages.append(message)
             start = end
-        self._buffer = bytearray(data[start:])
+        if start < size:
+            self._buffer = bytearray(data[start:])
+        elif self._buffer:
+            self._buffer.clear()
         self._wanted = wanted
         self._offset = offset + start
         return messages

@@ -87,17 +87,17 @@ class ApplicationStream:
             # RFC 8446 5.2: opaque_type "is always set to the value 23".
             raise self._refusal("a record outside is not application data")
         kind, content = self._protection.open(record)
-        if kind == HANDSHAKE:
-            self._handshake(content)
-        elif self._messages.mid_message:
-            # 5.1: "Handshake messages MUST NOT be interleaved with other record types".
-            raise self._refusal("another record interrupts a handshake message", "W7")
-        elif kind == APPLICATION_DATA:
+        if kind == APPLICATION_DATA and not self._messages.mid_message:
             if content:
                 data = self._plaintext.data
                 start = len(data)
                 data += content
                 self._plaintext.spans.append((index, start, len(data)))
+        elif kind == HANDSHAKE:
+            self._handshake(content)
+        elif self._messages.mid_message:
+            # 5.1: "Handshake messages MUST NOT be interleaved with other record types".
+            raise self._refusal("another record interrupts a handshake message", "W7")
         elif kind == ALERT:
             check_alert(self._direction, content)
             self.closed = True

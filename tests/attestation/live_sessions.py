@@ -13,6 +13,7 @@ from attestation.tls13.opening import EphemeralOpening
 from attestation.tls13.session import TranscriptVerifier
 from attestation.tls13.wire import Direction, RecordReader
 from attestation.upgrade import accept_value
+from attestation.venues.parts import Rate
 from attestation.websocket import Kind, client_frame
 from tests.tls13.capture import ServerSide
 from tests.tls13.certs import HOST, NOW_US, server
@@ -40,6 +41,7 @@ RULES = LiveRules(
     subscribe=tuple(exactly(text) for text in SUBSCRIBE),
     keep_alive=(exactly(PING),),
     answer_us=1_000_000,
+    sends=Rate(requests=100, seconds=1),
 )
 _OPCODES: dict[Kind, int] = {"text": 1, "binary": 2, "close": 8, "ping": 9, "pong": 10}
 MASK = bytes.fromhex("37fa213d")

@@ -13,6 +13,7 @@ from attestation.keepalive import MAX_OWED, OwedAnswers
 from attestation.live import LiveMessage, LiveReader, LiveRules, exactly
 from attestation.tls13.application import Plaintext
 from attestation.tls13.wire import Direction
+from attestation.venues.parts import Rate
 from tests.attestation.live_sessions import (
     PING,
     RULES,
@@ -271,6 +272,17 @@ def test_a_server_that_breaks_rfc_6455_is_refused(frames: bytes, detail: str) ->
     with pytest.raises(MalformedError, match=detail) as caught:
         feed(subscribed(), "received", frames)
     assert caught.value.rule == "W12"
+
+
+def test_keep_alives_beyond_the_venues_rate_are_refused_and_answers_are_not_counted() -> None:
+    reader = subscribed(changed(sends=Rate(requests=3, seconds=2)))
+    feed(reader, "sent", said("text", PING), 10)
+    feed(reader, "received", pushed("ping"), 20)
+    feed(reader, "sent", said("pong"), 30)
+    feed(reader, "sent", said("text", PING), 2_000_000)  # the first is two seconds ago
+    with pytest.raises(MalformedError, match="more than the venue takes") as caught:
+        feed(reader, "sent", said("text", PING) * 2, 2_000_001)
+    assert caught.value.rule == "W13"
 
 
 # Keep-alive.
