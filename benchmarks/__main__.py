@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import delayed, fetch, keeping, log, weather
+from benchmarks import delayed, fetch, keeping, live, log, weather
 
 
 def main() -> int:
@@ -29,6 +29,7 @@ def main() -> int:
     if not options.no_delay:
         figures += delayed.measure(options.rounds)
     figures += log.measure()
+    figures += live.measure()
     figures += keeping.measure(options.rounds)
     figures += weather.measure(options.rounds)
     print(

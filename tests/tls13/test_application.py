@@ -16,7 +16,7 @@ from tests.tls13.certs import HOST, server
 from tests.tls13.tlsclient import Client
 from tests.tls13.tlspeer import Peer, message, u8, u16
 from tests.tls13.tlsserver import Server, ticket
-from tests.tls13.verifying import records, refused, roots, texts, verify
+from tests.tls13.verifying import records, refused, roots, start, texts, verify
 
 SIDES = ("sent", "received")
 Act = Callable[[Peer], None]
@@ -345,3 +345,33 @@ def test_other_alert_ends_the_session(direction: str, alert: bytes) -> None:
 def test_malformed_alert_is_refused(alert: bytes) -> None:
     with refused("W6", "malformed alert"):
         verify(after(lambda peer: peer.send(21, alert), "received"))
+
+
+# Connections that last: nothing is kept.
+
+
+@pytest.mark.parametrize("direction", SIDES)
+def test_what_was_taken_is_forgotten_and_records_are_counted_on(direction: str) -> None:
+    def act(peer: Peer) -> None:
+        for text in (b"one", b"two", b"three"):
+            peer.write(text)
+            peer.key_update()
+
+    session = after(act, direction)
+    whole = verify(session).plaintext(direction)  # type: ignore[arg-type]
+    verifier, taken = start(session), []
+    # The direction in question comes last, so that nothing of it waits for the other.
+    order = SIDES if direction == "received" else SIDES[::-1]
+    streams = {way: records(getattr(session, way), way) for way in SIDES}
+    hello = streams["sent"].pop(0)
+    verifier.feed("sent", hello)
+    for way in order:
+        for record in streams[way]:
+            verifier.feed(way, record)  # type: ignore[arg-type]
+            taken.append(verifier.take(direction))  # type: ignore[arg-type]
+    pieces = [piece for piece in taken if piece.data]
+    assert b"".join(bytes(piece.data) for piece in pieces) == bytes(whole.data)
+    assert [span for piece in pieces for span, *_ in piece.spans] == [one[0] for one in whole.spans]
+    assert [piece.spans[0][1:] for piece in pieces] == [(0, 3), (0, 3), (0, 5)]
+    assert verifier.take(direction).data == b""  # type: ignore[arg-type]
+    assert verifier.plaintext(direction).spans == []  # type: ignore[arg-type]
