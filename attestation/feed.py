@@ -22,7 +22,7 @@ from attestation.quote import (
     same_scalar,
     text_of,
 )
-from attestation.strictjson import Scalar, scalars
+from attestation.strictjson import Scalar, fold_ladders, scalars
 from attestation.venues import PLACEHOLDER, VenueFile
 from attestation.venues.parts import Check
 from attestation.venues.websocket import ECHO, Events, MessageRule
@@ -122,7 +122,7 @@ class Channel:
             raise MalformedError("a binary message", rule="W11")
         if message in self._texts:
             return Passed(self._texts[message].kind)
-        found = scalars(message)
+        found = scalars(fold_ladders(message))
         late = self._quote.contiguous is True and self._follows(found)
         for rule, checks, absent in self._rules:
             if _hold(checks, found) and not any(at in found for at in absent):

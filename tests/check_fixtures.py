@@ -16,12 +16,14 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from attestation.errors import MalformedError
+from attestation.feed import Channel, Passed, Update
+from attestation.price import normalize
 from attestation.quote import DerivedQuote, derive_quote
 from attestation.strictjson import scalars
 from attestation.venues import VenueFile, parse_venue
@@ -128,6 +130,12 @@ def check_outside(folder: Path) -> list[str]:
             if path.name.startswith("OKX"):
                 pushes += _okx_push(message)
         lines.append(f"{'strict JSON':12}{path.name}: {len(messages)} messages")
+        read = _LIVE.get(path.name.partition(".")[0])
+        if read is not None:
+            found = read(messages)
+            if not found:
+                raise AssertionError(f"no quote in {path.name}")
+            lines.append(f"{path.name.partition('.')[0].lower():12}{found} live quotes")
     if not pushes:
         raise AssertionError("no OKX ticker among the recorded messages")
     lines.append(f"{'okx':12}{pushes} ticker pushes read by the REST pointers")
@@ -170,6 +178,71 @@ def _okx_push(message: bytes) -> int:
     assert found.exchange_us == int(row["ts"]) * 1000
     assert found.bid.rstrip("0") in row["bidPx"]
     return 1
+
+
+def _channel(venue: str, replaced: tuple[tuple[str, str], ...], instrument: str) -> Channel:
+    text = files("attestation.venues").joinpath(f"{venue}.toml").read_text("utf-8")
+    for old, new in replaced:
+        text = text.replace(old, new)
+    return Channel(parse_venue(text.encode("utf-8")), instrument)
+
+
+def _quoted(channel: Channel, message: bytes, index: int, bid: str, ask: str) -> int:
+    """Reads a message as a quote of these prices; returns 1."""
+    found = channel.read(message, index)
+    if not isinstance(found, Update):
+        raise AssertionError(f"no quote: {message!r}")
+    _same(message.decode(), (found.quote.bid, found.quote.ask), (normalize(bid), normalize(ask)))
+    return 1
+
+
+def _live_coinbase(messages: list[bytes]) -> int:
+    found = 0
+    for message in messages:
+        value = json.loads(message)
+        if value.get("type") == "ticker":
+            product = value["product_id"]
+            channel = _channel("coinbase", (("BTC-USD", product),), product)
+            found += _quoted(channel, message, 0, value["best_bid"], value["best_ask"])
+    return found
+
+
+def _live_binance(messages: list[bytes]) -> int:
+    found = 0
+    for message in messages:
+        value = json.loads(message)
+        if value.get("stream", "").endswith("@bookTicker"):
+            # Recorded from a combined stream, which wraps the raw one's message.
+            raw = message[message.index(b'"data":') + len(b'"data":') : -1]
+            data = value["data"]
+            replaced = (("BTCUSDT", data["s"]), ("btcusdt", data["s"].lower()))
+            channel = _channel("binance", replaced, data["s"])
+            found += _quoted(channel, raw, 0, data["b"], data["a"])
+    return found
+
+
+def _live_bitfinex(messages: list[bytes]) -> int:
+    """Each symbol's channel, from its acknowledgement on; with numbered messages."""
+    channels: dict[int, Channel] = {}
+    found = 0
+    for index, message in enumerate(messages):
+        value = json.loads(message, parse_float=str)
+        if isinstance(value, dict):
+            if (value.get("event"), value.get("channel")) == ("subscribed", "ticker"):
+                channel = _channel("bitfinex", (("tBTCUSD", value["symbol"]),), value["symbol"])
+                _same(value["symbol"], channel.read(message, index), Passed("ack"))
+                channels[value["chanId"]] = channel
+        elif value[0] in channels and value[1] != "hb":
+            bid, ask = str(value[1][0]), str(value[1][2])
+            found += _quoted(channels[value[0]], message, index, bid, ask)
+    return found
+
+
+_LIVE: dict[str, Callable[[list[bytes]], int]] = {
+    "BINANCE": _live_binance,
+    "BITFINEX": _live_bitfinex,
+    "COINBASE": _live_coinbase,
+}
 
 
 def _messages(path: Path) -> Iterator[bytes]:

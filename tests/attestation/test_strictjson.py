@@ -19,6 +19,7 @@ from attestation.strictjson import (
     MAX_VALUES,
     Scalar,
     check_pointer,
+    fold_ladders,
     scalar,
     scalars,
 )
@@ -368,3 +369,40 @@ def test_bytes_after_a_document_are_refused(document: str, rest: bytes) -> None:
     if rest.strip(b" \t\r\n"):
         # A digit would lengthen a number that stands alone.
         refused(b"[" + document.encode("utf-8") + b"]" + rest)
+
+
+PAIR = '["64178","0.41557231"]'
+LADDERS = (
+    f'{{"data":{{"bids":[{PAIR},{PAIR},{PAIR}],"asks":[{PAIR},{PAIR}],"x":[[{PAIR},{PAIR}]]}}}}',
+    '["x[[","1","2"],["3","4"]]',
+    f'{{"a[[":[{PAIR},{PAIR}],"b":"[[\\"1\\",\\"2\\"],[\\"3\\",\\"4\\"]]"}}',
+    '"x[["1","2"],["3","4"]]',
+)
+
+
+def read_or_refused(body: bytes) -> dict[str, tuple[str, bytes]] | None:
+    try:
+        return {at: (value.kind, value.raw) for at, value in scalars(body).items()}
+    except MalformedError:
+        return None
+
+
+@given(
+    st.sampled_from(LADDERS),
+    st.integers(0, 120),
+    st.integers(0, 3),
+    st.text(alphabet='"[],1.x\\{}:', max_size=3),
+)
+def test_folded_ladders_are_json_exactly_if_the_whole_is(
+    text: str, at: int, gone: int, put: str
+) -> None:
+    body = (text[:at] + put + text[at + gone :]).encode()
+    whole, folded = read_or_refused(body), read_or_refused(fold_ladders(body))
+    assert (whole is None) == (folded is None)
+    if whole is not None and folded is not None:
+        assert folded.items() <= whole.items()
+
+
+def test_ladder_keeps_its_first_row() -> None:
+    body = b'{"bids":[["2","1"],["1","1"]],"asks":[["3","1"]]}'
+    assert fold_ladders(body) == b'{"bids":[["2","1"]],"asks":[["3","1"]]}'
