@@ -40,7 +40,7 @@ def hasher(algorithm: str) -> Callable[..., Any]:
 
 def hash_string(data: bytes, algorithm: str = DEFAULT_HASH) -> str:
     """Hashes ``data`` and returns ``<algorithm>:<hex>``."""
-    return format_hash(digest(data, algorithm), algorithm)
+    return f"{algorithm}:{hasher(algorithm)(data).hexdigest()}"
 
 
 def format_hash(value: bytes, algorithm: str = DEFAULT_HASH) -> str:

@@ -287,9 +287,11 @@ class LiveReader:
                     at += 1
                 messages.append(LiveMessage(count, kind, payload, spans[at][0], at_us))
                 count += 1
-                if answer is not None and (owed := answer(payload)) is not None:
-                    self._texts.ask(owed, at_us)
-                    told = True
+                if answer is not None and kind == "text":
+                    owed = answer(payload)
+                    if owed is not None:
+                        self._texts.ask(owed, at_us)
+                        told = True
             else:
                 if kind == "ping":
                     self._pongs.ask(payload, at_us)

@@ -167,10 +167,12 @@ class RecordReader:
             if stop > available:
                 break
             raw = bytes(source[position:stop])
-            record = Record(raw[0], raw[1] << 8 | raw[2], raw[RECORD_HEADER:], raw)
-            if not ordinary:
+            if ordinary:
+                records.append(Record(APPLICATION_DATA, 0x0303, raw[RECORD_HEADER:], raw))
+            else:
+                record = Record(raw[0], raw[1] << 8 | raw[2], raw[RECORD_HEADER:], raw)
                 self._accept(record)
-            records.append(record)
+                records.append(record)
             position = stop
         if waiting:
             del buffer[:position]

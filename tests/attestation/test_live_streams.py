@@ -17,10 +17,13 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from attestation.errors import QuotaryError
-from attestation.live import LiveMessage, LiveRules, exactly
+from attestation.live import LiveMessage, LiveReader, LiveRules, exactly
+from attestation.tls13.application import Plaintext
 from attestation.tls13.certificates import ChainCache
+from attestation.tls13.wire import Direction
 from attestation.websocket import Kind
 from tests.attestation.live_sessions import (
+    DIRECTIONS,
     PING,
     RULES,
     SUBSCRIBE,
@@ -38,6 +41,7 @@ from tests.tls13.tlsserver import Server
 from tests.tls13.verifying import flip
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=60)
+KINDS: tuple[Kind, ...] = ("text", "binary", "close", "ping", "pong")
 TEXT = st.text(max_size=300).map(str.encode)
 PUSHES = st.lists(
     st.one_of(
@@ -125,6 +129,43 @@ def test_every_single_bit_flip_yields_the_honest_messages_or_fewer() -> None:
             if whole:
                 unnoticed.append((event, bit))
     assert unnoticed == []
+
+
+RULE_NAMES = {"W8", "W9", "W10", "W12", "W13", "W14", "keepalive_missed"}
+FRAMES = st.one_of(
+    st.binary(max_size=40),
+    st.builds(said, st.sampled_from(KINDS), st.binary(max_size=20)),
+    st.builds(pushed, st.sampled_from(KINDS), st.binary(max_size=20), final=st.booleans()),
+    st.sampled_from([said("text", text) for text in (*SUBSCRIBE, PING)]),
+    st.sampled_from([UPGRADE, SWITCH, UPGRADE[:50], SWITCH[:50]]),
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=500)
+@given(
+    st.booleans(),
+    st.lists(st.tuples(st.sampled_from(DIRECTIONS), FRAMES, st.integers(0, 400_000)), max_size=12),
+)
+def test_whatever_is_fed_only_named_errors_leave_and_the_first_stays(
+    upgraded: bool, pieces: list[tuple[Direction, bytes, int]]
+) -> None:
+    reader, at_us = LiveReader(RULES), 0
+    failures: list[QuotaryError] = []
+    numbers: list[int] = []
+    head: list[tuple[Direction, bytes, int]] = [("sent", UPGRADE, 0), ("received", SWITCH, 0)]
+    for direction, data, after_us in (head if upgraded else []) + pieces:
+        at_us += after_us
+        piece = Plaintext(data=bytearray(data), spans=[(0, 0, len(data))])
+        try:
+            found = reader.feed(direction, piece, at_us=at_us)
+        except QuotaryError as error:
+            failures.append(error)
+        else:
+            assert not failures
+            numbers += [message.number for message in found]
+    assert {one.rule for one in failures} <= RULE_NAMES
+    assert all(one is failures[0] for one in failures)
+    assert numbers == list(range(len(numbers)))
 
 
 def test_a_session_of_many_messages_and_keys_keeps_none_of_them() -> None:
