@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 
 from attestation import merkle
 from attestation.document import (
@@ -17,8 +18,11 @@ from attestation.document import (
     SlotField,
     body_leaves,
 )
+from attestation.encoding import decode_object
 from attestation.hashing import format_hash, hash_string
 from attestation.keys import SigningKey
+from attestation.log.checkpoint import Checkpoint, sign_checkpoint
+from attestation.log.cosignature import WitnessKey, cosign
 from attestation.log.entry import (
     Entry,
     FeedEntry,
@@ -28,11 +32,21 @@ from attestation.log.entry import (
     SlotEntry,
     TickEntry,
     logged_at,
+    write_entry,
 )
+from attestation.log.tree import Frontier
 from attestation.settlement.attested import AttestedSlot, verify_slot
-from attestation.settlement.entries import LogRange
+from attestation.settlement.bundle import (
+    BundleLog,
+    IncludedEntry,
+    SettlementBundle,
+    SettlementExpect,
+    recompute,
+)
+from attestation.settlement.entries import LogRange, read_slots
+from attestation.settlement.outcome import OutcomeDocument, write_outcome
 from attestation.settlement.policy import SettlementPolicy
-from attestation.settlement.rule import Terms
+from attestation.settlement.rule import Terms, needed_slots, settle
 from attestation.settlement.slots import LoggedSlot
 from attestation.settlement.trade import TradeBatch, TradeLeaf, TradeOpening, trade_id
 from attestation.trust import Trust, TrustedKey
@@ -207,4 +221,109 @@ def _entry(world: World, record: LoggedSlot) -> Entry:
         feed=FEED,
         slot_us=record.slot_us,
         header=hash_string(made.header.encode()),
+    )
+
+
+WITNESSES = tuple(
+    SigningKey(name=f"witness.example/{name}", algorithm="ed25519", seed=seeded(name))
+    for name in ("a", "b", "c")
+)
+
+
+def log_key(origin: str) -> SigningKey:
+    return SigningKey(name=origin, algorithm="ed25519", seed=seeded(f"log {origin}"))
+
+
+def log_policy(notaries: int) -> bytes:
+    """The text of a log policy: every notary's log, any two of three witnesses."""
+    lines = [f"log {log_key(f'n{number}/log').verifying_key.vkey}" for number in range(notaries)]
+    for key in WITNESSES:
+        lines.append(f"witness {key.name[-1]} {WitnessKey.of(key.verifying_key).vkey}")
+    return ("\n".join([*lines, "group two 2 a b c", "quorum two"]) + "\n").encode()
+
+
+def bound(policy: SettlementPolicy) -> SettlementPolicy:
+    """The policy that names the log policy of its notaries."""
+    return dataclasses.replace(policy, log_policy=hash_string(log_policy(len(policy.notaries))))
+
+
+def checkpoint(origin: str, entries: Sequence[bytes], at_us: int, *, witnesses: int = 2) -> str:
+    """A log's signed checkpoint over all of these entries, cosigned at a time."""
+    root = merkle.root([merkle.leaf_hash(entry) for entry in entries])
+    note = sign_checkpoint(Checkpoint(origin=origin, size=len(entries), root=root), log_key(origin))
+    lines = [cosign(note.text, key, at_us // 1_000_000) for key in WITNESSES[:witnesses]]
+    return note.add(*lines).encode().decode()
+
+
+def included(entries: Sequence[bytes], index: int) -> IncludedEntry:
+    path = merkle.inclusion_proof([merkle.leaf_hash(entry) for entry in entries], index)
+    return IncludedEntry(
+        index=index,
+        entry=decode_object(entries[index]),
+        proof=tuple([node.hex() for node in path]),
+    )
+
+
+def bundle(made: World, *, start: int | None = None, later: int = 0) -> SettlementBundle:
+    """The bundle of the world's trade: entries of each log from ``start`` on.
+
+    By default from before the first slot that a void would need.  Ends with the first
+    entry after the outcome is final, or with one that is ``later``.
+    """
+    settled = settled_outcome(made)
+    first_us = needed_slots(made.policy, made.terms)[0][0]
+    logs = []
+    data: dict[str, list[bytes]] = {}
+    for notary in made.policy.notaries:
+        entries = made.logs[notary.notary]
+        begin = start
+        if begin is None:
+            begin = sum(entry.logged_us < first_us for entry in entries) - 1
+        end = 1 + later + sum(entry.logged_us <= settled.final_after_us for entry in entries)
+        data[notary.notary] = every = [write_entry(entry) for entry in entries[:end]]
+        frontier = Frontier()
+        frontier.extend(merkle.leaf_hash(entry) for entry in every[:begin])
+        feed_index = next(at for at, entry in enumerate(entries) if entry.kind == "feed")
+        logs.append(
+            BundleLog(
+                notary=notary.notary,
+                start=checkpoint(notary.log, every[:begin], entries[max(begin - 1, 0)].logged_us),
+                frontier=tuple([node.hex() for node in frontier.nodes]),
+                entries=tuple([decode_object(entry) for entry in every[begin:]]),
+                checkpoint=checkpoint(notary.log, every, entries[len(every) - 1].logged_us),
+                feed=included(every, feed_index),
+            )
+        )
+    policy_index = [entry.kind for entry in made.logs["n0"]].index("policy")
+    used = set(settled.attestations)
+    return SettlementBundle(
+        policy=included(data["n0"], policy_index),
+        batch=made.trade_index,
+        trade=made.batch.prove(made.opening),
+        logs=tuple(logs),
+        slots=tuple([item for item in made.attestations.values() if item.header.id in used]),
+        outcome=settled.outcome,
+        settlement=hash_string(settled.encode()),
+    )
+
+
+def settled_outcome(made: World) -> OutcomeDocument:
+    read = read_slots(made.policy, made.ranges(), made.attested())
+    settlement = settle(made.policy, made.terms, read.logged, read_until_us=read.read_until_us)
+    return write_outcome(
+        settlement,
+        policy=made.policy,
+        terms=made.terms,
+        trade=made.opening.leaf.trade,
+        logged=read.logged,
+    )
+
+
+def read(bundle_: SettlementBundle, policy: SettlementPolicy) -> OutcomeDocument:
+    """Recomputes a bundle as a reader who trusts the world's notaries."""
+    return recompute(
+        bundle_,
+        trust=trust(policy),
+        log_policy=log_policy(len(policy.notaries)),
+        expect=SettlementExpect(policy_id=policy.policy_id),
     )

@@ -1,0 +1,356 @@
+"""Bundles: nothing can be left out, and every cheat has an error of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from attestation.errors import (
+    AuditFinding,
+    ExpectationError,
+    IncompleteError,
+    InvalidProofError,
+    MalformedError,
+    OutcomeMismatchError,
+    QuotaryError,
+    StaleError,
+    UntrustedError,
+)
+from attestation.hashing import hash_string
+from attestation.log.entry import MissedEntry, SlotEntry, write_entry
+from attestation.settlement.bundle import (
+    BUNDLE_LIMIT,
+    SettlementBundle,
+    SettlementExpect,
+    recompute,
+)
+from attestation.settlement.policy import SettlementPolicy
+from attestation.settlement.rule import settle
+from attestation.settlement.slots import LoggedSlot
+from tests.settlement import cases, world
+
+
+def honest(
+    close: int = 640_001, notaries: int = 1, policy: SettlementPolicy | None = None
+) -> world.World:
+    """Every venue at 640000 before the close's window, and at ``close`` in it."""
+    policy = world.bound(policy or cases.policy(notaries=notaries))
+    terms = cases.terms("up")
+    border = terms.logged_us + 5_000_000
+    mids = {
+        venue.venue: {
+            slot: 640_000 if slot < border else close for slot in cases.all_slots(policy, terms)
+        }
+        for venue in policy.venues
+    }
+    return world.build(policy, terms, cases.whole(policy, terms, mids))
+
+
+@pytest.mark.parametrize("notaries", [1, 3])
+@pytest.mark.parametrize(
+    ("close", "outcome"), [(640_001, "up"), (640_000, "tie"), (639_999, "down")]
+)
+def test_honest_bundle_recomputes_to_its_claim(notaries: int, close: int, outcome: str) -> None:
+    made = honest(close, notaries)
+    bundle = SettlementBundle.decode(world.bundle(made).encode(), limit=BUNDLE_LIMIT)
+    found = world.read(bundle, made.policy)
+    assert found.outcome == outcome
+    assert hash_string(found.encode()) == bundle.settlement
+
+
+def test_every_random_case_comes_out_of_its_bundle_as_from_the_case_itself() -> None:
+    outcomes = set()
+    for seed in range(60):
+        policy, terms, logged = cases.random_case(seed)
+        policy = world.bound(policy)
+        made = world.build(policy, terms, logged)
+        found = world.read(world.bundle(made), policy)
+        direct = settle(policy, terms, logged, read_until_us=cases.end(policy, terms))
+        assert (found.outcome, found.fee, found.slid_us) == (
+            direct.outcome,
+            direct.fee,
+            direct.slid_us,
+        )
+        outcomes.add(found.outcome)
+    assert outcomes >= {"up", "down", "void"}
+
+
+def test_which_covering_checkpoint_and_which_start_is_used_changes_nothing() -> None:
+    made = honest()
+    first = world.read(world.bundle(made), made.policy)
+    for start in (0, 1, 7, made.trade_index - 8):
+        for later in (0, 1, 2):
+            bundle = world.bundle(made, start=start, later=later)
+            assert world.read(bundle, made.policy).encode() == first.encode()
+
+
+def log_of(bundle: SettlementBundle, **changes: Any) -> SettlementBundle:
+    """The bundle with its first log changed."""
+    first, *rest = bundle.logs
+    return dataclasses.replace(bundle, logs=(dataclasses.replace(first, **changes), *rest))
+
+
+def test_bundle_without_any_one_entry_is_incomplete() -> None:
+    made = honest()
+    bundle = world.bundle(made)
+    entries = bundle.logs[0].entries
+    for at in range(len(entries)):
+        with pytest.raises(IncompleteError):
+            world.read(log_of(bundle, entries=entries[:at] + entries[at + 1 :]), made.policy)
+
+
+def test_bundle_without_any_one_attestation_is_incomplete() -> None:
+    made = honest()
+    bundle = world.bundle(made)
+    for at in range(len(bundle.slots)):
+        rest = bundle.slots[:at] + bundle.slots[at + 1 :]
+        with pytest.raises(IncompleteError) as caught:
+            world.read(dataclasses.replace(bundle, slots=rest), made.policy)
+        assert caught.value.rule == "slots.missing"
+
+
+def test_entry_exchanged_for_another_does_not_fold() -> None:
+    made = honest()
+    bundle = world.bundle(made)
+    entries = bundle.logs[0].entries
+    for at in range(len(entries)):
+        other = {"kind": "tick", "logged_us": entries[at]["logged_us"], "type": "quotary/entry/v1"}
+        if other == entries[at]:
+            other["logged_us"] = 7
+        swapped = (*entries[:at], other, *entries[at + 1 :])
+        with pytest.raises(InvalidProofError) as caught:
+            world.read(log_of(bundle, entries=swapped), made.policy)
+        assert caught.value.rule == "log.entries"
+
+
+Cheat = Callable[[world.World], SettlementBundle]
+
+
+def _drops_the_slot_that_hurts(made: world.World) -> SettlementBundle:
+    # Logs `missed` by the venue instead, in a bundle of the true log.
+    bundle = world.bundle(made)
+    entries = list(bundle.logs[0].entries)
+    at = max(index for index, entry in enumerate(entries) if entry["kind"] == "slot")
+    entry = entries[at]
+    missed = MissedEntry(
+        logged_us=int(str(entry["logged_us"])),
+        feed=world.FEED,
+        slot_us=int(str(entry["slot_us"])),
+        fault="venue",
+    )
+    entries[at] = missed.to_json()
+    return log_of(bundle, entries=tuple(entries))
+
+
+def _shifts_the_window(made: world.World) -> SettlementBundle:
+    # The batch stands earlier than it was logged.
+    bundle = world.bundle(made)
+    return dataclasses.replace(bundle, batch=bundle.batch - 1)
+
+
+def _forgets_the_start(made: world.World) -> SettlementBundle:
+    return world.bundle(made, start=made.trade_index + 1)
+
+
+def _other_policy(made: world.World) -> SettlementBundle:
+    easier = dataclasses.replace(made.policy, entry_delay_us=1)
+    other = world.build(easier, made.terms, records(made))
+    return world.bundle(other)
+
+
+def _policy_not_logged(made: world.World) -> SettlementBundle:
+    bundle = world.bundle(made)
+    moved = dataclasses.replace(bundle.policy, index=bundle.policy.index - 1)
+    return dataclasses.replace(bundle, policy=moved)
+
+
+def _second_leaf(made: world.World) -> SettlementBundle:
+    # Another stake for the trade, under the batch that was logged.
+    bundle = world.bundle(made)
+    leaf = dataclasses.replace(bundle.trade.leaf, stake="1")
+    return dataclasses.replace(bundle, trade=dataclasses.replace(bundle.trade, leaf=leaf))
+
+
+def _forked_log(made: world.World) -> SettlementBundle:
+    # The log signs another history; its witnesses do not.
+    other = honest(640_009)
+    bundle = world.bundle(other)
+    every = [write_entry(entry) for entry in other.logs["n0"]]
+    end = bundle.logs[0]
+    size = len(end.entries) + int(end.start.split("\n")[1])
+    note = world.checkpoint("n0/log", every[:size], cases.START + 14_000_000, witnesses=1)
+    return log_of(bundle, checkpoint=note)
+
+
+def _unsigned_log(made: world.World) -> SettlementBundle:
+    every = [write_entry(entry) for entry in made.logs["n0"]]
+    return log_of(world.bundle(made), checkpoint=world.checkpoint("n9/log", every, cases.START))
+
+
+def _other_log(made: world.World) -> SettlementBundle:
+    # Needs a policy of several notaries: the second's log stands for the first's.
+    bundle = world.bundle(made)
+    return log_of(bundle, checkpoint=bundle.logs[1].checkpoint)
+
+
+def _notary_left_out(made: world.World) -> SettlementBundle:
+    bundle = world.bundle(made)
+    return dataclasses.replace(bundle, logs=bundle.logs[1:])
+
+
+def _wrong_frontier(made: world.World) -> SettlementBundle:
+    bundle = world.bundle(made)
+    nodes = bundle.logs[0].frontier
+    return log_of(bundle, frontier=(*nodes[:-1], "0f" * 32))
+
+
+def _claims_a_win(made: world.World) -> SettlementBundle:
+    return dataclasses.replace(world.bundle(made), outcome="down")
+
+
+def _other_document(made: world.World) -> SettlementBundle:
+    return dataclasses.replace(world.bundle(made), settlement="sha256:" + "0f" * 32)
+
+
+def _late_witnesses(made: world.World) -> SettlementBundle:
+    bundle = world.bundle(made)
+    log = bundle.logs[0]
+    every = [write_entry(entry) for entry in made.logs["n0"]]
+    size = len(log.entries) + int(log.start.split("\n")[1])
+    at_us = world.settled_outcome(made).final_after_us + made.policy.max_cosign_delay_us
+    late = world.checkpoint("n0/log", every[:size], at_us + 1_000_000)
+    return log_of(bundle, checkpoint=late)
+
+
+def _fast_clock(made: world.World) -> SettlementBundle:
+    bundle = world.bundle(made)
+    log = bundle.logs[0]
+    every = [write_entry(entry) for entry in made.logs["n0"]]
+    size = len(log.entries) + int(log.start.split("\n")[1])
+    return log_of(bundle, checkpoint=world.checkpoint("n0/log", every[:size], cases.START))
+
+
+def _backdated(made: world.World) -> SettlementBundle:
+    bundle = world.bundle(made)
+    log = bundle.logs[0]
+    size = int(log.start.split("\n")[1])
+    every = [write_entry(entry) for entry in made.logs["n0"][:size]]
+    return log_of(bundle, start=world.checkpoint("n0/log", every, cases.START + 5_000_000))
+
+
+def _cosigned_at_no_time(made: world.World) -> SettlementBundle:
+    bundle = world.bundle(made)
+    log = bundle.logs[0]
+    every = [write_entry(entry) for entry in made.logs["n0"]]
+    size = len(log.entries) + int(log.start.split("\n")[1])
+    return log_of(bundle, checkpoint=world.checkpoint("n0/log", every[:size], 2**62 * 1_000_000))
+
+
+def records(made: world.World) -> list[LoggedSlot]:
+    return [
+        LoggedSlot(notary=slot.notary, slot_us=slot.slot.slot_us, fields=slot.fields)
+        for slot in made.attested()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cheat", "notaries", "error", "rule"),
+    [
+        (_drops_the_slot_that_hurts, 1, InvalidProofError, "log.entries"),
+        (_shifts_the_window, 1, InvalidProofError, "trade.entry"),
+        (_forgets_the_start, 1, IncompleteError, "log.entries"),
+        (_other_policy, 1, ExpectationError, "expect.policy_id"),
+        (_policy_not_logged, 1, InvalidProofError, "policy.entry"),
+        (_second_leaf, 1, InvalidProofError, "trades.root"),
+        (_forked_log, 1, IncompleteError, "log.quorum"),
+        (_unsigned_log, 1, UntrustedError, "checkpoint"),
+        (_other_log, 3, ExpectationError, "log.origin"),
+        (_notary_left_out, 3, IncompleteError, "logs"),
+        (_wrong_frontier, 1, InvalidProofError, "log.frontier"),
+        (_claims_a_win, 1, OutcomeMismatchError, "outcome.outcome"),
+        (_other_document, 1, OutcomeMismatchError, "settlement"),
+        (_late_witnesses, 1, StaleError, "settlement.quorum_time"),
+        (_fast_clock, 1, AuditFinding, "log.ahead"),
+        (_backdated, 1, AuditFinding, "log.backdated"),
+        (_cosigned_at_no_time, 1, InvalidProofError, "log.quorum"),
+    ],
+    ids=lambda item: item.__name__.strip("_") if callable(item) else None,
+)
+def test_every_cheat_with_a_bundle_is_refused_for_its_reason(
+    cheat: Cheat, notaries: int, error: type[QuotaryError], rule: str
+) -> None:
+    made = honest(notaries=notaries)
+    world.read(world.bundle(made), made.policy)
+    with pytest.raises(error) as caught:
+        world.read(cheat(made), made.policy)
+    assert caught.value.rule == rule
+
+
+def test_slot_logged_late_does_not_save_the_operators_claim() -> None:
+    # The prices that would have it UP come late; the operator counts them all the same.
+    made = honest()
+    claimed = world.settled_outcome(made)
+    for at, entry in enumerate(made.logs["n0"]):
+        if isinstance(entry, SlotEntry) and entry.slot_us > claimed.close_us - 1_500_000:
+            late = entry.slot_us + made.policy.late_us + 1
+            made.logs["n0"][at] = dataclasses.replace(entry, logged_us=late)
+    made.logs["n0"].sort(key=lambda entry: entry.logged_us)
+    bundle = world.bundle(made)
+    assert world.read(bundle, made.policy).outcome == "void"
+    lying = dataclasses.replace(
+        bundle, outcome=claimed.outcome, settlement=hash_string(claimed.encode())
+    )
+    with pytest.raises(OutcomeMismatchError) as caught:
+        world.read(lying, made.policy)
+    assert (caught.value.found, caught.value.wanted) == ("up", "void")
+
+
+def test_expectations_are_the_readers() -> None:
+    made = honest()
+    bundle = world.bundle(made)
+    trade = bundle.trade.leaf.trade
+    policy_id = made.policy.policy_id
+    text = world.log_policy(1)
+
+    def read(expect: SettlementExpect, log_policy: bytes = text) -> str:
+        known = world.trust(made.policy)
+        return recompute(bundle, trust=known, log_policy=log_policy, expect=expect).outcome
+
+    assert read(SettlementExpect(policy_id=policy_id, trade=trade)) == "up"
+    for expect, log_policy, rule in (
+        (SettlementExpect(policy_id="0f" * 32), text, "expect.policy_id"),
+        (SettlementExpect(policy_id=policy_id, trade="0f" * 32), text, "expect.trade"),
+        (SettlementExpect(policy_id=policy_id), text + b"# mine\n", "policy.log_policy"),
+    ):
+        with pytest.raises(ExpectationError) as caught:
+            read(expect, log_policy)
+        assert caught.value.rule == rule
+
+
+def test_bundle_is_one_canonical_document_and_small() -> None:
+    policy = dataclasses.replace(cases.policy(venues=11), durations_us=(10_000_000,))
+    data = world.bundle(honest(policy=policy)).encode()
+    assert SettlementBundle.decode(data, limit=BUNDLE_LIMIT).encode() == data
+    assert len(gzip.compress(data)) < 150_000
+    with pytest.raises(MalformedError):
+        SettlementBundle.decode(data + b" ", limit=BUNDLE_LIMIT)
+    with pytest.raises(MalformedError):
+        SettlementBundle.decode(data, limit=len(data) - 1)
+
+
+def test_no_flipped_byte_of_a_bundle_passes_for_another_outcome() -> None:
+    made = honest()
+    data = world.bundle(made).encode()
+    wanted = world.settled_outcome(made).encode()
+    for at in range(0, len(data), max(1, len(data) // 300)):
+        changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        try:
+            found = world.read(SettlementBundle.decode(changed, limit=BUNDLE_LIMIT), made.policy)
+        except QuotaryError:
+            continue
+        # What is no part of the proof (a cosignature beyond the quorum) changes nothing.
+        assert found.encode() == wanted
