@@ -126,7 +126,7 @@ async def connected(
     host, path, token = file.channel.hosts[0], "/", None
     if file.channel.token is not None:
         host, path, token = read_endpoint(file, await bullet(server))
-    target = upgrade_target(file, instrument, token=token, path=path)
+    target = upgrade_target(file, instrument, host=host, token=token, path=path)
     suffix = "" if file.channel.port == 443 else f":{file.channel.port}"
     async with connect(
         f"wss://{host}{suffix}{target}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import stat
 import tomllib
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,12 @@ def test_venue_files_are_checked(tmp_path: Path, running: RunningNotary) -> None
     result = prover("venues", "check", str(bad), "--json")
     assert result.code == 10
     assert result.json()["error"] == "malformed"
+    okx = files("attestation.venues").joinpath("okx.toml").read_text("utf-8")
+    bad.write_text(okx.replace('bid = "/data/0/bids/0/0"', 'bid = "data"'), encoding="utf-8")
+    result = prover("venues", "check", str(bad), "--json")
+    assert result.code == 10
+    row = prover("venues", "check", "--json").json()["venues"][-1]
+    assert row["websocket"] == "wss://ws.okx.com:8443"
 
 
 def test_doctor_checks_libssl_key_trust_and_notary(home: Home, running: RunningNotary) -> None:
