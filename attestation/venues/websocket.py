@@ -59,6 +59,7 @@ KINDS = ("ack", "greeting", "heartbeat", "ping", "pong", "status", "reconnect", 
 ``reconnect`` announces the end of the connection, ``refusal`` says no to the subscription.
 """
 
+_PATH = re.compile(r"/(?:[A-Za-z0-9._~-]+/)*[A-Za-z0-9._~-]*", re.ASCII)
 _PLACEHOLDERS = re.compile(r"\{[a-z_]*\}")
 
 
@@ -127,6 +128,10 @@ class Events(Document):
     price: Template
     remaining: Template
 
+    def __post_init__(self) -> None:
+        for equals in (self.bid, self.ask):
+            Check(at=self.side, equals=equals)
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StreamQuote(Document):
@@ -191,6 +196,13 @@ class Token(Document):
     endpoint: Template
     every_ms: Template | None = None
     paths: tuple[Text, ...]
+
+    def __post_init__(self) -> None:
+        for path in (self.target, *self.paths):
+            if not _PATH.fullmatch(path):
+                raise MalformedError("not a path", rule="token", found=path[:80])
+        if not self.paths:
+            raise MalformedError("no path is allowed", rule="token.paths")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attestation.errors import IncompleteError, MalformedError, UsageError
@@ -246,3 +246,42 @@ def test_only_the_host_of_a_token_is_a_pattern() -> None:
     for venue in shipped_venues().values():
         patterns = [host for host in venue.channel.hosts if "*" in host]
         assert bool(patterns) == (venue.channel.token is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("kucoin", 'paths = ["/", "/endpoint"]', "paths = []"),
+        ("kucoin", '"/endpoint"]', '"/x?a=b"]'),
+        ("kucoin", '"/endpoint"]', '"//evil.com"]'),
+        ("kucoin", 'target = "/api/v1/bullet-public"', 'target = "https://evil.com/"'),
+        ("kucoin", "{path}?token={token}", "{path}"),
+        ("kucoin", '"push*.kucoin.com"', '"*.com"'),
+        ("kucoin", '"push*.kucoin.com"', '"push.kucoin.*"'),
+        ("gemini", "bid = '\"bid\"'", "bid = 'bid'"),
+        ("gemini", "contiguous = true", "contiguous = false"),
+        ("bitfinex", 'channel = "/0"\n', ""),
+        ("bitfinex", 'channel = "/chanId", ', ""),
+        ("crypto_com", 'echo = "/id"\n', ""),
+    ],
+)
+def test_section_of_another_kind_is_refused(name: str, old: str, new: str) -> None:
+    text = files("attestation.venues").joinpath(f"{name}.toml").read_text("utf-8")
+    assert text.count(old) == 1
+    with pytest.raises(MalformedError):
+        parse_venue(text.replace(old, new).encode())
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(NAMES), st.integers(0, 4_000), st.integers(0, 8), st.text(max_size=3))
+def test_any_change_of_a_shipped_file_is_refused_or_gives_a_channel(
+    name: str, at: int, gone: int, put: str
+) -> None:
+    text = files("attestation.venues").joinpath(f"{name}.toml").read_text("utf-8")
+    at %= len(text)
+    try:
+        venue = parse_venue((text[:at] + put + text[at + gone :]).encode("utf-8", "surrogatepass"))
+    except MalformedError:
+        return
+    if venue.websocket is not None:
+        Channel(venue, venue.markets[0].instrument)
