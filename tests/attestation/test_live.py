@@ -89,13 +89,17 @@ def test_a_whole_session_is_read_from_its_records() -> None:
     assert reader.closed("sent") and reader.closed("received") and not reader.pending
 
 
-def test_a_message_names_the_record_and_the_time_of_its_last_byte() -> None:
+@pytest.mark.parametrize(
+    ("size", "last"), [(24, [0, 0]), (12, [0, 1]), (8, [1, 2]), (6, [1, 3]), (5, [2, 4])]
+)
+def test_a_message_names_the_record_and_the_time_of_its_last_byte(
+    size: int, last: list[int]
+) -> None:
     connection = Connection().upgrade()
     before = sum(record_count(data) for way, data in connection.events if way == "received")
-    connection.push(pushed("text", b"a" * 10) + pushed("text", b"b" * 10), size=8)
+    connection.push(pushed("text", b"a" * 10) + pushed("text", b"b" * 10), size=size)
     _, messages = witness(connection)
-    # 24 bytes in records of 8: the first message ends in the second, the other in the third.
-    assert [message.record - before for message in messages] == [1, 2]
+    assert [message.record - before for message in messages] == last  # 12 bytes each
     assert [message.received_us for message in messages] == [len(connection.events) - 1] * 2
 
 
@@ -364,6 +368,8 @@ def test_owed_answers_are_bounded_for_good_clients_and_broken_servers() -> None:
         owed.ask(b"", 1)
         owed.ask(b"", 2)
         assert owed.give(b"") and owed.oldest_us is None
+    owed.ask(b"", 3)
+    assert owed.oldest_us == 3
     fresh = OwedAnswers()
     for at_us in range(MAX_OWED):
         fresh.ask(b"%d" % at_us, at_us)

@@ -75,6 +75,14 @@ def test_another_target_or_subscription_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STREAMED)
+def test_the_rate_is_that_of_messages_to_the_venue(name: str) -> None:
+    venue = load_venue(name)
+    host = venue.channel.hosts[0].replace("*", "a")
+    rules = live_rules(venue, venue.markets[0].instrument, host=host)
+    assert rules.sends == venue.channel.sends
+
+
+@pytest.mark.parametrize("name", STREAMED)
 def test_a_silent_client_is_missed_before_the_venue_gives_it_up(name: str) -> None:
     venue = load_venue(name)
     reader, keep = started(venue), venue.channel.keep_alive

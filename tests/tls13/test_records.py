@@ -68,6 +68,14 @@ def test_illegal_record_is_refused(stream: bytes, match: str) -> None:
         RecordReader("sent").feed(stream)
 
 
+@pytest.mark.parametrize("header", ["1703030010", "1703034101", "1703010020", "1803030020"])
+def test_a_record_behind_protected_ones_is_judged_as_the_first_is(header: str) -> None:
+    reader = RecordReader("received")
+    assert len(reader.feed(HELLO.replace(b"\x03\x01", b"\x03\x03", 1) + 3 * PROTECTED)) == 4
+    with refused("W1", "illegal"):
+        reader.feed(bytes.fromhex(header))
+
+
 def test_server_record_of_version_0301_is_refused() -> None:
     with refused("W1", "illegal version"):
         RecordReader("received").feed(HELLO)
