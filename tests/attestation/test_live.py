@@ -368,7 +368,8 @@ def test_owed_answers_are_bounded_for_good_clients_and_broken_servers() -> None:
         owed.ask(b"", 1)
         owed.ask(b"", 2)
         assert owed.give(b"") and owed.oldest_us is None
-    owed.ask(b"", 3)
+    owed.ask(b"x", 3)
+    owed.ask(b"y", 4)  # one that was settled makes room
     assert owed.oldest_us == 3
     fresh = OwedAnswers()
     for at_us in range(MAX_OWED):
