@@ -181,6 +181,7 @@ class _Ends:
         self._read_from_us = read_from_us
         self._read_until_us = read_until_us
         self._records: dict[int, list[LoggedSlot]] = {}
+        self._values: dict[tuple[int, Value], list[VenueSlot]] = {}
         seen = set()
         for record in logged:
             place = (record.notary, record.slot_us)
@@ -218,20 +219,10 @@ class _Ends:
                         found=[record.notary, slot_us],
                     )
         withheld = favourable(self._side, end)
+        by_slot = [self._judged(slot_us, withheld) for slot_us in slots]
         found = {}
-        for venue in self._policy.venues:
-            judged = tuple(
-                [
-                    venue_slot(
-                        venue,
-                        slot_us,
-                        self._records.get(slot_us, ()),
-                        self._policy,
-                        withheld=withheld,
-                    )
-                    for slot_us in slots
-                ]
-            )
+        for place, venue in enumerate(self._policy.venues):
+            judged = tuple([values[place] for values in by_slot])
             values = [slot.value for slot in judged if slot.value is not None]
             enough = len(values) >= self._policy.windows.min_slots
             found[venue.venue] = WindowValue(
@@ -241,6 +232,17 @@ class _Ends:
                 value=median(values) if enough else None,
             )
         return found
+
+    def _judged(self, slot_us: int, withheld: Value) -> list[VenueSlot]:
+        """Returns each venue's value in a slot; windows that slide share most of theirs."""
+        known = self._values.get((slot_us, withheld))
+        if known is None:
+            records = self._records.get(slot_us, ())
+            known = self._values[slot_us, withheld] = [
+                venue_slot(venue, slot_us, records, self._policy, withheld=withheld)
+                for venue in self._policy.venues
+            ]
+        return known
 
 
 def _decide(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from fractions import Fraction
+from functools import lru_cache
 
 from attestation.document import GapField, ObservationField
 from attestation.price import format_exact
@@ -63,14 +64,18 @@ def terms(side: str, offset_us: int = 137) -> Terms:
     return Terms(side=side, duration_us=10_000_000, logged_us=START + offset_us)  # type: ignore[arg-type]
 
 
+@lru_cache(maxsize=100_000)
+def tenths(number: int) -> str:
+    return format_exact(Fraction(number, 10))
+
+
 def observation(venue: str, slot_us: int, mid: int, *, scale: int = 1) -> ObservationField:
     """A quote around ``mid`` (in tenths), a spread of two tenths."""
-    bid, ask = Fraction((mid - 1) * scale, 10), Fraction((mid + 1) * scale, 10)
     return ObservationField(
         venue=venue,
         instrument="BTCUSD",
-        bid=format_exact(bid),
-        ask=format_exact(ask),
+        bid=tenths((mid - 1) * scale),
+        ask=tenths((mid + 1) * scale),
         received_us=slot_us - 20_000,
         exchange_us=slot_us - 30_000,
         session="0f" * 16,
