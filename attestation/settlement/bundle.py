@@ -19,11 +19,13 @@ from attestation.errors import (
     ExpectationError,
     IncompleteError,
     InvalidProofError,
+    MalformedError,
     OutcomeMismatchError,
     StaleError,
     naming,
 )
 from attestation.hashing import hash_string
+from attestation.log.bundle import MAX_ENTRY_SIZE
 from attestation.log.checkpoint import Checkpoint
 from attestation.log.entry import AnyEntry, FeedEntry, PolicyEntry, load_entry
 from attestation.log.policy import LogPolicy, Witnessed
@@ -64,7 +66,7 @@ class IncludedEntry(Document):
             raise InvalidProofError("an entry of another kind", rule=rule, found=entry.kind)
         with naming(rule):
             merkle.verify_inclusion(
-                leaf=merkle.leaf_hash(encode_decoded(self.entry)),
+                leaf=_leaf(self.entry),
                 index=self.index,
                 size=checkpoint.size,
                 proof=[hex_decode(node, 32) for node in self.proof],
@@ -235,7 +237,8 @@ def _range(log: BundleLog, checkpoint: Checkpoint, logs: LogPolicy) -> LogRange:
         raise InvalidProofError(
             "the frontier does not fold to the first checkpoint", rule="log.frontier"
         )
-    tree.extend(merkle.leaf_hash(encode_decoded(entry)) for entry in log.entries)
+    with naming("log.entries"):
+        tree.extend(_leaf(entry) for entry in log.entries)
     if tree.size != checkpoint.size:
         raise IncompleteError(
             "not all entries between the checkpoints are there",
@@ -265,6 +268,13 @@ def _range(log: BundleLog, checkpoint: Checkpoint, logs: LogPolicy) -> LogRange:
             wanted=cosigned_us,
         )
     return found
+
+
+def _leaf(entry: JsonObject) -> bytes:
+    data = encode_decoded(entry)
+    if len(data) > MAX_ENTRY_SIZE:
+        raise MalformedError(f"an entry is larger than {MAX_ENTRY_SIZE} bytes", found=len(data))
+    return merkle.leaf_hash(data)
 
 
 def _slots(

@@ -15,6 +15,8 @@ Positive = Annotated[int, _AtLeast(1)]
 Source = Annotated[str, OneOf(("live", "rest"))]
 BASIS = 10_000
 """Basis points in one."""
+MAX_SLOTS = 1_000
+"""Slots of a window, and slots that a close may slide: what judging a trade may cost."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,8 @@ class SettlementPolicy(Document):
         windows, grid = self.windows, self.grid_us
         _demand(windows.w_us % grid == 0, "windows.w_us", "is a multiple of grid_us")
         slots = windows.w_us // grid
+        _demand(slots <= MAX_SLOTS, "windows.w_us", f"is at most {MAX_SLOTS} slots")
+        _demand(self.slide_us // grid <= MAX_SLOTS, "slide_us", f"is at most {MAX_SLOTS} slots")
         _demand(windows.min_slots <= slots, "windows.min_slots", "is at most the slots of a window")
         _demand(2 * windows.min_slots > slots, "windows.min_slots", "is more than half of them")
         _demand(self.slide_us % grid == 0, "slide_us", "is a multiple of grid_us")

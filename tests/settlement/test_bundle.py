@@ -31,6 +31,7 @@ from attestation.settlement.bundle import (
 from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.rule import settle
 from attestation.settlement.slots import LoggedSlot
+from tests.fuzz.edits import mutate_json
 from tests.settlement import cases, world
 
 
@@ -354,3 +355,29 @@ def test_no_flipped_byte_of_a_bundle_passes_for_another_outcome() -> None:
             continue
         # What is no part of the proof (a cosignature beyond the quorum) changes nothing.
         assert found.encode() == wanted
+
+
+def test_no_bundle_changed_in_its_structure_passes_for_another_outcome() -> None:
+    made = honest(policy=cases.policy(venues=3))
+    data = world.bundle(made).encode()
+    wanted = world.settled_outcome(made).encode()
+    refused: set[str] = set()
+    for seed in range(250):
+        changed = mutate_json(data, 2 * len(data), seed)
+        try:
+            bundle = SettlementBundle.decode(changed, limit=BUNDLE_LIMIT)
+            found = world.read(bundle, made.policy)
+        except QuotaryError as error:
+            refused.add(error.slug)
+            continue
+        assert found.encode() == wanted
+    assert refused >= {"malformed", "invalid_proof", "incomplete"}
+
+
+def test_entry_that_no_log_can_hold_is_refused() -> None:
+    bundle = world.bundle(honest())
+    first, *rest = bundle.logs[0].entries
+    long = {**first, "feed": "x" * 70_000}
+    with pytest.raises(MalformedError) as caught:
+        world.read(log_of(bundle, entries=(long, *rest)), honest().policy)
+    assert caught.value.rule == "log.entries"

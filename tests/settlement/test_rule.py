@@ -283,6 +283,8 @@ def test_values_order_and_divide_like_numbers_to_infinity() -> None:
         ({"durations_us": (3_500_000,)}, "durations_us"),
         ({"durations_us": ()}, "durations_us"),
         ({"slide_us": 250_000}, "slide_us"),
+        ({"slide_us": 1_001 * cases.GRID}, "slide_us"),
+        ({"grid_us": 1}, "windows.w_us"),
         ({"venues": ()}, "venues"),
         ({"sources": ("live", "live")}, "sources"),
     ],
