@@ -35,6 +35,9 @@ from attestation.websocket import Kind, Message, MessageReader
 MAX_CLIENT_MESSAGE = 16 * 1024
 """Bytes of a message from the client: subscriptions and keep-alives are short."""
 
+MAX_SKEW_US = 10_000_000
+"""Between a clock that a client's message tells and its arrival: a venue refuses old ones."""
+
 _UPGRADE_HEADERS = frozenset(
     {"host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "user-agent"}
 )
@@ -52,6 +55,7 @@ class LiveRules:
     nothing.  An owed answer, a pong as well, is late after ``answer_us``; with
     ``silence_us`` the client says something of its own, no answer, at least that often;
     ``sends`` is how often it may: who says more could have the venue blamed for closing.
+    Each group of a message's pattern is the sender's clock in whole seconds.
     """
 
     host: str
@@ -240,7 +244,7 @@ class LiveReader:
             return
         wanted = len(self._subscription)
         if wanted < len(rules.subscribe):
-            if kind == "text" and rules.subscribe[wanted].fullmatch(payload):
+            if kind == "text" and _says(rules.subscribe[wanted], payload, at_us):
                 self._subscription.append(payload)
                 self._speak(at_us)
             elif kind != "text" or not self._texts.give(payload):
@@ -248,7 +252,7 @@ class LiveReader:
         elif kind == "text" and self._texts.give(payload):
             return
         elif (kind == "ping" and rules.pings) or (
-            kind == "text" and any(one.fullmatch(payload) for one in rules.keep_alive)
+            kind == "text" and any(_says(one, payload, at_us) for one in rules.keep_alive)
         ):
             self._speak(at_us)
         else:
@@ -328,6 +332,14 @@ class LiveReader:
         if self._rules.silence_us is not None:
             due.append(self._spoke_us + self._rules.silence_us)
         self._due_us = min(due, default=None)
+
+
+def _says(pattern: re.Pattern[bytes], payload: bytes, at_us: int) -> bool:
+    """Whether a text is what the pattern wants, and tells a time near ``at_us``."""
+    match = pattern.fullmatch(payload)
+    return match is not None and all(
+        abs(int(clock) * 1_000_000 - at_us) <= MAX_SKEW_US for clock in match.groups()
+    )
 
 
 def _grow(head: bytearray, data: bytes) -> bool:

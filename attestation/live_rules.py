@@ -37,7 +37,7 @@ def live_rules(venue: VenueFile, instrument: str, *, host: str) -> LiveRules:
 
     def text(template: str) -> re.Pattern[bytes]:
         rendered = re.escape(venue.streamed(template, instrument))
-        return re.compile(rendered.replace(re.escape(TIME), "[1-9][0-9]{9}").encode())
+        return re.compile(rendered.replace(re.escape(TIME), "([1-9][0-9]{9})").encode())
 
     return LiveRules(
         host=host,

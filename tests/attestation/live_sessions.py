@@ -5,9 +5,11 @@ The benchmark imports this module, too.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from attestation.live import LiveMessage, LiveReader, LiveRules, exactly
+from attestation.tls13.application import Plaintext
 from attestation.tls13.certificates import ChainCache
 from attestation.tls13.opening import EphemeralOpening
 from attestation.tls13.session import TranscriptVerifier
@@ -144,3 +146,33 @@ def witness(connection: Connection, rules: LiveRules = RULES) -> tuple[Witness, 
     for at_us, (direction, data) in enumerate(connection.events):
         messages += seen.feed(direction, data, at_us)
     return seen, messages
+
+
+# A reader fed with plaintext, without TLS.
+
+
+def piece(data: bytes, record: int = 0) -> Plaintext:
+    return Plaintext(data=bytearray(data), spans=[(record, 0, len(data))] if data else [])
+
+
+def feed(
+    reader: LiveReader, direction: Direction, data: bytes, at_us: int = 0
+) -> list[LiveMessage]:
+    return reader.feed(direction, piece(data), at_us=at_us)
+
+
+def upgraded(rules: LiveRules = RULES) -> LiveReader:
+    reader = LiveReader(rules)
+    feed(reader, "sent", UPGRADE)
+    feed(reader, "received", SWITCH)
+    return reader
+
+
+def subscribed(rules: LiveRules = RULES) -> LiveReader:
+    reader = upgraded(rules)
+    feed(reader, "sent", SUBSCRIBED)
+    return reader
+
+
+def changed(**changes: object) -> LiveRules:
+    return dataclasses.replace(RULES, **changes)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from tests.attestation.live_sessions import SWITCH, UPGRADE, pushed, said
 
 STREAMED = sorted(name for name, venue in shipped_venues().items() if venue.websocket)
 TIME = "1768478401"
+NOW_US = 1_768_478_401_000_000
 
 
 def piece(data: bytes) -> Plaintext:
@@ -39,11 +40,11 @@ def started(venue: VenueFile, target: str | None = None) -> LiveReader:
     authority = host if channel.port == 443 else f"{host}:{channel.port}"
     upgrade = UPGRADE.replace(b"api.venue.example", authority.encode())
     asked = (target or target_of(venue)).encode()
-    reader.feed("sent", piece(upgrade.replace(b"/ws/v5", asked)), at_us=0)
-    reader.feed("received", piece(SWITCH), at_us=0)
+    reader.feed("sent", piece(upgrade.replace(b"/ws/v5", asked)), at_us=NOW_US)
+    reader.feed("received", piece(SWITCH), at_us=NOW_US)
     for text in channel.subscribe:
         assert not reader.subscribed
-        reader.feed("sent", piece(said("text", rendered(venue, text).encode())), at_us=0)
+        reader.feed("sent", piece(said("text", rendered(venue, text).encode())), at_us=NOW_US)
     assert reader.subscribed
     return reader
 
@@ -54,12 +55,12 @@ def test_what_the_file_names_passes_and_a_change_of_it_does_not(name: str) -> No
     reader, message = started(venue), venue.channel.keep_alive.message
     if message is not None:
         text = rendered(venue, message).encode()
-        reader.feed("sent", piece(said("text", text)), at_us=1)
+        reader.feed("sent", piece(said("text", text)), at_us=NOW_US + 1)
         with pytest.raises(MalformedError, match="neither keep-alive"):
-            reader.feed("sent", piece(said("text", text + b" ")), at_us=2)
+            reader.feed("sent", piece(said("text", text + b" ")), at_us=NOW_US + 2)
     else:
         with pytest.raises(MalformedError, match="neither keep-alive"):
-            reader.feed("sent", piece(said("text", b"ping")), at_us=2)
+            reader.feed("sent", piece(said("text", b"ping")), at_us=NOW_US + 2)
 
 
 @pytest.mark.parametrize("name", STREAMED)
@@ -89,24 +90,26 @@ def test_a_silent_client_is_missed_before_the_venue_gives_it_up(name: str) -> No
     due_us = reader.keepalive_due_us
     if keep.sender == "client":
         assert due_us is not None
-        assert keep.every_s * 1_000_000 < due_us < keep.silence_s * 1_000_000
+        assert keep.every_s * 1_000_000 < due_us - NOW_US < keep.silence_s * 1_000_000
     else:
         assert due_us is None
-        reader.feed("received", piece(pushed("ping", b"1")), at_us=7)
-        assert reader.keepalive_due_us == 7 + ANSWER_US
+        reader.feed("received", piece(pushed("ping", b"1")), at_us=NOW_US + 7)
+        assert reader.keepalive_due_us == NOW_US + 7 + ANSWER_US
 
 
 def test_a_venues_question_in_text_is_answered_with_its_id_and_no_other() -> None:
     beat = b'{"id":1587523073344,"method":"public/heartbeat","code":0}'
     answer = b'{"id":%d,"method":"public/respond-heartbeat"}'
     reader = started(load_venue("crypto_com"))
-    assert len(reader.feed("received", piece(pushed("text", beat)), at_us=1)) == 1
-    assert reader.keepalive_due_us == 1 + ANSWER_US
-    reader.feed("sent", piece(said("text", answer % 1_587_523_073_344)), at_us=2)
+    assert len(reader.feed("received", piece(pushed("text", beat)), at_us=NOW_US + 1)) == 1
+    assert reader.keepalive_due_us == NOW_US + 1 + ANSWER_US
+    reader.feed("sent", piece(said("text", answer % 1_587_523_073_344)), at_us=NOW_US + 2)
     assert reader.keepalive_due_us is None
-    reader.feed("received", piece(pushed("text", beat) + pushed("text", b"{garbage")), at_us=3)
+    reader.feed(
+        "received", piece(pushed("text", beat) + pushed("text", b"{garbage")), at_us=NOW_US + 3
+    )
     with pytest.raises(MalformedError, match="neither keep-alive"):
-        reader.feed("sent", piece(said("text", answer % 1_587_523_073_345)), at_us=4)
+        reader.feed("sent", piece(said("text", answer % 1_587_523_073_345)), at_us=NOW_US + 4)
 
 
 @pytest.mark.parametrize("token", ["a&b=c", "", "a b", "a#b", "a?b", "x" * 2_049])
