@@ -31,6 +31,7 @@ from attestation.settlement.bundle import (
 from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.rule import settle
 from attestation.settlement.slots import LoggedSlot
+from attestation.trust import Trust
 from tests.fuzz.edits import mutate_json
 from tests.settlement import cases, world
 
@@ -209,6 +210,28 @@ def _wrong_frontier(made: world.World) -> SettlementBundle:
     return log_of(bundle, frontier=(*nodes[:-1], "0f" * 32))
 
 
+def _start_of_another_log(made: world.World) -> SettlementBundle:
+    bundle = world.bundle(made)
+    return log_of(bundle, start=bundle.logs[1].start)
+
+
+def _feed_not_logged(made: world.World) -> SettlementBundle:
+    bundle = world.bundle(made)
+    feed = bundle.logs[0].feed
+    entry = {**feed.entry, "late_us": made.policy.late_us + 1}
+    return log_of(bundle, feed=dataclasses.replace(feed, entry=entry))
+
+
+def _other_kind_for_the_feed(made: world.World) -> SettlementBundle:
+    bundle = world.bundle(made)
+    return log_of(bundle, feed=bundle.policy)
+
+
+def _other_kind_for_the_policy(made: world.World) -> SettlementBundle:
+    bundle = world.bundle(made)
+    return dataclasses.replace(bundle, policy=bundle.logs[0].feed)
+
+
 def _claims_a_win(made: world.World) -> SettlementBundle:
     return dataclasses.replace(world.bundle(made), outcome="down")
 
@@ -272,6 +295,10 @@ def records(made: world.World) -> list[LoggedSlot]:
         (_other_log, 3, ExpectationError, "log.origin"),
         (_notary_left_out, 3, IncompleteError, "logs"),
         (_wrong_frontier, 1, InvalidProofError, "log.frontier"),
+        (_start_of_another_log, 3, ExpectationError, "log.start"),
+        (_feed_not_logged, 1, InvalidProofError, "feed.entry"),
+        (_other_kind_for_the_feed, 1, InvalidProofError, "feed.entry"),
+        (_other_kind_for_the_policy, 1, InvalidProofError, "policy.entry"),
         (_claims_a_win, 1, OutcomeMismatchError, "outcome.outcome"),
         (_other_document, 1, OutcomeMismatchError, "settlement"),
         (_late_witnesses, 1, StaleError, "settlement.quorum_time"),
@@ -381,3 +408,29 @@ def test_entry_that_no_log_can_hold_is_refused() -> None:
     with pytest.raises(MalformedError) as caught:
         world.read(log_of(bundle, entries=(long, *rest)), honest().policy)
     assert caught.value.rule == "log.entries"
+
+
+def test_key_revoked_since_counts_for_what_witnesses_saw_before() -> None:
+    made = honest()
+    bundle = world.bundle(made)
+    seen_us = world.settled_outcome(made).final_after_us + 2_000_000
+
+    def read(revoked_at_us: int) -> str:
+        (entry,) = world.trust(made.policy).keys
+        known = Trust(keys=(dataclasses.replace(entry, revoked_at_us=revoked_at_us),))
+        expect = SettlementExpect(policy_id=made.policy.policy_id)
+        found = recompute(bundle, trust=known, log_policy=world.log_policy(1), expect=expect)
+        return found.outcome
+
+    assert read(seen_us + 1) == "up"
+    with pytest.raises(UntrustedError) as caught:
+        read(seen_us - 4_000_000)
+    assert caught.value.rule == "trust.revoked_at"
+
+
+def test_notary_that_the_reader_does_not_trust_settles_nothing() -> None:
+    made = honest()
+    expect = SettlementExpect(policy_id=made.policy.policy_id)
+    with pytest.raises(UntrustedError) as caught:
+        recompute(world.bundle(made), trust=Trust(), log_policy=world.log_policy(1), expect=expect)
+    assert caught.value.rule == "trust.unknown"
