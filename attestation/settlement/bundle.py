@@ -38,11 +38,13 @@ from attestation.settlement.entries import (
     read_slots,
     trade_terms,
 )
-from attestation.settlement.outcome import OutcomeDocument, write_outcome
+from attestation.settlement.messages import check_messages
+from attestation.settlement.outcome import OutcomeDocument, judged_slots, write_outcome
 from attestation.settlement.policy import PolicyNotary, SettlementPolicy
 from attestation.settlement.rule import settle
 from attestation.settlement.trade import TradeProof
 from attestation.trust import Trust
+from attestation.venues import VenueFile
 
 BUNDLE_LIMIT = 16 * 1024 * 1024
 """Bytes of the longest bundle that is read."""
@@ -107,6 +109,7 @@ class SettlementBundle(Document):
     trade: TradeProof
     logs: tuple[BundleLog, ...]
     slots: tuple[Attestation, ...]
+    messages: tuple[bytes, ...]
     outcome: Annotated[str, OneOf(("up", "down", "tie", "void"))]
     settlement: HashString
 
@@ -120,12 +123,18 @@ class SettlementExpect:
 
 
 def recompute(
-    bundle: SettlementBundle, *, trust: Trust, log_policy: bytes, expect: SettlementExpect
+    bundle: SettlementBundle,
+    *,
+    trust: Trust,
+    log_policy: bytes,
+    expect: SettlementExpect,
+    venue_files: Mapping[str, VenueFile],
 ) -> OutcomeDocument:
     """Recomputes a trade's settlement document; raises unless it is the claimed one.
 
     ``log_policy`` is the text of the log policy the reader trusts; the settlement
-    policy names its hash.  In this order, else the error in brackets:
+    policy names its hash, and those of ``venue_files``, by name.  In this order, else
+    the error in brackets:
 
     - policy and trade are the expected ones, the log policy the named one
       (ExpectationError)
@@ -135,6 +144,7 @@ def recompute(
       another number of entries)
     - policy, feeds and batch are logged (InvalidProofError, ExpectationError)
     - slots (``verify_slot``, ``read_slots``), rule (``settle``)
+    - the quotes of the slots judged follow from their messages (``check_messages``)
     - the last checkpoints had their witnesses in time (StaleError)
     - the claim is what follows (OutcomeMismatchError)
     """
@@ -149,7 +159,8 @@ def recompute(
     first = witnessed[policy.notaries[0].notary].signed.checkpoint
     check_policy(policy, bundle.policy.open(first, PolicyEntry, "policy.entry"))
     terms = trade_terms(policy, ranges[0], bundle.batch, bundle.trade)
-    read = read_slots(policy, ranges, _slots(bundle, trust, witnessed))
+    slots = _slots(bundle, trust, witnessed)
+    read = read_slots(policy, ranges, slots)
     settlement = settle(
         policy,
         terms,
@@ -157,6 +168,9 @@ def recompute(
         read_from_us=read.read_from_us,
         read_until_us=read.read_until_us,
     )
+    judged = set(judged_slots(policy, terms, settlement))
+    deciding = [slot for slot in slots if slot.slot.slot_us in judged]
+    check_messages(policy, deciding, bundle.messages, venue_files)
     latest_us = settlement.final_after_us + policy.max_cosign_delay_us
     for name, seen in witnessed.items():
         _check_witnessed(name, seen, by_name[name].until_us, latest_us)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import random
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import resources
 
 from attestation.document import GapField, ObservationField
 from attestation.price import format_exact
@@ -13,10 +14,29 @@ from attestation.reasons import FAULTS
 from attestation.settlement.policy import PolicyNotary, PolicyVenue, SettlementPolicy, Windows
 from attestation.settlement.rule import Terms, needed_slots
 from attestation.settlement.slots import LoggedSlot
+from attestation.venues import VenueFile, parse_venue
 
 GRID = 500_000
 START = 1_768_478_400_000_000
 HASH = "sha256:" + "0f" * 32
+_SHAPE = resources.files("attestation.venues").joinpath("gate.toml")
+
+
+@cache
+def venue_file(name: str) -> VenueFile:
+    """A venue whose messages are in the shape of one that tells its time."""
+    content = _SHAPE.read_text("utf-8").replace('name = "gate"', f'name = "{name}"')
+    return parse_venue(content.replace("BTC_USDT", "BTCUSD").encode())
+
+
+def message(seen: ObservationField) -> bytes:
+    """The venue's message that an observation rests on."""
+    time_ms = (seen.exchange_us or 0) // 1_000
+    return (
+        f'{{"time":{time_ms // 1_000},"channel":"spot.book_ticker","event":"update","result":'
+        f'{{"t":{time_ms},"u":{time_ms},"s":"BTCUSD","b":"{seen.bid}","B":"1","a":"{seen.ask}",'
+        f'"A":"1"}}}}'
+    ).encode()
 
 
 def policy(*, venues: int = 5, notaries: int = 1, q: int = 1, slide: int = 4) -> SettlementPolicy:
@@ -36,7 +56,7 @@ def policy(*, venues: int = 5, notaries: int = 1, q: int = 1, slide: int = 4) ->
             PolicyVenue(
                 venue=f"v{index:02}",
                 instrument="BTCUSD",
-                venue_file=HASH,
+                venue_file=venue_file(f"v{index:02}").hash,
                 max_staleness_us=3_000_000,
                 max_skew_us=2_000_000,
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from attestation.document import ObservationField
 from attestation.errors import (
     AuditFinding,
     ExpectationError,
@@ -22,12 +23,14 @@ from attestation.errors import (
 )
 from attestation.hashing import hash_string
 from attestation.log.entry import MissedEntry, SlotEntry, write_entry
+from attestation.settlement.attested import verify_slot
 from attestation.settlement.bundle import (
     BUNDLE_LIMIT,
     SettlementBundle,
     SettlementExpect,
     recompute,
 )
+from attestation.settlement.messages import check_messages
 from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.rule import settle
 from attestation.settlement.slots import LoggedSlot
@@ -346,7 +349,13 @@ def test_expectations_are_the_readers() -> None:
 
     def read(expect: SettlementExpect, log_policy: bytes = text) -> str:
         known = world.trust(made.policy)
-        return recompute(bundle, trust=known, log_policy=log_policy, expect=expect).outcome
+        return recompute(
+            bundle,
+            trust=known,
+            log_policy=log_policy,
+            expect=expect,
+            venue_files=world.venue_files(made.policy),
+        ).outcome
 
     assert read(SettlementExpect(policy_id=policy_id, trade=trade)) == "up"
     for expect, log_policy, rule in (
@@ -419,7 +428,13 @@ def test_key_revoked_since_counts_for_what_witnesses_saw_before() -> None:
         (entry,) = world.trust(made.policy).keys
         known = Trust(keys=(dataclasses.replace(entry, revoked_at_us=revoked_at_us),))
         expect = SettlementExpect(policy_id=made.policy.policy_id)
-        found = recompute(bundle, trust=known, log_policy=world.log_policy(1), expect=expect)
+        found = recompute(
+            bundle,
+            trust=known,
+            log_policy=world.log_policy(1),
+            expect=expect,
+            venue_files=world.venue_files(made.policy),
+        )
         return found.outcome
 
     assert read(seen_us + 1) == "up"
@@ -430,7 +445,74 @@ def test_key_revoked_since_counts_for_what_witnesses_saw_before() -> None:
 
 def test_notary_that_the_reader_does_not_trust_settles_nothing() -> None:
     made = honest()
-    expect = SettlementExpect(policy_id=made.policy.policy_id)
     with pytest.raises(UntrustedError) as caught:
-        recompute(world.bundle(made), trust=Trust(), log_policy=world.log_policy(1), expect=expect)
+        recompute(
+            world.bundle(made),
+            trust=Trust(),
+            log_policy=world.log_policy(1),
+            expect=SettlementExpect(policy_id=made.policy.policy_id),
+            venue_files=world.venue_files(made.policy),
+        )
     assert caught.value.rule == "trust.unknown"
+
+
+def test_bundle_without_any_one_message_is_incomplete() -> None:
+    made = honest(policy=cases.policy(venues=3))
+    bundle = world.bundle(made)
+    for at in range(len(bundle.messages)):
+        rest = bundle.messages[:at] + bundle.messages[at + 1 :]
+        with pytest.raises(IncompleteError) as caught:
+            world.read(dataclasses.replace(bundle, messages=rest), made.policy)
+        assert caught.value.rule == "messages.missing"
+
+
+def test_venue_file_that_the_reader_does_not_have_settles_nothing() -> None:
+    made = honest()
+    other = {**world.venue_files(made.policy), "v01": cases.venue_file("v02")}
+    for files in (other, {}):
+        with pytest.raises(UntrustedError) as caught:
+            recompute(
+                world.bundle(made),
+                trust=world.trust(made.policy),
+                log_policy=world.log_policy(1),
+                expect=SettlementExpect(policy_id=made.policy.policy_id),
+                venue_files=files,
+            )
+        assert caught.value.rule == "policy.venue_file"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "rule"),
+    [
+        ({"bid": "1"}, InvalidProofError, "observation.bid"),
+        ({"ask": "70000"}, InvalidProofError, "observation.ask"),
+        ({"exchange_us": 1}, InvalidProofError, "observation.exchange_us"),
+        ({"messages": ()}, InvalidProofError, "observation.messages"),
+        ({"source": "rest"}, IncompleteError, "messages.source"),
+        ({"instrument": "ETHUSD", "bid": "1"}, None, ""),
+        ({}, None, ""),
+    ],
+)
+def test_notary_that_signs_another_quote_than_the_venue_sent_is_refused(
+    change: dict[str, Any], error: type[QuotaryError] | None, rule: str
+) -> None:
+    policy = dataclasses.replace(cases.policy(), sources=("live", "rest"))
+    record = world.heard(
+        LoggedSlot(
+            notary="n0",
+            slot_us=cases.START,
+            fields={"v00": cases.observation("v00", cases.START, 640_000)},
+        )
+    )
+    seen = (record.fields or {})["v00"]
+    assert isinstance(seen, ObservationField)
+    lie = dataclasses.replace(record, fields={"v00": dataclasses.replace(seen, **change)})
+    slot = verify_slot(world.attest(lie), trust=world.trust(policy))
+    files = world.venue_files(policy)
+    sent = [cases.message(seen)]
+    if error is None:
+        check_messages(policy, [slot], sent, files)
+        return
+    with pytest.raises(error) as caught:
+        check_messages(policy, [slot], sent, files)
+    assert caught.value.rule == rule

@@ -81,7 +81,7 @@ def test_logs_give_back_what_the_case_says_and_the_same_outcome() -> None:
         wanted = {(record.notary, record.slot_us): record for record in logged}
         assert len(read.logged) == len(wanted)
         for record in read.logged:
-            case = wanted[record.notary, record.slot_us]
+            case = world.heard(wanted[record.notary, record.slot_us])
             assert (record.fields, record.fault) == (case.fields, case.fault)
         direct = settle(policy, terms, logged, read_until_us=cases.end(policy, terms))
         assert outcome(made, read) == direct

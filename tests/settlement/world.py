@@ -14,7 +14,9 @@ from attestation.document import (
     Attestation,
     Field,
     Header,
+    MessageRef,
     NotaryField,
+    ObservationField,
     SlotField,
     body_leaves,
 )
@@ -50,6 +52,7 @@ from attestation.settlement.rule import Terms, needed_slots, settle
 from attestation.settlement.slots import LoggedSlot
 from attestation.settlement.trade import TradeBatch, TradeLeaf, TradeOpening, trade_id
 from attestation.trust import Trust, TrustedKey
+from attestation.venues import VenueFile
 from tests.settlement import cases
 
 DAY = 86_400_000_000
@@ -112,6 +115,19 @@ def sign(fields: list[Field], key: SigningKey, label: str, issued_us: int) -> At
     return Attestation(header=header, signature=signature, fields=tuple(fields), seed=seed)
 
 
+def heard(record: LoggedSlot) -> LoggedSlot:
+    """The record with each observation resting on a message of its venue."""
+    fields = {
+        venue: dataclasses.replace(
+            seen, messages=(MessageRef(index=7, hash=hash_string(cases.message(seen))),)
+        )
+        if isinstance(seen, ObservationField)
+        else seen
+        for venue, seen in (record.fields or {}).items()
+    }
+    return record if record.fields is None else dataclasses.replace(record, fields=fields)
+
+
 def feed(policy: SettlementPolicy) -> FeedEntry:
     return FeedEntry(
         logged_us=cases.START - 30_000_000,
@@ -153,6 +169,7 @@ class World:
     attestations: dict[tuple[str, int], Attestation]
     opening: TradeOpening
     batch: TradeBatch
+    messages: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
     @property
     def trade_index(self) -> int:
@@ -214,6 +231,11 @@ def _entry(world: World, record: LoggedSlot) -> Entry:
             slot_us=record.slot_us,
             fault=record.fault,
         )
+    record = heard(record)
+    for seen in (record.fields or {}).values():
+        if isinstance(seen, ObservationField):
+            payload = cases.message(seen)
+            world.messages[hash_string(payload)] = payload
     made = attest(record)
     world.attestations[record.notary, record.slot_us] = made
     return SlotEntry(
@@ -302,9 +324,27 @@ def bundle(made: World, *, start: int | None = None, later: int = 0) -> Settleme
         trade=made.batch.prove(made.opening),
         logs=tuple(logs),
         slots=tuple([item for item in made.attestations.values() if item.header.id in used]),
+        messages=tuple(_needed(made, used)),
         outcome=settled.outcome,
         settlement=hash_string(settled.encode()),
     )
+
+
+def _needed(made: World, used: set[str]) -> list[bytes]:
+    """The messages of the attestations used, by hash."""
+    hashes = {
+        message.hash
+        for slot in made.attested()
+        if slot.header.id in used
+        for seen in slot.fields.values()
+        if isinstance(seen, ObservationField)
+        for message in seen.messages
+    }
+    return [made.messages[item] for item in sorted(hashes)]
+
+
+def venue_files(policy: SettlementPolicy) -> dict[str, VenueFile]:
+    return {venue.venue: cases.venue_file(venue.venue) for venue in policy.venues}
 
 
 def settled_outcome(made: World) -> OutcomeDocument:
@@ -326,4 +366,5 @@ def read(bundle_: SettlementBundle, policy: SettlementPolicy) -> OutcomeDocument
         trust=trust(policy),
         log_policy=log_policy(len(policy.notaries)),
         expect=SettlementExpect(policy_id=policy.policy_id),
+        venue_files=venue_files(policy),
     )
