@@ -14,7 +14,6 @@ import binascii
 import json
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import NoReturn, TypeAlias, Union
 
 import orjson
@@ -136,8 +135,7 @@ def _check(value: object, depth: int) -> None:
     if kind is dict:
         items: Iterable[object] = value.values()  # type: ignore[attr-defined]
         for key in value:  # type: ignore[attr-defined]
-            # The cache must not keep what a hostile document is full of: long keys.
-            if not (len(key) <= 64 and _is_key(key)) and not _KEY.fullmatch(key):
+            if key not in _known_keys and not _is_key(key):
                 raise MalformedError("object key outside [a-z][a-z0-9_]*")
     elif kind is list:
         items = value  # type: ignore[assignment]
@@ -158,9 +156,17 @@ def _check(value: object, depth: int) -> None:
             raise MalformedError(f"value of type {kind.__name__} is not in the profile")
 
 
-@lru_cache(maxsize=1024)
+_known_keys: set[str] = set()
+
+
 def _is_key(key: object) -> bool:
-    return type(key) is str and _KEY.fullmatch(key) is not None
+    """Whether a key is of the profile; remembers those that documents are made of."""
+    if type(key) is not str or _KEY.fullmatch(key) is None:
+        return False
+    # What a hostile document is full of is not kept: long keys, and ever new ones.
+    if len(key) <= 64 and len(_known_keys) < 1024:
+        _known_keys.add(key)
+    return True
 
 
 def _dump(value: Json) -> bytes:

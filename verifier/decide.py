@@ -106,7 +106,7 @@ def authentic(found: AuthenticOnly) -> Accepted:
     """Returns the lesser verdict ``authentic``: nothing was compared with an expectation."""
     fields = found.fields
     checked = ("signature", "inclusion", "times", *found.log_checked)
-    not_checked = ("expectations", "quote", *found.log_not_checked, *NOT_CHECKED)
+    not_checked = ("expectations", "quote", *found.log_not_checked, *NOT_CHECKED[1:])
     if isinstance(fields, AuthenticSlot):
         slot = fields.slot
         return _authentic(

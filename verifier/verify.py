@@ -37,7 +37,8 @@ from verifier.rederive import check_structure, rederive_observation, rederive_qu
 _BUILT_HERE = object()
 
 CHECKED = ("signature", "inclusion", "times", "expectations", "openings")
-NOT_CHECKED = ("tls_evidence",)
+NOT_CHECKED = ("log", "tls_evidence")
+"""What is left where there is no log proof; one that is checked takes the first away."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,13 +140,15 @@ def verify_one(
     )
     _check_operator(authentic.notary, expect)
     verified = _verify_fields(presentation, authentic, expect, now_us, venue_files)
+    if presentation.log is None and expect.log is None:
+        return verified
     log = authenticate_log(presentation, authentic, trust=trust, expect=expect.log)
     done, left = log_checks(presentation.log, log)
     return dataclasses.replace(
         verified,
         log=log,
         checked=(*verified.checked, *done),
-        not_checked=(*left, *verified.not_checked),
+        not_checked=(*left, *verified.not_checked[1:]),
     )
 
 
@@ -232,7 +235,7 @@ def _verify_slot(
         not_before_us=observation.received_us,
         not_after_us=observation.received_us,
         checked=("signature", "inclusion", "times", "expectations"),
-        not_checked=("messages", "session", *NOT_CHECKED),
+        not_checked=("log", "messages", "session", "tls_evidence"),
         log=None,
         _token=_BUILT_HERE,
     )
