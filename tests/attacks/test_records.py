@@ -13,12 +13,19 @@ from tests.tls13.tlsclient import Client
 from tests.tls13.tlspeer import KEY_UPDATE, Keys, message
 
 REQUEST = get()
+
+
+def flip(record: bytes) -> bytes:
+    """Changes the last bit of a record's tag, whatever it is."""
+    return record[:-1] + bytes((record[-1] ^ 1,))
+
+
 Alter = Callable[[list[bytes]], list[bytes]]
 ALTERATIONS: dict[str, Alter] = {
     "dropped": lambda records: records[:1] + records[2:],
     "swapped": lambda records: [records[0], records[2], records[1], *records[3:]],
     "repeated": lambda records: [records[0], records[1], *records[1:]],
-    "flipped": lambda records: [records[0], records[1][:-1] + b"\x00", *records[2:]],
+    "flipped": lambda records: [records[0], flip(records[1]), *records[2:]],
 }
 
 
