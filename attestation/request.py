@@ -31,7 +31,9 @@ class SessionRequest(Document):
     """A prover's request for one session, signed over its canonical bytes.
 
     Names either a registered venue and instrument, or a host and port; exactly
-    one purpose: ``adhoc`` text, or ``trade`` and ``leg``.  ``conn`` names the
+    one purpose: ``adhoc`` text, ``trade`` and ``leg``, or ``feed``, with ``slot_us``
+    for one slot of it.  A feed without ``slot_us`` is what the mode ``live`` is for,
+    and there ``host`` may say which of the channel's hosts.  ``conn`` names the
     first session of a kept-alive connection to continue.  ``form`` says whose header
     lines the request will have; it belongs to the binding ``template``.  ``retry_of``
     names the session of the same place that is tried again.  ``notary``, ``at_us``
@@ -55,35 +57,55 @@ class SessionRequest(Document):
     adhoc: AdhocText | None = None
     trade: Name | None = None
     leg: Leg | None = None
+    feed: Name | None = None
+    slot_us: Micros | None = None
     retry_of: Hex16 | None = None
 
     def __post_init__(self) -> None:
+        live = self.mode == "live"
         venue = self.venue is not None and self.instrument is not None
         host = self.host is not None and self.port is not None
-        partial = (self.venue is None) != (self.instrument is None) or (self.host is None) != (
-            self.port is None
-        )
-        if partial or venue == host:
+        named = self.venue is not None or self.instrument is not None
+        placed = self.host is not None or self.port is not None
+        if live and venue and self.port is None:
+            placed = False  # The host is which one of the channel's.
+        if named != venue or placed != host or venue == placed:
             raise MalformedError("name either venue and instrument, or host and port")
-        if (self.trade is None) != (self.leg is None) or (self.adhoc is None) == (
-            self.trade is None
-        ):
-            raise MalformedError("name exactly one purpose: adhoc, or trade and leg")
-        if host and self.trade is not None:
+        purposes = [self.adhoc is not None, self.trade is not None, self.feed is not None]
+        if purposes.count(True) != 1 or (self.trade is None) != (self.leg is None):
+            raise MalformedError("name exactly one purpose: adhoc, trade and leg, or feed")
+        if host and self.adhoc is None:
             raise MalformedError("an ad hoc host takes an adhoc purpose", rule="W14")
+        self._check_feed(live=live)
         if (self.binding == "template") != (self.form is not None):
             raise MalformedError("a form belongs to the binding template", rule="form")
-        if self.form is not None and (host or self.mode == "live"):
+        if self.form is not None and (host or live):
             raise MalformedError(
                 "a template is of a venue's request, sealed or open", rule="binding"
             )
 
+    def _check_feed(self, *, live: bool) -> None:
+        if self.slot_us is not None and self.feed is None:
+            raise MalformedError("a slot belongs to a feed", rule="slot_us")
+        if live != (self.feed is not None and self.slot_us is None):
+            raise MalformedError("live is the mode of a feed's sessions without slot", rule="mode")
+        if self.slot_us is not None and self.mode != "sealed":
+            raise MalformedError("a session for one slot is sealed", rule="mode")
+        if self.conn is not None and self.feed is not None:
+            raise MalformedError("a feed's session continues no other", rule="conn")
+        if self.retry_of is not None and live:
+            raise MalformedError("live sessions follow one another freely", rule="retry_of")
+
     @property
     def purpose(self) -> str:
-        """The purpose the notary attests: ``adhoc/<text>`` or ``trade/<id>/<leg>``."""
+        """The purpose the notary attests; ``check_purpose`` tells the forms."""
         if self.adhoc is not None:
             return f"adhoc/{self.adhoc}"
-        return f"trade/{self.trade}/{self.leg}"
+        if self.feed is None:
+            return f"trade/{self.trade}/{self.leg}"
+        if self.slot_us is None:
+            return f"live/{self.feed}/{self.venue}"
+        return f"slot/{self.feed}/{self.venue}/{self.slot_us}"
 
 
 _PURPOSE = re.compile(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Protocol
 
 from attestation.errors import RefusedError
 from attestation.request import SessionRequest
@@ -11,6 +12,13 @@ from attestation.venues import VenueFile
 from notary.limits import ProverLimits
 
 ANONYMOUS = "anonymous"
+
+
+class FeedAdmission(Protocol):
+    """What is known of the log's feeds, as far as a session's admission needs it."""
+
+    def admit(self, request: SessionRequest) -> None:
+        """Raises RefusedError unless the request is a feed's, its prover's and in time."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +50,8 @@ class Admission:
                     http_status=403,
                 )
             venue.target(request.instrument)
+            if request.mode == "live":
+                return _live_host(venue, request.host), venue.channel.port, venue
             return venue.hosts[0], venue.port, venue
         assert request.host is not None
         assert request.port is not None
@@ -65,3 +75,19 @@ class Admission:
                 "this notary does not know the prover", rule="prover", http_status=403
             )
         return self.unknown_limits
+
+
+def _live_host(venue: VenueFile, host: str | None) -> str:
+    """Returns which of its channel's hosts a live session is for (W14)."""
+    hosts = venue.channel.hosts
+    if host is None and "*" not in hosts[0]:
+        return hosts[0]
+    if host is None or not venue.channel.allows(host):
+        raise RefusedError(
+            f"name a live host of {venue.name}",
+            rule="W14",
+            found=host,
+            wanted=list(hosts),
+            http_status=403,
+        )
+    return host

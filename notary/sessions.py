@@ -21,7 +21,7 @@ from attestation.errors import (
 from attestation.request import SessionRequest
 from attestation.template import render_template
 from attestation.venues import VenueFile
-from notary.admission import ANONYMOUS, Admission
+from notary.admission import ANONYMOUS, Admission, FeedAdmission
 from notary.clock import Clock
 from notary.envelope import prover_key, read_envelope
 from notary.issue import Issued
@@ -83,8 +83,8 @@ class Session:
 
     @property
     def target(self) -> str | None:
-        """The request's target, where the venue file says it."""
-        if self.venue is None or self.request.instrument is None:
+        """The target of the venue file's quote; a live session's may hold a token."""
+        if self.venue is None or self.request.instrument is None or self.request.mode == "live":
             return None
         return self.venue.target(self.request.instrument)
 
@@ -142,7 +142,8 @@ class SessionRegistry:
 
     Request signatures are bound to this notary, a 30-second window and a nonce:
     each can be used once.  Requests from before the start are refused, so that a
-    restart does not forget what was used.
+    restart does not forget what was used.  ``feeds`` are those of the log, None of a
+    notary without.
     """
 
     def __init__(
@@ -151,8 +152,10 @@ class SessionRegistry:
         *,
         clock: Clock,
         random: Callable[[int], bytes],
+        feeds: FeedAdmission | None = None,
     ) -> None:
         self._admission = admission
+        self._feeds = feeds
         self._clock = clock
         self._random = random
         self._started_us = clock.now_us()
@@ -178,17 +181,19 @@ class SessionRegistry:
                 wanted=self._admission.notary,
                 http_status=403,
             )
-        if request.mode not in ("sealed", "open"):
+        if request.feed is not None and self._feeds is None:
             raise RefusedError(
-                "the mode is not offered",
-                rule="request.mode",
-                found=request.mode,
+                "this notary serves no feeds",
+                rule="request.feed",
+                found=request.feed,
                 http_status=403,
             )
         limits = self._admission.limits(request.prover)
         self._check_signature(request, signature)
         self._check_fresh(request, now)
         host, port, venue = self._admission.place(request)
+        if self._feeds is not None and request.feed is not None:
+            self._feeds.admit(request)
         parent = self._continued(request, host, port)
         if not self._has_room(now):
             raise RefusedError("the notary is full", rule="limits.sessions", http_status=429)

@@ -10,7 +10,13 @@ import pytest
 
 from attestation.encoding import encode
 from attestation.errors import MalformedError
-from attestation.request import KeylogOpened, KeyOpening, Opened, SessionRequest
+from attestation.request import (
+    KeylogOpened,
+    KeyOpening,
+    Opened,
+    SessionRequest,
+    check_purpose,
+)
 
 SECRETS = ("client_handshake", "server_handshake", "client_application", "server_application")
 KEYLOG: dict[str, Any] = {
@@ -56,6 +62,58 @@ def test_template_names_its_form() -> None:
     ],
 )
 def test_form_belongs_to_a_template_of_a_venue(changes: dict[str, Any]) -> None:
+    with pytest.raises(MalformedError):
+        request(**changes)
+
+
+LIVE: dict[str, Any] = {"mode": "live", "adhoc": None, "feed": "btc-usd"}
+LIVE |= {"binding": "full", "form": None}
+SLOT: dict[str, Any] = {"adhoc": None, "feed": "btc-usd", "slot_us": 1_768_478_401_000_000}
+
+
+@pytest.mark.parametrize(
+    ("changes", "purpose"),
+    [
+        ({}, "adhoc/test"),
+        ({"adhoc": None, "trade": "t-1", "leg": "open"}, "trade/t-1/open"),
+        (LIVE, "live/btc-usd/binance"),
+        (LIVE | {"host": "data-stream.binance.vision"}, "live/btc-usd/binance"),
+        (SLOT, "slot/btc-usd/binance/1768478401000000"),
+    ],
+)
+def test_purpose_is_built_of_the_request(changes: dict[str, Any], purpose: str) -> None:
+    wanted = request(**changes)
+    assert wanted.purpose == purpose
+    check_purpose(purpose)
+    assert SessionRequest.decode(wanted.encode()) == wanted
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        LIVE | {"mode": "open"},
+        LIVE | {"mode": "sealed"},
+        LIVE | {"feed": None, "adhoc": "live"},
+        LIVE | {"adhoc": "too"},
+        LIVE | {"trade": "t-1", "leg": "open"},
+        LIVE | {"binding": "template", "form": "curl"},
+        LIVE | {"port": 443},
+        LIVE | {"host": "a.example", "port": 443},
+        LIVE | {"venue": None, "instrument": None, "host": "a.example", "port": 443},
+        LIVE | {"venue": None, "instrument": None, "host": "a.example"},
+        LIVE | {"instrument": None, "host": "a.example"},
+        LIVE | {"conn": "0a" * 16},
+        LIVE | {"retry_of": "0a" * 16},
+        LIVE | {"slot_us": 500_000},
+        SLOT | {"mode": "open"},
+        SLOT | {"feed": None},
+        SLOT | {"feed": None, "adhoc": "slot"},
+        SLOT | {"host": "a.example"},
+        SLOT | {"conn": "0a" * 16},
+        SLOT | {"venue": None, "instrument": None, "host": "a.example", "port": 443},
+    ],
+)
+def test_feed_is_of_a_venue_live_or_for_one_sealed_slot(changes: dict[str, Any]) -> None:
     with pytest.raises(MalformedError):
         request(**changes)
 

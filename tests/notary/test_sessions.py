@@ -63,7 +63,8 @@ def test_session_answers_with_all_a_prover_needs(tmp_path: Path) -> None:
     ("changes", "kind", "rule", "status"),
     [
         ({"notary": "other.example"}, "refused", "request.notary", 403),
-        ({"mode": "live"}, "refused", "request.mode", 403),
+        ({"mode": "live", "feed": "f", "adhoc": None}, "refused", "request.feed", 403),
+        ({"slot_us": 500_000, "feed": "f", "adhoc": None}, "refused", "request.feed", 403),
         (
             {"binding": "template", "form": "curl", "instrument": "DOGEUSDT"},
             "malformed",
