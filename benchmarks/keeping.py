@@ -30,7 +30,8 @@ from notary.log.sequencer import Sequencer
 from notary.log.tables import Head, write_entries, write_head, write_tiles
 from notary.metrics import Metrics
 from notary.rows import OpenedRow
-from notary.store import STORE_FILE, Store, offline
+from notary.store import STORE_FILE, Store
+from notary.writer import offline
 from prover import AttestedTransport, Notary
 
 LARGE = 1_000_000

@@ -10,7 +10,7 @@ from attestation.errors import RefusedError, UsageError
 from attestation.reasons import FAULTS
 from notary.places import Earlier
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE sessions (
@@ -25,17 +25,21 @@ CREATE TABLE sessions (
     deadline_us INTEGER NOT NULL,
     retry_of TEXT,
     token BLOB NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('open', 'attested', 'aborted')),
+    state TEXT NOT NULL CHECK (state IN ('open', 'started', 'attested', 'aborted', 'closed')),
     reason TEXT,
     fault TEXT,
+    messages INTEGER,
     retriable INTEGER NOT NULL DEFAULT 0,
     ended_us INTEGER,
-    CHECK ((state = 'open') = (ended_us IS NULL)),
-    CHECK ((state = 'aborted') = (reason IS NOT NULL)),
+    CHECK ((state IN ('open', 'started')) = (ended_us IS NULL)),
+    CHECK ((state IN ('aborted', 'closed')) = (reason IS NOT NULL)),
+    CHECK ((state IN ('started', 'closed')) <= (mode = 'live')),
+    CHECK ((state = 'attested') <= (mode != 'live')),
+    CHECK ((state = 'closed') = (messages IS NOT NULL)),
     CHECK ((reason IS NULL) = (fault IS NULL))
 ) WITHOUT ROWID;
 CREATE INDEX sessions_by_place ON sessions (purpose, venue);
-CREATE INDEX sessions_open ON sessions (state) WHERE state = 'open';
+CREATE INDEX sessions_left ON sessions (state) WHERE ended_us IS NULL;
 CREATE TABLE attestations (
     id TEXT PRIMARY KEY,
     session TEXT NOT NULL UNIQUE REFERENCES sessions (id),
@@ -116,14 +120,18 @@ def sessions_at(database: sqlite3.Connection, purpose: str, venue: str | None) -
     ]
 
 
-def open_sessions(database: sqlite3.Connection) -> list[str]:
-    """Returns the ids of sessions without an end."""
-    return [
-        row[0]
-        for row in database.execute(
-            "SELECT id FROM sessions WHERE state = 'open' ORDER BY opened_us, id"
-        )
-    ]
+def sessions_left(database: sqlite3.Connection) -> list[tuple[str, bool]]:
+    """Returns the sessions without an end, and whether each was started."""
+    found = database.execute(
+        "SELECT id, state = 'started' FROM sessions WHERE ended_us IS NULL ORDER BY opened_us, id"
+    )
+    return [(session, bool(started)) for session, started in found]
+
+
+def is_live(database: sqlite3.Connection, session: str) -> bool:
+    """Whether there is a live session of that id."""
+    row = database.execute("SELECT mode FROM sessions WHERE id = ?", (session,)).fetchone()
+    return row is not None and row[0] == "live"
 
 
 def end_aborted(
@@ -154,9 +162,28 @@ def end_attested(
         " WHERE id = ? AND state = 'open'",
         (retriable, now_us, session),
     )
-    database.execute(
-        "INSERT INTO attestations (id, session, body) VALUES (?, ?, ?)",
-        (attestation, session, body),
+    _insert_attestation(database, session, attestation, body)
+
+
+def start(database: sqlite3.Connection, session: str, attestation: str, body: bytes) -> None:
+    """Starts a live session with its attestation; RefusedError if it has, or has ended."""
+    _end(
+        database,
+        "UPDATE sessions SET state = 'started' WHERE id = ? AND state = 'open'",
+        (session,),
+    )
+    _insert_attestation(database, session, attestation, body)
+
+
+def end_closed(
+    database: sqlite3.Connection, session: str, reason: str, messages: int, now_us: int
+) -> None:
+    """Ends a live session that was started; raises RefusedError for any other."""
+    _end(
+        database,
+        "UPDATE sessions SET state = 'closed', reason = ?, fault = ?, messages = ?,"
+        " ended_us = max(?, opened_us) WHERE id = ? AND state = 'started'",
+        (reason, FAULTS[reason], messages, now_us, session),
     )
 
 
@@ -185,6 +212,15 @@ def session_row(database: sqlite3.Connection, session: str) -> dict[str, Any] | 
     row = cursor.fetchone()
     names = [column[0] for column in cursor.description]
     return None if row is None else dict(zip(names, row, strict=True))
+
+
+def _insert_attestation(
+    database: sqlite3.Connection, session: str, attestation: str, body: bytes
+) -> None:
+    database.execute(
+        "INSERT INTO attestations (id, session, body) VALUES (?, ?, ?)",
+        (attestation, session, body),
+    )
 
 
 def _end(database: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> None:

@@ -23,6 +23,7 @@ from notary.gate import Event, Gate, Passing, State
 from notary.issue import Issued
 from notary.issuing import issue
 from notary.legs import Alarms, Legs, write
+from notary.log.sequencer import Ticket
 from notary.opened import OpenedConnection, demand_opening
 from notary.sealing import sign_seal
 from notary.sessions import Session
@@ -265,7 +266,7 @@ class Witness:
         context.track(written)
         written.add_done_callback(lambda done: self._opened_written(turn, done))
 
-    def _opened_written(self, turn: Turn, written: asyncio.Future[None]) -> None:
+    def _opened_written(self, turn: Turn, written: asyncio.Future[Ticket | None]) -> None:
         if turn is not self._turn or self._dead:
             return
         if (failure := written.exception()) is not None:

@@ -33,7 +33,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def create(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Make the log, once; the notary must not be running."""
     from notary.log.creation import create_log
-    from notary.store import STORE_FILE, offline
+    from notary.store import STORE_FILE
+    from notary.writer import offline
 
     with boundary():
         settings, key, published = _open(config)

@@ -26,7 +26,8 @@ from notary.log.files import PlainFiles
 from notary.log.published import PublishedFile
 from notary.log.reader import LogReader
 from notary.log.sequencer import Sequencer
-from notary.store import Store, offline
+from notary.store import Store
+from notary.writer import offline
 from tests.notary.soundness import check_sound
 from tests.notary.test_log import KEY, START_US, number, row
 from tests.notary.test_store import header

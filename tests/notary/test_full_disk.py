@@ -17,7 +17,8 @@ import pytest
 
 from attestation.errors import UnavailableError
 from notary.app import make_app
-from notary.store import LEAST_ROOM, Store
+from notary.store import Store
+from notary.writer import LEAST_ROOM
 from tests.notary.rig import Rig, running, until
 from tests.notary.test_log import START_US, Log, number
 from tests.notary.test_log import row as logged_row

@@ -22,11 +22,12 @@ from attestation.log.policy import LogPolicy
 from notary.log.creation import create_log
 from notary.log.fsck import check_log
 from notary.log.published import PublishedFile
-from notary.log.sequencer import Sequencer, inclusion_of
+from notary.log.sequencer import Sequencer, Ticket, inclusion_of
 from notary.log.witness_server import Witness, make_witness_app
 from notary.log.witness_store import WitnessStore
 from notary.rows import OpenedRow
-from notary.store import Store, offline
+from notary.store import Store
+from notary.writer import offline
 from tests.notary.test_store import header
 
 KEY = SigningKey(name="log.example/a", algorithm="ed25519", seed=b"\x0a" * 32)
@@ -159,9 +160,9 @@ def test_refused_entry_leaves_its_batch_and_the_log_whole(log: Log) -> None:
             return_exceptions=True,
         )
         assert [type(result) for result in results] == [
-            type(None),
+            Ticket,
             RefusedError,
-            type(None),
+            Ticket,
             RefusedError,
             type(None),
         ]

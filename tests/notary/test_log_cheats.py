@@ -22,7 +22,8 @@ from notary.log.memory import save_change
 from notary.log.reader import LogReader
 from notary.log.sequencer import Sequencer, Ticket
 from notary.log.tables import iterate_entries, read_head, write_head, write_tiles
-from notary.store import Store, offline
+from notary.store import Store
+from notary.writer import offline
 from tests.notary.test_log import KEY, START_US, Log, number, row
 from tests.notary.test_store import header
 from verifier.audit import Audit, AuditState
@@ -128,7 +129,7 @@ async def twice(log: Log, store: Store) -> None:
     """Another session under an id that was used."""
     await store.open_session(row(number(1)))
     await store.abort_session(number(1), "invalid", START_US)
-    await store._submit(lambda base: base.execute("DELETE FROM sessions"))
+    await store.submit(lambda base: base.execute("DELETE FROM sessions"))
     await store.open_session(row(number(1)))
     await store.abort_session(number(1), "invalid", START_US)
 

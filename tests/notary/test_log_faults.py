@@ -22,7 +22,8 @@ from attestation.log.entry import TickEntry
 from notary.log.creation import create_log
 from notary.log.published import PublishedFile
 from notary.log.sequencer import Sequencer
-from notary.store import Store, offline
+from notary.store import Store
+from notary.writer import offline
 from tests.notary.soundness import check_sound
 from tests.notary.test_log import KEY, START_US, number, row
 from tests.notary.test_store import header

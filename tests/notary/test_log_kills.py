@@ -13,7 +13,7 @@ import pytest
 
 from notary.log.creation import create_log
 from notary.log.published import PublishedFile
-from notary.store import offline
+from notary.writer import offline
 from tests.notary.test_log import KEY
 
 KILLS = 100

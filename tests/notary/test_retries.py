@@ -18,7 +18,8 @@ from notary.log.published import PublishedFile
 from notary.log.sequencer import Sequencer
 from notary.pace import Pace
 from notary.resolve import Endpoint, Resolver
-from notary.store import Store, offline
+from notary.store import Store
+from notary.writer import offline
 from tests.notary.rig import (
     Rig,
     Tunnel,

@@ -201,7 +201,7 @@ def test_failing_batch_fails_as_a_whole(tmp_path: Path, verb: str) -> None:
         databases[0].verb = verb
         # While the writer is held, what waits behind it becomes one batch.
         queued = threading.Event()
-        held = store._submit(lambda database: queued.wait(5))
+        held = store.submit(lambda database: queued.wait(5))
         batch = [store.open_session(row(name)) for name in ("b", "a", "c")]
         queued.set()
         results = await asyncio.gather(held, *batch, return_exceptions=True)
