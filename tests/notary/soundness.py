@@ -9,13 +9,13 @@ from pathlib import Path
 from attestation.hashing import hash_string
 from attestation.keys import VerifyingKey
 from attestation.log.checkpoint import Checkpoint
-from attestation.log.entry import AbortedEntry, AttestedEntry, OpenedEntry, read_entry
+from attestation.log.entry import AbortedEntry, AttestedEntry, ClosedEntry, OpenedEntry, read_entry
 from attestation.log.tiles import TileBuilder
 from attestation.merkle import leaf_hash
 from notary.log.fsck import check_log
 from notary.log.published import PublishedFile
 from notary.log.tables import iterate_entries
-from notary.rows import open_sessions
+from notary.rows import sessions_left
 
 
 def check_sound(
@@ -34,6 +34,7 @@ def check_sound(
         assert report.damages == ()
         ends: dict[str, tuple[str, str | None, int]] = {}
         attested: dict[int, tuple[str, str]] = {}
+        live: set[str] = set()
         builder, roots = TileBuilder(), {}
         wanted = {checkpoint.size: checkpoint.root for checkpoint in shown}
         for place, data in iterate_entries(database):
@@ -44,11 +45,15 @@ def check_sound(
             match entry:
                 case OpenedEntry():
                     ends[entry.session] = ("open", None, place)
+                    live |= {entry.session} if entry.mode == "live" else set()
                 case AttestedEntry():
-                    ends[entry.session] = ("attested", None, place)
+                    state = "started" if entry.session in live else "attested"
+                    ends[entry.session] = (state, None, place)
                     attested[place] = (entry.session, entry.header)
                 case AbortedEntry():
                     ends[entry.session] = ("aborted", entry.reason, place)
+                case ClosedEntry():
+                    ends[entry.session] = ("closed", entry.reason, place)
         wanted.pop(0, None)
         assert roots == wanted
         rows = database.execute("SELECT id, state, reason FROM sessions").fetchall()
@@ -58,7 +63,7 @@ def check_sound(
         stored = database.execute("SELECT entry, session, body FROM attestations").fetchall()
         assert {row[0]: (row[1], hash_string(bytes(row[2]))) for row in stored} == attested
         if over:
-            assert open_sessions(database) == []
+            assert sessions_left(database) == []
         return report.size
     finally:
         database.close()
