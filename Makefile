@@ -8,7 +8,7 @@ STAMP  = $(VENV)/.quotary-installed
 PIP    = $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 ARGS   =
 
-.PHONY: help setup demo test check bench fuzz check-fixtures lock lock-fuzz lock-notary clean
+.PHONY: help setup demo test check bench fuzz check-fixtures peer-ccxt lock lock-fuzz lock-ccxt lock-notary clean
 
 help:
 	@echo 'make demo            set up, then run the main job on simulated venues and show what was proven'
@@ -84,6 +84,16 @@ $(FUZZ_STAMP): $(STAMP) requirements/fuzz.txt
 fuzz: $(FUZZ_STAMP)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
+# ccxt reads the venues' messages in tests, by a Python of its own; nothing imports it.
+PEER_STAMP = build/peers/ccxt/.installed
+
+$(PEER_STAMP): $(STAMP) requirements/ccxt.txt
+	@$(BIN)/python -m venv --clear build/peers/ccxt
+	@build/peers/ccxt/bin/python -m pip --disable-pip-version-check --no-input -qq install --require-hashes -r requirements/ccxt.txt
+	@touch $(PEER_STAMP)
+
+peer-ccxt: $(PEER_STAMP)
+
 check-fixtures: $(STAMP)
 	@if [ -d ../shared/fixtures ]; then echo 'check-fixtures: tests/recorded and ../shared/fixtures'; \
 	else echo 'check-fixtures: tests/recorded alone (../shared/fixtures is not here)'; fi
@@ -110,6 +120,12 @@ lock-fuzz: $(STAMP)
 	  | $(COMPILE) --output-file requirements/fuzz.txt -
 	@cat requirements/head.tmp requirements/fuzz.txt > requirements/new.tmp
 	@mv requirements/new.tmp requirements/fuzz.txt && rm requirements/head.tmp
+
+lock-ccxt: $(STAMP)
+	@sed '/^[^#]/,$$d' requirements/ccxt.txt > requirements/head.tmp
+	@echo ccxt | $(COMPILE) --output-file requirements/ccxt.txt -
+	@cat requirements/head.tmp requirements/ccxt.txt > requirements/new.tmp
+	@mv requirements/new.tmp requirements/ccxt.txt && rm requirements/head.tmp
 
 # The same versions as dev.txt, without what a container does not need.
 lock-notary: $(STAMP)

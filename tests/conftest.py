@@ -21,6 +21,7 @@ from hypothesis import settings
 
 PEERS = {
     "caddy": "caddy",
+    "ccxt": str(Path(__file__).parent.parent / "build/peers/ccxt/bin/python"),
     "curl": "curl",
     "gnutls": "gnutls-serv",
     "go": "go",
