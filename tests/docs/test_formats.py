@@ -22,6 +22,7 @@ from attestation.commitment import SectionField
 from attestation.document import Attestation, Field, Header
 from attestation.encoding import base64url_decode, decode, encode
 from attestation.expect import Expect
+from attestation.feed_request import SignedFeedRequest
 from attestation.keys import SigningKey, VerifyingKey
 from attestation.log.inclusion import Inclusion
 from attestation.presentation import Presentation
@@ -65,6 +66,7 @@ BY_HAND = {
 }
 DOCUMENTS: dict[str, type[Document]] = {
     "session_request": SessionRequest,
+    "feed_request": SignedFeedRequest,
     "seal": SignedSeal,
     "opening": KeyOpening,
     "keylog_opening": KeylogOpened,
@@ -121,6 +123,17 @@ def now() -> int:
 
 def test_the_page_holds_what_the_generator_makes() -> None:
     assert rewrite(TEXT) == TEXT, "run: python -m tests.docs.worked_example"
+
+
+def test_the_token_of_a_feed_request_is_its_canonical_envelope() -> None:
+    (token,) = lines("text feed_token")
+    assert base64url_decode(token) == BLOCKS["json feed_request"].rstrip().encode()
+    signed = loaded("feed_request")
+    key = VerifyingKey.parse(signed["request"]["prover"])
+    nacl.signing.VerifyKey(key.public).verify(
+        json.dumps(signed["request"], separators=(",", ":"), sort_keys=True).encode(),
+        bytes.fromhex(signed["signature"]),
+    )
 
 
 def test_every_block_has_a_name_of_its_own_and_a_test() -> None:

@@ -62,6 +62,8 @@ def blocks() -> dict[str, str]:
         "text received": worked.RESPONSE.decode().replace("\r\n", "\n"),
         "text session_signature": PROVER.sign(worked.session_request().encode()).hex(),
         "json session_request": _text(worked.session_request()),
+        "json feed_request": _text(worked.feed_request()),
+        "text feed_token": worked.feed_request().bearer,
         "json opening": _text(KeyOpening(kind="ephemeral", private_key=worked.fixed("ephemeral"))),
         "json keylog_opening": _text(logged),
         "json keylog_commitment": _text(commitment),

@@ -28,6 +28,7 @@ from attestation.document import (
     body_leaves,
 )
 from attestation.extension import QUOTE
+from attestation.feed_request import FeedRequest, SignedFeedRequest
 from attestation.hashing import format_hash, hash_string
 from attestation.http1 import read_request, read_response
 from attestation.keys import SigningKey
@@ -88,6 +89,20 @@ def session_request() -> SessionRequest:
         instrument=INSTRUMENT,
         trade="t-1",
         leg="open",
+    )
+
+
+def feed_request() -> SignedFeedRequest:
+    """What the prover signs to read a feed's slots."""
+    return SignedFeedRequest.sign(
+        FeedRequest(
+            notary=NOTARY.name,
+            feed="btc-usd",
+            at_us=T0 - 40_000,
+            nonce=fixed("feed nonce", 16),
+            prover=PROVER.verifying_key.vkey,
+        ),
+        PROVER,
     )
 
 
