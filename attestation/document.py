@@ -41,7 +41,7 @@ Mode = Annotated[str, OneOf(("sealed", "open", "live"))]
 Binding = Annotated[str, OneOf(("full", "template"))]
 Host = Annotated[str, Pattern(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?", "a lower-case host name")]
 Port = Annotated[int, Between(1, 65_535)]
-Status = Annotated[int, Between(200, 999)]
+Status = Annotated[int, Between(101, 999)]
 KeyName = Annotated[str, Pattern(r"[^\s+]{1,255}\+[0-9a-f]{8}", "a key name and id")]
 
 
@@ -344,18 +344,21 @@ def check_shape(names: dict[int, str], size: int) -> str:
 
 
 def check_binding(session: SessionField, http: HttpField) -> None:
-    """Raises InvalidProofError for what no notary signs under the binding ``template``.
+    """Raises InvalidProofError for what no notary signs under a mode and binding.
 
-    Messages are never bound by it, and its response starts with the status 200
-    (docs/witness.md, "Openings").
+    Messages are never bound by a template, whose response starts with the status 200
+    (docs/witness.md, "Openings"); 101 is the answer to the upgrade of a live session.
     """
-    if session.binding != "template":
-        return
-    if session.mode == "live":
-        raise InvalidProofError("live sessions are bound in full", rule="session.binding")
-    if http.status != 200:
+    if session.binding == "template":
+        if session.mode == "live":
+            raise InvalidProofError("live sessions are bound in full", rule="session.binding")
+        if http.status != 200:
+            raise InvalidProofError(
+                "a template's response has the status 200", rule="http.status", found=http.status
+            )
+    if (session.mode == "live") != (http.status == 101):
         raise InvalidProofError(
-            "a template's response has the status 200", rule="http.status", found=http.status
+            "101 is the status of live sessions alone", rule="http.status", found=http.status
         )
 
 

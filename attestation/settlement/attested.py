@@ -1,4 +1,4 @@
-"""Slot attestations as settlement takes them: signed by a trusted notary, every field shown."""
+"""Attestations as settlement takes them: signed by a trusted notary, every field shown."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from collections.abc import Mapping
 
 from attestation.document import (
     Attestation,
+    ConnectionField,
     GapField,
     Header,
+    HttpField,
     NotaryField,
     ObservationField,
+    ServerField,
+    SessionField,
     SlotField,
+    check_binding,
     check_shape,
+    check_times,
 )
 from attestation.encoding import hex_decode
 from attestation.errors import InvalidProofError, MalformedError, UntrustedError
@@ -28,13 +34,22 @@ class AttestedSlot:
 
     notary: str
     header: Header
+    header_hash: str
     slot: SlotField
     fields: Mapping[str, ObservationField | GapField]
 
-    @property
-    def header_hash(self) -> str:
-        """What the log's entry names."""
-        return hash_string(self.header.encode())
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AttestedSession:
+    """A session as a notary signed it.  Made by ``verify_session`` alone."""
+
+    notary: str
+    header: Header
+    header_hash: str
+    session: SessionField
+    connection: ConnectionField
+    server: ServerField
+    http: HttpField
 
 
 def verify_slot(
@@ -46,6 +61,40 @@ def verify_slot(
     Raises UntrustedError (settlement takes Ed25519 and SHA-256 alone),
     InvalidProofError and MalformedError.
     """
+    notary, header_hash = _authenticate(
+        attestation, SlotField.FIELD, "slots", trust=trust, witnessed_us=witnessed_us
+    )
+    return _read_slot(attestation, notary, header_hash)
+
+
+def verify_session(
+    attestation: Attestation, *, trust: Trust, witnessed_us: int | None = None
+) -> AttestedSession:
+    """Verifies a session attestation: key, signature, root, shape, times and binding.
+
+    As ``verify_slot``.
+    """
+    notary, header_hash = _authenticate(
+        attestation, SessionField.FIELD, "sessions", trust=trust, witnessed_us=witnessed_us
+    )
+    session, connection, http = attestation.session(), attestation.connection(), attestation.http()
+    check_times(connection, session, attestation.header.issued_us)
+    check_binding(session, http)
+    return AttestedSession(
+        notary=notary,
+        header=attestation.header,
+        header_hash=header_hash,
+        session=session,
+        connection=connection,
+        server=attestation.server(),
+        http=http,
+    )
+
+
+def _authenticate(
+    attestation: Attestation, kind: str, rule: str, *, trust: Trust, witnessed_us: int | None
+) -> tuple[str, str]:
+    """Checks who signed which kind of fields; returns the notary's name and the header's hash."""
     header = attestation.header
     key = trust.find(
         header.key, role="attest", at_us=header.issued_us, witnessed_us=witnessed_us
@@ -53,25 +102,26 @@ def verify_slot(
     if not header.root.startswith(f"{DEFAULT_HASH}:") or key.algorithm != DEFAULT_SIGNATURE:
         raise UntrustedError(
             f"settlement takes {DEFAULT_SIGNATURE} and {DEFAULT_HASH} alone",
-            rule="slots.algorithm",
+            rule=f"{rule}.algorithm",
             found=[key.algorithm, header.root.partition(":")[0]],
         )
-    key.verify(hex_decode(attestation.signature), header.encode())
+    signed = header.encode()
+    key.verify(hex_decode(attestation.signature), signed)
     if any(field.salt is not None for field in attestation.fields):
-        raise MalformedError("the seed stands for all salts", rule="slots.salt")
+        raise MalformedError("the seed stands for all salts", rule=f"{rule}.salt")
     attestation.check_root()
     names = {index: field.name for index, field in enumerate(attestation.fields)}
-    if not names or check_shape(names, header.size) != SlotField.FIELD:
-        raise MalformedError("not the attestation of a slot", rule="slots.kind")
+    if not names or check_shape(names, header.size) != kind or len(names) < 2:
+        raise MalformedError(f"not the attestation of a {kind}", rule=f"{rule}.kind")
     notary = attestation.notary()
     if (notary.name, notary.vkey) != (key.name, key.vkey):
         raise InvalidProofError(
             "the notary field names another key than the one that signed", rule="notary.vkey"
         )
-    return _read(attestation, key.name)
+    return key.name, hash_string(signed)
 
 
-def _read(attestation: Attestation, notary: str) -> AttestedSlot:
+def _read_slot(attestation: Attestation, notary: str, header_hash: str) -> AttestedSlot:
     first, *rest, last = attestation.fields
     if last.name != NotaryField.FIELD:
         raise MalformedError("the last field is the notary's", rule="slots.kind")
@@ -97,4 +147,10 @@ def _read(attestation: Attestation, notary: str) -> AttestedSlot:
         raise MalformedError("a slot's venues are in byte order", rule="slot.venues")
     if attestation.header.issued_us < slot.slot_us:
         raise InvalidProofError("signed before its slot", rule="slot.slot_us")
-    return AttestedSlot(notary=notary, header=attestation.header, slot=slot, fields=fields)
+    return AttestedSlot(
+        notary=notary,
+        header=attestation.header,
+        header_hash=header_hash,
+        slot=slot,
+        fields=fields,
+    )

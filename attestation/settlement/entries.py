@@ -8,9 +8,11 @@ that there is none; without either the slot is the notary's fault.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
+from attestation.document import ObservationField
 from attestation.errors import (
     AuditFinding,
     ExpectationError,
@@ -141,12 +143,16 @@ def trade_terms(policy: SettlementPolicy, log: LogRange, index: int, proof: Trad
 
 
 def read_slots(
-    policy: SettlementPolicy, logs: Sequence[LogRange], attested: Iterable[AttestedSlot]
+    policy: SettlementPolicy,
+    logs: Sequence[LogRange],
+    attested: Iterable[AttestedSlot],
+    refused: Mapping[tuple[str, str], str] = MappingProxyType({}),
 ) -> ReadSlots:
     """Returns what counts of every slot in the logs' ranges.
 
     ``logs`` are those of all the policy's notaries, once each; ``attested`` of any
-    slots: one that counts and is not there is ``not_given``.  Raises IncompleteError
+    slots: one that counts and is not there is ``not_given``; ``refused`` says of which
+    sessions, by notary and id, the policy takes nothing, and why.  Raises IncompleteError
     for a notary's log that is missing, MalformedError for two of one, and what
     ``check_feed`` raises; of attestations, by ``rule``:
 
@@ -177,7 +183,7 @@ def read_slots(
                 "the log of a notary is missing", rule="logs", found=notary.notary
             )
         check_feed(policy, notary, found.feed)
-        logged += _read(policy, found, given[notary.notary])
+        logged += _read(policy, found, given[notary.notary], refused)
     starts = [log.from_us for log in by_notary.values() if log.from_us is not None]
     return ReadSlots(
         logged=tuple(logged),
@@ -217,7 +223,10 @@ def _give(
 
 
 def _read(
-    policy: SettlementPolicy, log: LogRange, given: dict[int, AttestedSlot]
+    policy: SettlementPolicy,
+    log: LogRange,
+    given: dict[int, AttestedSlot],
+    refused: Mapping[tuple[str, str], str],
 ) -> list[LoggedSlot]:
     by_hash = {attested.header_hash: attested for attested in given.values()}
     seen: set[int] = set()
@@ -238,7 +247,7 @@ def _read(
             attested = _attestation(log.notary, entry, given, by_hash)
             unlogged.discard(entry.slot_us)
             if in_time:
-                record = _counting(record, attested)
+                record = _counting(record, attested, refused)
         elif in_time:
             record = dataclasses.replace(record, fault=cast(Fault, entry.fault))
         records.append(record)
@@ -251,10 +260,21 @@ def _read(
     return records
 
 
-def _counting(record: LoggedSlot, attested: AttestedSlot | None) -> LoggedSlot:
+def _counting(
+    record: LoggedSlot,
+    attested: AttestedSlot | None,
+    refused: Mapping[tuple[str, str], str],
+) -> LoggedSlot:
     if attested is None:
         return dataclasses.replace(record, not_given=True)
-    return dataclasses.replace(record, fields=attested.fields, attestation=attested.header.id)
+    why = {
+        venue: refused[record.notary, seen.session]
+        for venue, seen in attested.fields.items()
+        if isinstance(seen, ObservationField) and (record.notary, seen.session) in refused
+    }
+    return dataclasses.replace(
+        record, fields=attested.fields, attestation=attested.header.id, refused=why
+    )
 
 
 def _attestation(

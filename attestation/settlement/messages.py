@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from attestation.document import ObservationField
-from attestation.errors import IncompleteError, InvalidProofError, QuotaryError, UntrustedError
+from attestation.errors import IncompleteError, InvalidProofError, QuotaryError
 from attestation.feed import derive_observation
 from attestation.hashing import hash_string
 from attestation.settlement.attested import AttestedSlot
 from attestation.settlement.policy import SettlementPolicy
-from attestation.settlement.slots import LIVE
+from attestation.settlement.slots import LIVE, may_count
 from attestation.venues import VenueFile
 
 
@@ -22,37 +22,21 @@ def check_messages(
 ) -> None:
     """Derives every observation that the policy may count again from its messages.
 
-    ``venue_files`` by name.  An observation of another instrument or source than the
-    policy's counts for nothing and is not read.  Raises, by ``rule``:
+    ``venue_files`` are the policy's, by name.  An observation of another instrument or
+    source than the policy's counts for nothing and is not read.  Raises, by ``rule``:
 
-    - ``policy.venue_file``: a file the reader does not have (UntrustedError)
     - ``messages.missing``: a message is not given (IncompleteError)
     - ``messages.source``: a quote of a request, which has none (IncompleteError)
     - ``messages.order``: their indexes do not increase (InvalidProofError)
     - ``observation.<member>``: they say something else, or nothing (InvalidProofError)
     """
     by_hash = {hash_string(message): message for message in messages}
-    files: dict[str, VenueFile] = {}
-    for venue in policy.venues:
-        file = venue_files.get(venue.venue)
-        if file is None or file.hash != venue.venue_file:
-            raise UntrustedError(
-                f"the policy's venue file of {venue.venue} is not known",
-                rule="policy.venue_file",
-                found=venue.venue_file,
-                wanted=None if file is None else file.hash,
-            )
-        files[venue.venue] = file
     for slot in slots:
         for venue in policy.venues:
             seen = slot.fields.get(venue.venue)
-            if (
-                isinstance(seen, ObservationField)
-                and seen.instrument == venue.instrument
-                and (seen.source or LIVE) in policy.sources
-            ):
+            if may_count(seen, venue, policy):
                 place = [slot.notary, slot.slot.slot_us, venue.venue]
-                _check(seen, files[venue.venue], by_hash, place)
+                _check(seen, venue_files[venue.venue], by_hash, place)
 
 
 def _check(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from attestation.document import Binding, Mode
-from attestation.errors import MalformedError
+from attestation.errors import MalformedError, UntrustedError
 from attestation.hashing import digest
 from attestation.schema import AtLeast as _AtLeast
 from attestation.schema import Document, HashString, Micros, Name, OneOf, Text
+from attestation.venues import VenueFile
 
 Positive = Annotated[int, _AtLeast(1)]
 Source = Annotated[str, OneOf(("live", "rest"))]
@@ -124,6 +126,24 @@ class SettlementPolicy(Document):
     def venue(self, name: str) -> PolicyVenue | None:
         """Returns a venue of the policy."""
         return next((venue for venue in self.venues if venue.venue == name), None)
+
+
+def policy_files(
+    policy: SettlementPolicy, venue_files: Mapping[str, VenueFile]
+) -> dict[str, VenueFile]:
+    """Returns the files of the policy's venues; UntrustedError for one the reader has not."""
+    found: dict[str, VenueFile] = {}
+    for venue in policy.venues:
+        file = venue_files.get(venue.venue)
+        if file is None or file.hash != venue.venue_file:
+            raise UntrustedError(
+                f"the policy's venue file of {venue.venue} is not known",
+                rule="policy.venue_file",
+                found=venue.venue_file,
+                wanted=None if file is None else file.hash,
+            )
+        found[venue.venue] = file
+    return found
 
 
 def _demand(holds: bool, member: str, what: str) -> None:

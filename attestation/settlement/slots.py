@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeGuard
 
 from attestation.document import GapField, ObservationField
 from attestation.price import fraction
@@ -26,6 +26,7 @@ class LoggedSlot:
 
     ``fields`` are those of the slot's attestation by venue, whose entry came in
     time; None where there is none, by ``fault``.  ``attestation`` is its header's id.
+    ``refused`` says, by venue, why the policy takes nothing from the session behind it.
     ``not_given``: the log names an attestation that the reader does not have; the
     rule refuses to judge such a slot.
     """
@@ -36,6 +37,7 @@ class LoggedSlot:
     fault: Fault = "notary"
     attestation: str | None = None
     not_given: bool = False
+    refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,17 @@ def venue_slot(
     return VenueSlot(value=None, real=False, why=why)
 
 
+def may_count(
+    field: ObservationField | GapField | None, venue: PolicyVenue, policy: SettlementPolicy
+) -> TypeGuard[ObservationField]:
+    """Tells whether a field is a quote of the policy's instrument and sources."""
+    return (
+        isinstance(field, ObservationField)
+        and field.instrument == venue.instrument
+        and (field.source or LIVE) in policy.sources
+    )
+
+
 def _observe(
     venue: PolicyVenue, slot_us: int, record: LoggedSlot | None, policy: SettlementPolicy
 ) -> Fraction | tuple[Fault, str]:
@@ -109,6 +122,8 @@ def _observe(
         return "notary", "the venue is not in the slot"
     if isinstance(field, GapField):
         return field.fault, f"gap {field.reason}"  # type: ignore[return-value]
+    if venue.venue in record.refused:
+        return "notary", record.refused[venue.venue]
     return _filter(venue, slot_us, field, policy)
 
 

@@ -20,18 +20,16 @@ from attestation.errors import (
     QuotaryError,
     StaleError,
     UntrustedError,
+    UsageError,
 )
 from attestation.hashing import hash_string
 from attestation.log.entry import MissedEntry, SlotEntry, write_entry
 from attestation.settlement.attested import verify_slot
-from attestation.settlement.bundle import (
-    BUNDLE_LIMIT,
-    SettlementBundle,
-    SettlementExpect,
-    recompute,
-)
+from attestation.settlement.bundle import BUNDLE_LIMIT, SettlementBundle
+from attestation.settlement.expect import SettlementExpect
 from attestation.settlement.messages import check_messages
 from attestation.settlement.policy import SettlementPolicy
+from attestation.settlement.recompute import recompute
 from attestation.settlement.rule import settle
 from attestation.settlement.slots import LoggedSlot
 from attestation.trust import Trust
@@ -358,10 +356,20 @@ def test_expectations_are_the_readers() -> None:
         ).outcome
 
     assert read(SettlementExpect(policy_id=policy_id, trade=trade)) == "up"
+    agreed = SettlementExpect(policy_id=policy_id)
+    leaf = bundle.trade.leaf
+    known = {"market": leaf.market, "player": leaf.player, "side": leaf.side, "stake": leaf.stake}
+    operators = tuple(entry.operator for entry in world.trust(made.policy).keys)
+    assert read(dataclasses.replace(agreed, operators=operators, **known)) == "up"
     for expect, log_policy, rule in (
-        (SettlementExpect(policy_id="0f" * 32), text, "expect.policy_id"),
-        (SettlementExpect(policy_id=policy_id, trade="0f" * 32), text, "expect.trade"),
-        (SettlementExpect(policy_id=policy_id), text + b"# mine\n", "policy.log_policy"),
+        (dataclasses.replace(agreed, policy_id="0f" * 32), text, "expect.policy_id"),
+        (dataclasses.replace(agreed, trade="0f" * 32), text, "expect.trade"),
+        (dataclasses.replace(agreed, market="ETH/USD"), text, "expect.market"),
+        (dataclasses.replace(agreed, player="sha256:" + "0f" * 32), text, "expect.player"),
+        (dataclasses.replace(agreed, side="down"), text, "expect.side"),
+        (dataclasses.replace(agreed, stake="26"), text, "expect.stake"),
+        (dataclasses.replace(agreed, operators=("Somebody",)), text, "expect.operators"),
+        (agreed, text + b"# mine\n", "policy.log_policy"),
     ):
         with pytest.raises(ExpectationError) as caught:
             read(expect, log_policy)
@@ -398,7 +406,7 @@ def test_no_bundle_changed_in_its_structure_passes_for_another_outcome() -> None
     data = world.bundle(made).encode()
     wanted = world.settled_outcome(made).encode()
     refused: set[str] = set()
-    for seed in range(250):
+    for seed in range(600):
         changed = mutate_json(data, 2 * len(data), seed)
         try:
             bundle = SettlementBundle.decode(changed, limit=BUNDLE_LIMIT)
@@ -516,3 +524,12 @@ def test_notary_that_signs_another_quote_than_the_venue_sent_is_refused(
     with pytest.raises(error) as caught:
         check_messages(policy, [slot], sent, files)
     assert caught.value.rule == rule
+
+
+def test_expect_file_says_what_was_agreed_or_is_refused() -> None:
+    text = f'policy_id = "{"0f" * 32}"\nside = "up"\noperators = ["Example Ltd"]\n'
+    found = SettlementExpect.parse(text.encode())
+    assert (found.policy_id, found.side, found.operators) == ("0f" * 32, "up", ("Example Ltd",))
+    for wrong in ("", "policy_id = 7\n", "policy_id = ", text + "stakes = 1\n", text + "x = 1.5\n"):
+        with pytest.raises(UsageError):
+            SettlementExpect.parse(wrong.encode())

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from attestation import merkle
 from attestation.document import (
     Attestation,
+    ConnectionField,
     Field,
     Header,
+    HttpField,
     MessageRef,
     NotaryField,
     ObservationField,
+    ServerField,
+    SessionField,
     SlotField,
     body_leaves,
 )
@@ -26,6 +30,7 @@ from attestation.keys import SigningKey
 from attestation.log.checkpoint import Checkpoint, sign_checkpoint
 from attestation.log.cosignature import WitnessKey, cosign
 from attestation.log.entry import (
+    AttestedEntry,
     Entry,
     FeedEntry,
     FeedVenue,
@@ -37,18 +42,21 @@ from attestation.log.entry import (
     write_entry,
 )
 from attestation.log.tree import Frontier
-from attestation.settlement.attested import AttestedSlot, verify_slot
+from attestation.schema import Document
+from attestation.settlement.attested import AttestedSlot, verify_session, verify_slot
 from attestation.settlement.bundle import (
     BundleLog,
+    BundleSession,
     IncludedEntry,
     SettlementBundle,
-    SettlementExpect,
-    recompute,
 )
 from attestation.settlement.entries import LogRange, read_slots
+from attestation.settlement.expect import SettlementExpect
 from attestation.settlement.outcome import OutcomeDocument, write_outcome
 from attestation.settlement.policy import SettlementPolicy
+from attestation.settlement.recompute import recompute
 from attestation.settlement.rule import Terms, needed_slots, settle
+from attestation.settlement.sessions import KnownSessions, LoggedSession
 from attestation.settlement.slots import LoggedSlot
 from attestation.settlement.trade import TradeBatch, TradeLeaf, TradeOpening, trade_id
 from attestation.trust import Trust, TrustedKey
@@ -58,6 +66,9 @@ from tests.settlement import cases
 DAY = 86_400_000_000
 OPERATOR = SigningKey(name="operator.example", algorithm="ed25519", seed=bytes(range(32)))
 FEED = "btc"
+ROOTS = "sha256:" + "ab" * 32
+SESSION_BEFORE_US = 24_500_000
+"""How long before the case the live sessions began."""
 
 
 def seeded(label: str) -> bytes:
@@ -115,11 +126,80 @@ def sign(fields: list[Field], key: SigningKey, label: str, issued_us: int) -> At
     return Attestation(header=header, signature=signature, fields=tuple(fields), seed=seed)
 
 
+def session_id(notary: str, venue: str) -> str:
+    return seeded(f"session {notary}/{venue}").hex()[:32]
+
+
+def session(
+    policy: SettlementPolicy,
+    notary: str,
+    venue: str,
+    *,
+    key: SigningKey | None = None,
+    **changes: object,
+) -> Attestation:
+    """The attestation of a live session's start; ``changes`` are to members, by dotted name."""
+    key = attest_key(notary) if key is None else key
+    file = cases.venue_file(venue)
+    instrument = next(item.instrument for item in policy.venues if item.venue == venue)
+    began = cases.START - SESSION_BEFORE_US
+    host = file.channel.hosts[0]
+    fields: dict[str, Document] = {
+        "session": SessionField(
+            id=session_id(notary, venue),
+            mode="live",
+            binding="full",
+            prover=OPERATOR.verifying_key.vkey,
+            purpose=f"live/{FEED}/{venue}",
+            nonce=seeded(f"nonce {notary}/{venue}").hex()[:32],
+        ),
+        "connection": ConnectionField(
+            host=host,
+            port=file.channel.port,
+            address="8.8.4.4",
+            suite="TLS_AES_128_GCM_SHA256",
+            group="x25519",
+            connected_us=began,
+            hello_us=began + 1_000,
+            opened_us=began + 20_000,
+            released_us=began + 21_000,
+            request_first_us=began + 22_000,
+            request_last_us=began + 22_000,
+            response_first_us=began + 40_000,
+            response_last_us=began + 40_000,
+            sent_records=4,
+            sent_bytes=900,
+            received_records=7,
+            received_bytes=4_000,
+            handshake_hash=seeded(f"handshake {notary}/{venue}").hex(),
+        ),
+        "server": ServerField(
+            name=host,
+            chain=(seeded(f"leaf {venue}").hex(), seeded("intermediate").hex()),
+            leaf_spki=seeded(f"spki {venue}").hex(),
+            not_after_us=cases.START + DAY,
+            roots=ROOTS,
+            scheme="ecdsa_secp256r1_sha256",
+        ),
+        "http": HttpField(
+            method="GET", target=file.streamed(file.channel.target, instrument), status=101
+        ),
+        "notary": NotaryField(name=key.name, vkey=key.verifying_key.vkey, software="test"),
+    }
+    for name, value in changes.items():
+        field, _, member = name.partition(".")
+        fields[field] = dataclasses.replace(fields[field], **{member: value})  # type: ignore[arg-type]
+    body = [Field(name=name, value=field.to_json()) for name, field in fields.items()]
+    return sign(body, key, f"session {notary}/{venue}", began + 50_000)
+
+
 def heard(record: LoggedSlot) -> LoggedSlot:
-    """The record with each observation resting on a message of its venue."""
+    """The record with each observation resting on a message of its venue's session."""
     fields = {
         venue: dataclasses.replace(
-            seen, messages=(MessageRef(index=7, hash=hash_string(cases.message(seen))),)
+            seen,
+            session=session_id(record.notary, venue),
+            messages=(MessageRef(index=7, hash=hash_string(cases.message(seen))),),
         )
         if isinstance(seen, ObservationField)
         else seen
@@ -161,7 +241,7 @@ def opening(policy: SettlementPolicy, terms: Terms, number: int = 1) -> TradeOpe
 
 @dataclasses.dataclass
 class World:
-    """The logs by notary, the attestations by (notary, slot), and the trade's batch."""
+    """Logs by notary, attestations of slots and sessions, and the trade's batch."""
 
     policy: SettlementPolicy
     terms: Terms
@@ -170,6 +250,7 @@ class World:
     opening: TradeOpening
     batch: TradeBatch
     messages: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    sessions: dict[tuple[str, str], Attestation] = dataclasses.field(default_factory=dict)
 
     @property
     def trade_index(self) -> int:
@@ -193,9 +274,32 @@ class World:
         known = trust(self.policy)
         return [verify_slot(item, trust=known) for item in self.attestations.values()]
 
+    def refused(self) -> dict[tuple[str, str], str]:
+        """The sessions that the policy takes nothing from."""
+        known = trust(self.policy)
+        sessions = []
+        for (notary, _), item in self.sessions.items():
+            index, entry = next(
+                (index, entry)
+                for index, entry in enumerate(self.logs[notary])
+                if isinstance(entry, AttestedEntry) and entry.session == item.session().id
+            )
+            attested = verify_session(item, trust=known)
+            if attested.notary == notary:
+                sessions.append(LoggedSession(attested=attested, entry=entry, index=index))
+        return KnownSessions(sessions).refused(self.policy)
 
-def build(policy: SettlementPolicy, terms: Terms, logged: list[LoggedSlot]) -> World:
-    """Has notaries sign and log what the records say; others' trades are in the batch too."""
+
+def build(
+    policy: SettlementPolicy,
+    terms: Terms,
+    logged: list[LoggedSlot],
+    sessions: Mapping[tuple[str, str], Attestation] | None = None,
+) -> World:
+    """Has notaries sign and log what the records say; others' trades are in the batch too.
+
+    ``sessions`` stand in the place of those of the same notary and venue.
+    """
     own = opening(policy, terms)
     others = [opening(policy, terms, number).commitment() for number in range(2, 9)]
     batch = TradeBatch.of([own.commitment(), *others])
@@ -214,6 +318,11 @@ def build(policy: SettlementPolicy, terms: Terms, logged: list[LoggedSlot]) -> W
                 )
             )
             entries.append(logged_at(batch.entry(), terms.logged_us))
+        for venue in policy.venues:
+            place = (notary.notary, venue.venue)
+            made = (sessions or {}).get(place) or session(policy, *place)
+            world.sessions[place] = made
+            entries.append(_start(made))
         for record in logged:
             if record.notary == notary.notary:
                 entries.append(_entry(world, record))
@@ -221,6 +330,14 @@ def build(policy: SettlementPolicy, terms: Terms, logged: list[LoggedSlot]) -> W
         # Ticks of a second that has other entries are no matter here.
         world.logs[notary.notary] = sorted(entries, key=lambda entry: entry.logged_us)
     return world
+
+
+def _start(made: Attestation) -> AttestedEntry:
+    return AttestedEntry(
+        logged_us=made.header.issued_us + 5_000,
+        session=made.session().id,
+        header=hash_string(made.header.encode()),
+    )
 
 
 def _entry(world: World, record: LoggedSlot) -> Entry:
@@ -314,6 +431,7 @@ def bundle(made: World, *, start: int | None = None, later: int = 0) -> Settleme
                 entries=tuple([decode_object(entry) for entry in every[begin:]]),
                 checkpoint=checkpoint(notary.log, every, entries[len(every) - 1].logged_us),
                 feed=included(every, feed_index),
+                sessions=_sessions(made, notary.notary, every),
             )
         )
     policy_index = [entry.kind for entry in made.logs["n0"]].index("policy")
@@ -327,6 +445,22 @@ def bundle(made: World, *, start: int | None = None, later: int = 0) -> Settleme
         messages=tuple(_needed(made, used)),
         outcome=settled.outcome,
         settlement=hash_string(settled.encode()),
+    )
+
+
+def _sessions(made: World, notary: str, entries: Sequence[bytes]) -> tuple[BundleSession, ...]:
+    """The sessions of a notary with their entries' proofs."""
+    places = {
+        entry.session: index
+        for index, entry in enumerate(made.logs[notary][: len(entries)])
+        if isinstance(entry, AttestedEntry)
+    }
+    return tuple(
+        [
+            BundleSession(attestation=item, entry=included(entries, places[item.session().id]))
+            for (name, _), item in made.sessions.items()
+            if name == notary
+        ]
     )
 
 
@@ -348,7 +482,7 @@ def venue_files(policy: SettlementPolicy) -> dict[str, VenueFile]:
 
 
 def settled_outcome(made: World) -> OutcomeDocument:
-    read = read_slots(made.policy, made.ranges(), made.attested())
+    read = read_slots(made.policy, made.ranges(), made.attested(), made.refused())
     settlement = settle(made.policy, made.terms, read.logged, read_until_us=read.read_until_us)
     return write_outcome(
         settlement,

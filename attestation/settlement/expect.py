@@ -1,0 +1,45 @@
+"""What the reader of a bundle demands of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from typing import Annotated, Self
+
+from attestation.encoding import JsonObject, encode
+from attestation.errors import MalformedError, UsageError
+from attestation.schema import Document, HashString, Hex32, OneOf, Price, Text
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementExpect(Document):
+    """The policy that was agreed on, and what is known of the trade.
+
+    ``policy_id`` says what was agreed: market, venues, windows, notaries and log
+    policy.  ``trade``, ``player``, ``side``, ``stake`` and ``duration_us`` are the
+    trade's, where the reader knows them; ``operators`` who may run the notaries.
+    """
+
+    policy_id: Hex32
+    trade: Hex32 | None = None
+    market: Text | None = None
+    player: HashString | None = None
+    side: Annotated[str, OneOf(("up", "down"))] | None = None
+    stake: Price | None = None
+    operators: tuple[Text, ...] | None = None
+    insecure_allow_development: bool | None = None
+
+    @classmethod
+    def parse(cls, toml: bytes) -> Self:
+        """Reads an expect file; raises UsageError."""
+        try:
+            value: JsonObject = tomllib.loads(toml.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"expect file is not TOML: {error}") from None
+        encode(value)
+        try:
+            return cls.from_json(value)
+        except MalformedError as error:
+            raise UsageError(
+                f"expect file: {error}", rule=error.rule, found=error.found, wanted=error.wanted
+            ) from None
