@@ -201,6 +201,11 @@ class TlsClient:
         if data and self._lib.BIO_write(self._in, data, len(data)) != len(data):
             raise UnavailableError("OpenSSL took no bytes", rule="libssl")
 
+    def forget_raw(self) -> None:
+        """Drops the raw streams and keeps no more of them: for connections that last."""
+        self._keep_raw = False
+        self.sent, self.received = bytearray(), bytearray()
+
     def outgoing(self) -> bytes:
         """Returns the raw bytes to send now, and counts them as sent."""
         pending = self._lib.BIO_ctrl(self._out, _BIO_PENDING, 0, None)

@@ -1,0 +1,103 @@
+"""What this prover saw of its live sessions, for holding a notary's slots against it.
+
+Bounded: of each session the quotes of the last while, and always its newest one, which
+every slot rests on until the next quote comes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from attestation.document import MessageRef
+from attestation.feed import Update
+from attestation.hashing import hash_string
+from attestation.quote import DerivedQuote
+
+KEPT_US = 30_000_000
+"""Quotes older than this (steady clock) are forgotten once another came."""
+MAX_QUOTES = 20_000
+"""Quotes of one session that are kept at most."""
+MAX_REFS = 4_096
+"""Messages of one session that a quote still to come may rest on, beside the last one's."""
+MAX_ENDED = 64
+"""Ended sessions that are kept at most, the oldest forgotten first."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OwnQuote:
+    """A quote as this side read it, and the messages it rests on."""
+
+    quote: DerivedQuote
+    messages: tuple[MessageRef, ...]
+    received_us: int
+
+
+class OwnSession:
+    """The quotes of one live session; ``read`` is how many data messages came."""
+
+    def __init__(self, session: str, notary: str, venue: str, instrument: str) -> None:
+        self.session, self.notary = session, notary
+        self.venue, self.instrument = venue, instrument
+        self.read = 0
+        self.ended = False
+        self._refs: dict[int, MessageRef] = {}
+        self._quotes: OrderedDict[tuple[int, ...], tuple[int, OwnQuote]] = OrderedDict()
+        self._last: tuple[int, ...] = ()
+
+    def note(
+        self, index: int, payload: bytes, update: Update | None, *, wall_us: int, steady_us: int
+    ) -> None:
+        """Notes data message ``index``, and the quote it makes with those before it."""
+        self.read = index + 1
+        # Any message may be what a later quote rests on: an assigned channel, one side.
+        self._refs[index] = MessageRef(index=index, hash=hash_string(payload))
+        if update is not None:
+            refs = [self._refs[one] for one in update.messages if one in self._refs]
+            own = OwnQuote(quote=update.quote, messages=tuple(refs), received_us=wall_us)
+            self._quotes[update.messages] = (steady_us, own)
+            self._last = update.messages
+        self._forget(steady_us)
+
+    def find(self, messages: Sequence[MessageRef]) -> OwnQuote | None:
+        """Returns the quote that rests on the messages of these indexes."""
+        found = self._quotes.get(tuple([ref.index for ref in messages]))
+        return None if found is None else found[1]
+
+    def _forget(self, now_us: int) -> None:
+        while len(self._quotes) > 1:
+            first = next(iter(self._quotes))
+            if self._quotes[first][0] + KEPT_US > now_us and len(self._quotes) <= MAX_QUOTES:
+                break
+            del self._quotes[first]
+        if len(self._refs) > 2 * MAX_REFS:
+            kept = set(self._last)
+            oldest = self.read - MAX_REFS
+            self._refs = {at: ref for at, ref in self._refs.items() if at >= oldest or at in kept}
+
+
+class OwnMessages:
+    """The live sessions of one prover, by id."""
+
+    def __init__(self) -> None:
+        self._sessions: OrderedDict[str, OwnSession] = OrderedDict()
+
+    def begin(self, session: str, *, notary: str, venue: str, instrument: str) -> OwnSession:
+        """Begins a session."""
+        own = OwnSession(session, notary, venue, instrument)
+        self._sessions[session] = own
+        return own
+
+    def end(self, session: str) -> None:
+        """Notes that a session ended; slots may still rest on it for a while."""
+        own = self._sessions.get(session)
+        if own is not None:
+            own.ended = True
+        ended = [key for key, one in self._sessions.items() if one.ended]
+        for key in ended[: max(len(ended) - MAX_ENDED, 0)]:
+            del self._sessions[key]
+
+    def get(self, session: str) -> OwnSession | None:
+        """Returns a session of this process, ended ones of a while ago excepted."""
+        return self._sessions.get(session)
