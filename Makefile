@@ -102,7 +102,7 @@ check-fixtures: $(STAMP)
 # `make lock ARGS=--upgrade` takes the newest versions. Pip's find-links and extra indexes are left
 # out: the lock must hold what anyone's index serves, with the hashes of all platforms.
 # The comment lines at its head stay.
-EXTRAS  = --extra prover --extra notary --extra service --extra client --extra dev
+EXTRAS  = --extra prover --extra feed --extra notary --extra service --extra client --extra dev
 COMPILE = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null $(BIN)/pip-compile \
 	  --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 	  --no-emit-options --no-header --strip-extras --allow-unsafe $(ARGS)
