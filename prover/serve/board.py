@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from prover.serve.reading import FeedFacts, Settled
 
@@ -24,6 +24,7 @@ Shown = TypeVar("Shown")
 class Posted:
     """A slot on the board, and what was made of it to be sent, by what was asked for."""
 
+    slot_us: int
     slot: Settled
     made: dict[object, bytes] = dataclasses.field(default_factory=dict)
 
@@ -48,11 +49,12 @@ class SlotBoard:
     those that had to make room since.
     """
 
-    def __init__(self, feed: FeedFacts, notary: str, *, newest_us: int | None = None) -> None:
+    def __init__(self, feed: FeedFacts, notary: str, *, kept: int = KEPT) -> None:
         self.feed = feed
         self.notary = notary
-        self.floor_us = -1 if newest_us is None else newest_us
-        self.newest_us = newest_us
+        self.floor_us = -1
+        self.newest_us: int | None = None
+        self._kept = kept
         self._posted: dict[int, Posted] = {}
         self._waiting: list[asyncio.Future[None]] = []
         self.closed = False
@@ -62,10 +64,10 @@ class SlotBoard:
         at = slot.slot_us
         if at <= self.floor_us or at in self._posted:
             return False
-        self._posted[at] = Posted(slot)
+        self._posted[at] = Posted(at, slot)
         if self.newest_us is None or at > self.newest_us:
             self.newest_us = at
-        while len(self._posted) > KEPT:
+        while len(self._posted) > self._kept:
             oldest = min(self._posted)
             self.floor_us = max(self.floor_us, oldest)
             del self._posted[oldest]

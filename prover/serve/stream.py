@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TypeAlias
 
 from attestation.errors import UnavailableError
@@ -90,7 +90,7 @@ class SlotStream:
         if self.next_us is None and board.newest_us is not None:
             self.next_us = board.newest_us + self._grid_us
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """Yields without end, but for a ``Cut``, which comes last."""
         board = self._board
         while not board.closed:
@@ -114,9 +114,9 @@ class SlotStream:
                     if board.closed:
                         break
                 continue
-            event = board.get(self.next_us) or self._hole(self.next_us, board.newest_us)
-            if event is not None:
-                yield self._pass(event)
+            known = board.get(self.next_us) or self._hole(self.next_us, board.newest_us)
+            if known is not None:
+                yield self._pass(known)
                 continue
             self._live = True
             if not await board.changed(self._heartbeat):
@@ -135,10 +135,11 @@ class SlotStream:
         )
         events: list[Posted | Unknown] = []
         for slot in found:
-            if slot.slot_us > from_us:
-                events.append(Unknown(slot_us=from_us, last_us=slot.slot_us - self._grid_us))
-            events.append(Posted(slot))
-            from_us = slot.slot_us + self._grid_us
+            slot_us = slot.slot_us
+            if slot_us > from_us:
+                events.append(Unknown(slot_us=from_us, last_us=slot_us - self._grid_us))
+            events.append(Posted(slot_us, slot))
+            from_us = slot_us + self._grid_us
         if len(found) < PAGE and from_us <= last_us:
             events.append(Unknown(slot_us=from_us, last_us=last_us - last_us % self._grid_us))
         return events
@@ -155,7 +156,7 @@ class SlotStream:
         return Unknown(slot_us=slot_us, last_us=last_us)
 
     def _pass(self, event: Posted | Unknown) -> Posted | Unknown:
-        last_us = event.slot.slot_us if isinstance(event, Posted) else event.last_us
+        last_us = event.slot_us if isinstance(event, Posted) else event.last_us
         self.next_us = last_us + self._grid_us
         return event
 

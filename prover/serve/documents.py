@@ -1,0 +1,123 @@
+"""The JSON of slots as they are served, one shape everywhere.
+
+    {"slot_us": ..., "notary": ..., "presentation": {...}}       an attested slot
+    {"slot_us": ..., "notary": ..., "missed": {"fault": ...}}    one that has no attestation
+    {"slot_us": ..., "notary": ..., "unknown": {"last_us": ...}} slots up to last_us not heard of
+
+A presentation is verified as any other (docs/formats.md, "Presentation"); the rest is the
+prover's word, for which the notary's log has the proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from attestation import merkle
+from attestation.document import Attestation, field_salt
+from attestation.encoding import JsonObject, encode, encode_decoded, hex_decode
+from attestation.errors import UsageError
+from attestation.hashing import parse_hash
+from attestation.log.inclusion import Inclusion
+from attestation.presentation import Presentation, ShownField
+from prover.feed.records import Slot
+from prover.serve.board import Posted
+from prover.serve.reading import FeedFacts, Settled
+from prover.serve.stream import REASONS, Cut, Unknown
+
+Venues = frozenset[str]
+
+
+def read_venues(text: str | None, feed: FeedFacts) -> Venues | None:
+    """Reads ``venues=a,b`` of a request; None stands for all.  Raises UsageError."""
+    if text is None:
+        return None
+    names = text.split(",")
+    unknown = sorted(set(names) - set(feed.venues))
+    if unknown or len(set(names)) != len(names):
+        raise UsageError(
+            "not venues of this feed, each once",
+            rule="venues",
+            found=",".join(unknown or names)[:200],
+            wanted=",".join(feed.venues),
+        )
+    return frozenset(names)
+
+
+def show_all(attestation: Attestation, log: Inclusion | None) -> Presentation:
+    """Presents an attestation with every field, and no section opened."""
+    return Presentation(
+        header=attestation.header,
+        signature=attestation.signature,
+        fields=tuple(
+            [ShownField.of(index, field) for index, field in enumerate(attestation.fields)]
+        ),
+        proof=(),
+        openings=(),
+        seed=attestation.seed,
+        log=log,
+    )
+
+
+def show_slot(slot: Slot, venues: Collection[str] | None) -> Presentation:
+    """Presents a slot: all its venues, or some with the others' fields hidden."""
+    attestation = slot.attestation
+    last = len(attestation.fields) - 1
+    shown = [
+        index
+        for index, field in enumerate(attestation.fields)
+        if venues is None or index in (0, last) or field.value.get("venue") in venues
+    ]
+    if len(shown) > last:
+        return show_all(attestation, slot.log)
+    seed = hex_decode(attestation.seed, 32)
+    algorithm, _ = parse_hash(attestation.header.root)
+    return Presentation(
+        header=attestation.header,
+        signature=attestation.signature,
+        fields=tuple(
+            [
+                ShownField(
+                    index=index,
+                    name=attestation.fields[index].name,
+                    value=attestation.fields[index].value,
+                    salt=field_salt(seed, index).hex(),
+                )
+                for index in shown
+            ]
+        ),
+        proof=tuple(
+            [node.hex() for node in merkle.multiproof(attestation.leaves(), shown, algorithm)]
+        ),
+        openings=(),
+        log=slot.log,
+    )
+
+
+def slot_json(settled: Settled, venues: Collection[str] | None) -> JsonObject:
+    """Returns a slot's document."""
+    document: JsonObject = {"slot_us": settled.slot_us, "notary": settled.notary}
+    if isinstance(settled, Slot):
+        document["presentation"] = show_slot(settled, venues).to_json()
+    else:
+        document["missed"] = {"fault": settled.fault}
+    return document
+
+
+def posted_bytes(posted: Posted, venues: Venues | None) -> bytes:
+    """Returns a slot's document as JSON, made once for all who ask for these venues."""
+    return posted.make(venues, lambda: encode_decoded(slot_json(posted.slot, venues)))
+
+
+def unknown_bytes(event: Unknown, notary: str) -> bytes:
+    """Returns the document of slots that were not heard of."""
+    return encode(
+        {"slot_us": event.slot_us, "notary": notary, "unknown": {"last_us": event.last_us}}
+    )
+
+
+def cut_json(cut: Cut) -> JsonObject:
+    """Returns the document that ends a stream: why, and from which slot to go on."""
+    document: JsonObject = {"reason": cut.reason, "detail": REASONS[cut.reason]}
+    if cut.from_us is not None:
+        document["from"] = cut.from_us
+    return document

@@ -1,0 +1,155 @@
+"""What the routes stand on: a feed, its boards by notary, and the store's read side."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from attestation.errors import RefusedError
+from prover.feed.records import Missed, Record, Slot
+from prover.serve.board import SlotBoard
+from prover.serve.documents import Venues, read_venues
+from prover.serve.reading import FeedFacts, Settled, SlotReader
+from prover.serve.sending import Streams
+from prover.serve.stream import PAGE, SlotStream, Unknown
+
+PRELOADED = 60
+"""Slots read at the start, so that one that arrives late still finds its place."""
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What is known of one slot at one notary; ``missed`` lie between ``previous`` and it."""
+
+    notary: str
+    slot: Settled | Unknown
+    previous: Slot | None
+    missed: tuple[Missed, ...]
+
+
+class Service:
+    """One feed as it is served.  A sink of its records."""
+
+    def __init__(self, feed: FeedFacts, reader: SlotReader) -> None:
+        self.feed = feed
+        self.reader = reader
+        self.streams = Streams()
+        self.boards: Mapping[str, SlotBoard] = {
+            notary: SlotBoard(feed, notary) for notary in feed.notaries
+        }
+
+    async def load(self) -> None:
+        """Fills the boards with the newest stored slots; before any record is taken."""
+        for board in self.boards.values():
+            newest = await asyncio.to_thread(self.reader.newest, self.feed.feed, board.notary)
+            if newest is None:
+                continue
+            from_us = max(newest - PRELOADED * self.feed.grid_us, 0)
+            board.floor_us = from_us - 1
+            for slot in await self._read(board, from_us, newest + 1):
+                board.post(slot)
+
+    def take(self, record: Record) -> None:
+        """Posts slots on their notary's board (a ``prover.feed.records.Sink``)."""
+        if isinstance(record, Slot | Missed):
+            board = self.boards.get(record.notary)
+            if board is not None and record.feed == self.feed.feed:
+                board.post(record)
+
+    async def stop(self, seconds: float) -> None:
+        """Ends every stream, each with the slot to go on from."""
+        for board in self.boards.values():
+            board.close()
+        await self.streams.drained(seconds)
+
+    def board(self, notary: str | None) -> SlotBoard:
+        """Returns a notary's board, by default the first's; raises RefusedError (404)."""
+        board = self.boards.get(notary or self.feed.notaries[0])
+        if board is None:
+            raise RefusedError(
+                "no such notary of this feed",
+                rule="notary",
+                found=notary,
+                wanted=list(self.boards),
+                http_status=404,
+            )
+        return board
+
+    def check_market(self, market: str | None) -> None:
+        """Raises RefusedError (404) for another market than the feed's."""
+        if market is not None and market != self.feed.market:
+            raise RefusedError(
+                "another market is served here",
+                rule="market",
+                found=market,
+                wanted=self.feed.market,
+                http_status=404,
+            )
+
+    def venues(self, text: str | None) -> Venues | None:
+        """Reads ``venues=`` of a request; raises UsageError."""
+        return read_venues(text, self.feed)
+
+    def follow(self, board: SlotBoard, from_us: int | None) -> SlotStream:
+        """Starts a consumer's stream; raises RefusedError (429) if there are too many."""
+        self.streams.check()
+        return SlotStream(board, self.reader, from_us=from_us)
+
+    async def find(self, board: SlotBoard, slot_us: int) -> Found | None:
+        """Returns what is known of a slot, and of those before it up to an attested one."""
+        if board.newest_us is None or board.newest_us < slot_us:
+            return None
+        slot = await self._settled(board, slot_us)
+        previous = await self._previous(board, slot_us)
+        missed: list[Missed] = []
+        if previous is not None:
+            # So many at most: beyond, the log's entries tell.
+            from_us = max(previous.slot_us + 1, slot_us - PAGE * self.feed.grid_us)
+            for at in range(self.feed.slot_at(from_us), slot_us, self.feed.grid_us):
+                between = await self._settled(board, at)
+                if isinstance(between, Missed):
+                    missed.append(between)
+        return Found(
+            notary=board.notary,
+            slot=slot or Unknown(slot_us=slot_us, last_us=slot_us),
+            previous=previous,
+            missed=tuple(missed),
+        )
+
+    async def read(self, call: Callable[[str], T], argument: str) -> T:
+        """Calls one of the reader's look-ups in a worker thread."""
+        return await asyncio.to_thread(call, argument)
+
+    async def _settled(self, board: SlotBoard, slot_us: int) -> Settled | None:
+        posted = board.get(slot_us)
+        if posted is not None:
+            return posted.slot
+        if slot_us > board.floor_us:
+            return None
+        found = await self._read(board, slot_us, slot_us + 1)
+        return found[0] if found else None
+
+    async def _previous(self, board: SlotBoard, slot_us: int) -> Slot | None:
+        grid_us = self.feed.grid_us
+        for at in range(slot_us - grid_us, board.floor_us, -grid_us):
+            posted = board.get(at)
+            if posted is not None and isinstance(posted.slot, Slot):
+                return posted.slot
+        before_us = min(slot_us, board.floor_us + 1)
+        return await asyncio.to_thread(
+            self.reader.slot_before, self.feed.feed, board.notary, before_us
+        )
+
+    async def _read(self, board: SlotBoard, from_us: int, to_us: int) -> list[Settled]:
+        return await asyncio.to_thread(
+            self.reader.slots,
+            self.feed.feed,
+            board.notary,
+            from_us=from_us,
+            to_us=to_us,
+            limit=PAGE,
+        )
