@@ -8,7 +8,6 @@ import dataclasses
 import socket
 from collections.abc import AsyncIterator, Sequence
 
-import uvicorn
 from fastapi import FastAPI
 
 from attestation.document import (
