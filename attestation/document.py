@@ -217,6 +217,11 @@ class ObservationField(Document):
     session: Hex16
     messages: tuple[MessageRef, ...]
 
+    @property
+    def effective_source(self) -> str:
+        """The source; ``live`` where none is named."""
+        return self.source or "live"
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class GapField(Document):

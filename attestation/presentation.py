@@ -13,7 +13,14 @@ from typing import ClassVar, Literal, TypeAlias
 
 from attestation import merkle
 from attestation.commitment import Part, SectionField, section_parts
-from attestation.document import Attestation, Field, Header, field_entry, field_salt
+from attestation.document import (
+    Attestation,
+    Field,
+    Header,
+    SlotField,
+    field_entry,
+    field_salt,
+)
 from attestation.encoding import JsonObject, hex_decode
 from attestation.errors import MalformedError, UsageError
 from attestation.hashing import parse_hash
@@ -22,6 +29,12 @@ from attestation.request import AttestationRequest
 from attestation.schema import Count, Document, Hex, Hex16, Hex32
 from attestation.secrets import Secrets
 from attestation.section import Exchange, section_bytes
+from attestation.websocket import MAX_MESSAGE
+
+MAX_MESSAGES = 1_024
+"""Raw messages beside a slot; each is at most ``attestation.websocket.MAX_MESSAGE`` bytes."""
+MAX_SESSIONS = 64
+"""Sessions beside a slot."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +108,9 @@ class Presentation(Document):
     Either every shown field carries its salt, or ``seed`` stands here and all
     fields are shown without salts; never both.  ``log``: the entry that names the
     header, proven to be logged.
+
+    Of a slot alone: ``messages``, raw payloads that shown observations rest on, by
+    their hash; ``sessions``, the attested starts of sessions that they name.
     """
 
     TYPE: ClassVar[str | None] = "quotary/presentation/v1"
@@ -106,6 +122,8 @@ class Presentation(Document):
     openings: tuple[SectionOpening, ...]
     seed: Hex32 | None = None
     log: Inclusion | None = None
+    messages: tuple[bytes, ...] | None = None
+    sessions: tuple[Presentation, ...] | None = None
 
     def __post_init__(self) -> None:
         _strictly_increasing([shown.index for shown in self.fields], "fields")
@@ -119,6 +137,32 @@ class Presentation(Document):
             range(len(self.fields))
         ):
             raise MalformedError("with a seed all fields are shown")
+        if self.messages is not None or self.sessions is not None:
+            self._check_beside()
+
+    def _check_beside(self) -> None:
+        """Refuses what cannot stand beside the fields, or not so much of it."""
+        if not self.fields or self.fields[0].name != SlotField.FIELD:
+            raise MalformedError("a slot alone has messages or sessions", rule="messages")
+        if self.messages is not None:
+            if not 1 <= len(self.messages) <= MAX_MESSAGES:
+                raise MalformedError(
+                    f"messages are 1 to {MAX_MESSAGES}", rule="messages", found=len(self.messages)
+                )
+            if len(set(self.messages)) != len(self.messages):
+                raise MalformedError("a message is there twice", rule="messages")
+            largest = max(map(len, self.messages))
+            if largest > MAX_MESSAGE:
+                raise MalformedError(
+                    f"a message is larger than {MAX_MESSAGE} bytes", rule="messages", found=largest
+                )
+        if self.sessions is not None:
+            if not 1 <= len(self.sessions) <= MAX_SESSIONS:
+                raise MalformedError(
+                    f"sessions are 1 to {MAX_SESSIONS}", rule="sessions", found=len(self.sessions)
+                )
+            if any(one.messages is not None or one.sessions is not None for one in self.sessions):
+                raise MalformedError("a session has nothing beside it", rule="sessions")
 
     def leaves(self, algorithm: str) -> dict[int, bytes]:
         """Returns the leaf hash of each shown field by index."""

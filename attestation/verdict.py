@@ -30,6 +30,14 @@ class VerdictQuote(Document):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictMid(Document):
+    """The exact median of several notaries' mids of one venue."""
+
+    venue: str
+    mid: Price
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictNotary(Document):
     """A notary that witnessed, and who runs it, by the trust file."""
 
@@ -58,7 +66,8 @@ class VerdictLog(Document):
 class Accepted(Document):
     """A favourable verdict.  ``attestation`` is the first presentation's header id.
 
-    ``mid`` is there for several notaries: the exact median of their mids.
+    ``mid`` is there for several notaries: the exact median of their mids; ``mids``, venue
+    by venue, for several notaries' slots of several venues.
     ``logs`` is there if a log proof was verified.
     """
 
@@ -77,6 +86,7 @@ class Accepted(Document):
     not_checked: tuple[str, ...]
     host: str | None = None
     mid: Price | None = None
+    mids: tuple[VerdictMid, ...] | None = None
     logs: tuple[VerdictLog, ...] | None = None
 
 

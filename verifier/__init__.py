@@ -4,9 +4,10 @@
     quote = verify(presentation, trust=trust, expect=expect, now_us=now_us)   # raises, or:
     print(quote.venue, quote.bid, quote.ask, quote.not_before_us, quote.not_after_us)
 
-- ``verify``: one presentation from one notary -> ``VerifiedQuote`` or
-  ``VerifiedTranscript``; ``verify_quorum``: several notaries of one quote ->
-  ``VerifiedQuorum``.  Both raise a ``QuotaryError`` otherwise.
+- ``verify``: one presentation from one notary -> ``VerifiedQuote``, ``VerifiedSlot``
+  (several venues) or ``VerifiedTranscript``; ``verify_quorum``: several notaries of one
+  quote -> ``VerifiedQuorum``; ``verify_slot_quorum``: of one slot ->
+  ``VerifiedSlotQuorum``.  All raise a ``QuotaryError`` otherwise.
 - ``log`` of a verified quote or transcript: a ``VerifiedLog``, where a trusted log has it.
 - ``Trust.parse`` reads a trust file (the log policy it names is the caller's to read:
   ``dataclasses.replace(trust, log_policy=LogPolicy.parse(data))``), ``Expect.parse`` an
@@ -41,8 +42,14 @@ if TYPE_CHECKING:
     from attestation.expect import Expect
     from attestation.trust import Trust
     from verifier.logproof import VerifiedLog
-    from verifier.quorum import VerifiedQuorum, verify_quorum
-    from verifier.verify import VerifiedQuote, VerifiedTranscript, verify
+    from verifier.quorum import (
+        VerifiedQuorum,
+        VerifiedSlotQuorum,
+        verify_quorum,
+        verify_slot_quorum,
+    )
+    from verifier.verified import VerifiedQuote, VerifiedSlot, VerifiedTranscript
+    from verifier.verify import verify
 
 _MODULES = {
     "attestation.errors": (
@@ -51,18 +58,21 @@ _MODULES = {
     ),
     "attestation.expect": "Expect",
     "attestation.trust": "Trust",
-    "verifier.quorum": "VerifiedQuorum verify_quorum",
+    "verifier.quorum": "VerifiedQuorum VerifiedSlotQuorum verify_quorum verify_slot_quorum",
     "verifier.logproof": "VerifiedLog",
-    "verifier.verify": "VerifiedQuote VerifiedTranscript",
+    "verifier.verified": "VerifiedQuote VerifiedSlot VerifiedTranscript",
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
     "verify",
     "verify_quorum",
+    "verify_slot_quorum",
     "VerifiedQuote",
+    "VerifiedSlot",
     "VerifiedTranscript",
     "VerifiedQuorum",
+    "VerifiedSlotQuorum",
     "VerifiedLog",
     "Trust",
     "Expect",

@@ -14,9 +14,11 @@ from attestation.commitment import SectionField
 from attestation.document import (
     ConnectionField,
     ExtensionField,
+    GapField,
     Header,
     HttpField,
     NotaryField,
+    ObservationField,
     ServerField,
     SessionField,
     SlotField,
@@ -27,6 +29,7 @@ from attestation.document import (
 from attestation.encoding import hex_decode
 from attestation.errors import IncompleteError, InvalidProofError, MalformedError, StaleError
 from attestation.hashing import digest, parse_hash
+from attestation.observation import read_venue_field
 from attestation.presentation import Presentation, SectionOpening, ShownField
 from attestation.request import check_purpose
 from attestation.transcript import PartialTranscript
@@ -57,7 +60,7 @@ class AuthenticSlot:
     header: Header
     notary: TrustedKey
     slot: SlotField
-    venues: Mapping[str, ShownField]
+    venues: Mapping[str, ObservationField | GapField]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,11 +197,12 @@ def _slot(header: Header, notary: TrustedKey, fields: dict[int, ShownField]) -> 
         raise MalformedError(
             "a slot has one field for each venue, in byte order", rule="slot.venues"
         )
-    venues = {
-        venue: fields[index] for index, venue in enumerate(slot.venues, start=1) if index in fields
-    }
-    for venue, field in venues.items():
-        if field.value.get("venue") != venue:
+    venues = {}
+    for index, venue in enumerate(slot.venues, start=1):
+        if index not in fields:
+            continue
+        venues[venue] = seen = read_venue_field(fields[index].name, fields[index].value)
+        if seen.venue != venue:
             raise MalformedError(
                 "a slot's fields follow its venues", rule="slot.venues", found=venue
             )

@@ -15,6 +15,7 @@ from attestation.verdict import (
     Accepted,
     Rejected,
     VerdictLog,
+    VerdictMid,
     VerdictNotary,
     VerdictQuote,
     rejected,
@@ -22,8 +23,16 @@ from attestation.verdict import (
 from verifier.authenticate import AuthenticSlot
 from verifier.insecure import AuthenticOnly
 from verifier.logproof import VerifiedLog
-from verifier.quorum import VerifiedQuorum, verify_quorum
-from verifier.verify import NOT_CHECKED, VerifiedQuote, VerifiedTranscript, verify
+from verifier.quorum import VerifiedQuorum, VerifiedSlotQuorum, verify_voices
+from verifier.slots import purpose_of
+from verifier.verified import (
+    VerifiedQuote,
+    VerifiedSlot,
+    VerifiedTranscript,
+    checked_of_all,
+    left_of_any,
+)
+from verifier.verify import NOT_CHECKED, verify
 
 
 def decide(
@@ -34,7 +43,7 @@ def decide(
     now_us: int,
     venue_files: Mapping[str, VenueFile] | None = None,
 ) -> Accepted:
-    """Verifies one presentation, or those of several notaries for one quote.
+    """Verifies one presentation, or those of several notaries for one quote or one slot.
 
     Raises what ``verify`` and ``verify_quorum`` raise, and UsageError where
     there is nothing to verify.
@@ -52,7 +61,7 @@ def decide(
             )
         )
     return accepted(
-        verify_quorum(
+        verify_voices(
             presentations, trust=trust, expect=expect, now_us=now_us, venue_files=venue_files
         )
     )
@@ -75,29 +84,42 @@ def judge(
         return rejected(error)
 
 
-def accepted(verified: VerifiedQuote | VerifiedTranscript | VerifiedQuorum) -> Accepted:
+def accepted(
+    verified: VerifiedQuote
+    | VerifiedSlot
+    | VerifiedTranscript
+    | VerifiedQuorum
+    | VerifiedSlotQuorum,
+) -> Accepted:
     """Returns the favourable verdict on verified data."""
+    voices: Sequence[VerifiedQuote | VerifiedSlot | VerifiedTranscript]
+    mid, mids = None, None
     if isinstance(verified, VerifiedQuorum):
-        voices: tuple[VerifiedQuote | VerifiedTranscript, ...] = verified.quotes
+        voices, mid = verified.quotes, format_exact(verified.mid)
+    elif isinstance(verified, VerifiedSlotQuorum):
+        voices = verified.slots
+        mids = tuple(
+            VerdictMid(venue=agreed.quotes[0].venue, mid=format_exact(agreed.mid))
+            for agreed in verified.venues
+        )
     else:
         voices = (verified,)
     first = voices[0]
     return Accepted(
         verdict="accepted",
         attestation=first.header.id,
-        quotes=tuple(_quote(voice) for voice in voices if isinstance(voice, VerifiedQuote)),
-        mode=_all(voice.mode for voice in voices),
+        quotes=tuple(_quote(quote) for voice in voices for quote in voice.quotes),
+        mode=_all(mode for voice in voices for mode in voice.mode.split("+")),
         binding=_all(voice.binding for voice in voices),
         purpose=first.purpose,
         not_before_us=verified.not_before_us,
         not_after_us=verified.not_after_us,
         notaries=tuple(_notary(voice.notary) for voice in voices),
-        checked=tuple(
-            check for check in first.checked if all(check in voice.checked for voice in voices)
-        ),
-        not_checked=tuple(dict.fromkeys(item for voice in voices for item in voice.not_checked)),
+        checked=checked_of_all(voices),
+        not_checked=left_of_any(voices),
         host=first.host,
-        mid=format_exact(verified.mid) if isinstance(verified, VerifiedQuorum) else None,
+        mid=mid,
+        mids=mids,
         logs=_logs((voice.header, voice.log) for voice in voices),
     )
 
@@ -114,7 +136,7 @@ def authentic(found: AuthenticOnly) -> Accepted:
             fields.notary,
             mode="live",
             binding="full",
-            purpose=f"slot/{slot.feed}/{slot.slot_us}",
+            purpose=purpose_of(fields),
             interval=(slot.slot_us, slot.slot_us),
             checked=checked,
             not_checked=("messages", "session", *not_checked),

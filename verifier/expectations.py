@@ -7,7 +7,6 @@ from functools import lru_cache
 from attestation.address import is_public
 from attestation.errors import (
     ExpectationError,
-    IncompleteError,
     InvalidProofError,
     MalformedError,
     StaleError,
@@ -20,25 +19,42 @@ from verifier.authenticate import AuthenticSession
 def check_session(authentic: AuthenticSession, expect: Expect, now_us: int) -> None:
     """Raises ExpectationError or StaleError where the session is not as expected."""
     session, connection = authentic.session, authentic.connection
-    if authentic.server.name != connection.host:
+    check_server_name(authentic)
+    among(session.mode, expect.accepted_modes, "modes", "witnessed in another mode")
+    among(session.binding, expect.accepted_bindings, "bindings", "bound in another way")
+    check_purpose(session.purpose, expect)
+    if expect.hosts is not None:
+        # Another port is another server: the certificate is for all of them.
+        among(connection.place, expect.hosts, "hosts", "another host or port answered")
+    check_peer(authentic, expect)
+    check_interval(expect, now_us, connection.request_first_us, connection.response_last_us)
+    check_date(authentic, expect)
+
+
+def check_server_name(authentic: AuthenticSession) -> None:
+    """Raises InvalidProofError unless the certificate was checked for the host."""
+    if authentic.server.name != authentic.connection.host:
         raise InvalidProofError(
             "the certificate was checked for another name",
             rule="server.name",
             found=authentic.server.name,
-            wanted=connection.host,
+            wanted=authentic.connection.host,
         )
-    _among(session.mode, expect.accepted_modes, "modes", "witnessed in another mode")
-    _among(session.binding, expect.accepted_bindings, "bindings", "bound in another way")
-    if expect.purpose is not None and session.purpose != expect.purpose:
+
+
+def check_purpose(purpose: str, expect: Expect) -> None:
+    """Raises ExpectationError for another purpose than the expected one."""
+    if expect.purpose is not None and purpose != expect.purpose:
         raise ExpectationError(
             "attested for another purpose",
             rule="expect.purpose",
-            found=session.purpose,
+            found=purpose,
             wanted=expect.purpose,
         )
-    if expect.hosts is not None:
-        # Another port is another server: the certificate is for all of them.
-        _among(connection.place, expect.hosts, "hosts", "another host or port answered")
+
+
+def check_peer(authentic: AuthenticSession, expect: Expect) -> None:
+    """Raises ExpectationError for other root certificates, and for a development address."""
     if expect.roots is not None and authentic.server.roots != expect.roots:
         raise ExpectationError(
             "the notary trusts other root certificates",
@@ -46,20 +62,7 @@ def check_session(authentic: AuthenticSession, expect: Expect, now_us: int) -> N
             found=authentic.server.roots,
             wanted=expect.roots,
         )
-    _check_address(connection.address, expect)
-    check_interval(expect, now_us, connection.request_first_us, connection.response_last_us)
-    _check_date(authentic, expect)
-
-
-def check_slot(expect: Expect) -> None:
-    """Raises where a slot cannot meet what is expected of the session behind it.
-
-    It is of live sessions under the full binding, and shows no root store.
-    """
-    _among("live", expect.accepted_modes, "modes", "witnessed in another mode")
-    _among("full", expect.accepted_bindings, "bindings", "bound in another way")
-    if expect.roots is not None:
-        raise IncompleteError("a slot shows no root certificates", rule="expect.roots")
+    _check_address(authentic.connection.address, expect)
 
 
 def check_interval(expect: Expect, now_us: int, first_us: int, last_us: int) -> None:
@@ -81,7 +84,8 @@ def check_interval(expect: Expect, now_us: int, first_us: int, last_us: int) -> 
         )
 
 
-def _among(found: str, wanted: tuple[str, ...], member: str, detail: str) -> None:
+def among(found: str, wanted: tuple[str, ...], member: str, detail: str) -> None:
+    """Raises ExpectationError unless ``wanted``, a member of expect, has ``found``."""
     if found not in wanted:
         raise ExpectationError(detail, rule=f"expect.{member}", found=found, wanted=list(wanted))
 
@@ -100,8 +104,8 @@ def _check_address(address: str, expect: Expect) -> None:
 _is_public = lru_cache(maxsize=1024)(is_public)
 
 
-def _check_date(authentic: AuthenticSession, expect: Expect) -> None:
-    """The exchange's own clock, whole seconds, bears on the notary's."""
+def check_date(authentic: AuthenticSession, expect: Expect) -> None:
+    """Raises StaleError where the exchange's own clock, whole seconds, and the notary's differ."""
     text = authentic.http.server_date
     if text is None:
         return

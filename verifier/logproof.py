@@ -148,6 +148,21 @@ def authenticate_log(
     )
 
 
+def witnessed_us(
+    presentation: Presentation, *, trust: Trust, expect: LogExpectation | None
+) -> int | None:
+    """Asks the log about a key that was revoked, and about no other.
+
+    Returns by when witnesses had seen the attestation; raises as ``check_log``.
+    """
+    header, log = presentation.header, presentation.log
+    notary = trust.get(header.key)
+    if notary is None or notary.revoked_at_us is None or expect is None or log is None:
+        return None
+    seen = check_log(log, header=header, of=None, notary=notary, trust=trust, expect=expect)
+    return None if seen is None else seen.seen_by_us
+
+
 def log_checks(
     inclusion: Inclusion | None, log: VerifiedLog | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:

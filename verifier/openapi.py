@@ -51,6 +51,8 @@ def schema_of(kind: Any) -> Schema:
         return schema
     if origin is tuple:
         return {"type": "array", "items": schema_of(get_args(kind)[0])}
+    if kind is Presentation:
+        return {"$ref": _ref("Presentation")}  # one may stand beside another
     if isinstance(kind, type) and issubclass(kind, Document):
         return _object(kind)
     if kind is bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attestation.document import GapField, ObservationField
 from attestation.errors import (
     ExpectationError,
     IncompleteError,
@@ -18,12 +17,11 @@ from attestation.errors import (
 )
 from attestation.expect import Expect
 from attestation.extension import QUOTE, read_extension
-from attestation.price import fraction
 from attestation.quote import QuoteClaim, derive_quote
 from attestation.schema import Document
 from attestation.strictjson import Scalar, scalar, scalars
 from attestation.venues import VenueFile, shipped_venues
-from verifier.authenticate import AuthenticSession, AuthenticSlot, OpenedSection
+from verifier.authenticate import AuthenticSession, OpenedSection
 
 BODY = "response.body"
 
@@ -65,7 +63,7 @@ def rederive_quote(
     claim = extensions.get(QUOTE)
     if not isinstance(claim, QuoteClaim):
         raise IncompleteError("no quote is attested", rule="extension.quote")
-    venue = _expected_venue(
+    venue = expected_venue(
         claim.venue, claim.market, claim.instrument, expect, venue_files, claim.venue_file
     )
     _check_place(authentic, venue, claim)
@@ -89,33 +87,7 @@ def rederive_quote(
     return claim
 
 
-def rederive_observation(
-    authentic: AuthenticSlot, expect: Expect, venue_files: Mapping[str, VenueFile] | None
-) -> ObservationField:
-    """Returns the one expected venue's observation of a slot.
-
-    Raises IncompleteError for a gap or a venue that is not shown.
-    """
-    if expect.venues is None or len(expect.venues) != 1:
-        raise ExpectationError("a slot is verified for one venue at a time", rule="expect.venues")
-    (name,) = expect.venues
-    field = authentic.venues.get(name)
-    if field is None:
-        raise IncompleteError("the venue is not shown in the slot", rule="expect.venues")
-    if field.name == GapField.FIELD:
-        gap = GapField.from_json(field.value)
-        raise IncompleteError(f"the slot has a gap: {gap.reason}", rule="slot.gap", found=gap.fault)
-    observation = ObservationField.from_json(field.value)
-    market, instrument = authentic.slot.market, observation.instrument
-    _expected_venue(name, market, instrument, expect, venue_files, None)
-    if observation.received_us > authentic.slot.slot_us:
-        raise InvalidProofError("observed after its slot", rule="observation.received_us")
-    if not 0 < fraction(observation.bid) <= fraction(observation.ask):
-        raise InvalidProofError("bid and ask are no quote", rule="observation.bid")
-    return observation
-
-
-def _expected_venue(
+def expected_venue(
     name: str,
     market: str,
     instrument: str,
@@ -123,7 +95,11 @@ def _expected_venue(
     venue_files: Mapping[str, VenueFile] | None,
     file_hash: str | None,
 ) -> VenueFile:
-    """Returns this verifier's file of the expected venue; ``file_hash`` is the attested one."""
+    """Returns this verifier's file of the expected venue; ``file_hash`` is the attested one.
+
+    Raises ExpectationError (another venue, market or instrument), UntrustedError (a file
+    this verifier does not know) or InvalidProofError (an instrument of another market).
+    """
     pairs = (
         ("venues", name, expect.venues),
         ("market", market, None if expect.market is None else (expect.market,)),

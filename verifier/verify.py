@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-from attestation.document import Header
 from attestation.errors import ExpectationError, IncompleteError
 from attestation.expect import Expect
 from attestation.presentation import Presentation
@@ -23,75 +21,24 @@ from attestation.price import mid
 from attestation.quote import QuoteClaim
 from attestation.trust import Trust, TrustedKey
 from attestation.venues import VenueFile
-from verifier.authenticate import (
-    AuthenticSession,
-    AuthenticSlot,
-    OpenedSection,
-    authenticate,
-    open_sections,
+from verifier.authenticate import AuthenticSession, AuthenticSlot, authenticate, open_sections
+from verifier.expectations import check_session
+from verifier.logproof import VerifiedLog, authenticate_log, log_checks, witnessed_us
+from verifier.rederive import check_structure, rederive_quote
+from verifier.slots import Observed, observe, purpose_of
+from verifier.verified import (
+    BUILT_BY_VERIFY,
+    Verified,
+    VerifiedQuote,
+    VerifiedSlot,
+    VerifiedTranscript,
+    checked_of_all,
+    left_of_any,
 )
-from verifier.expectations import check_interval, check_session, check_slot
-from verifier.logproof import VerifiedLog, authenticate_log, check_log, log_checks
-from verifier.rederive import check_structure, rederive_observation, rederive_quote
-
-_BUILT_HERE = object()
 
 CHECKED = ("signature", "inclusion", "times", "expectations", "openings")
 NOT_CHECKED = ("log", "tls_evidence")
 """What is left where there is no log proof; one that is checked takes the first away."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Verified:
-    """What every verified presentation tells.
-
-    ``host`` is followed by the port (``example.com:8443``) where that is not 443.
-    ``log`` is where a log of the trust file has it, if that was shown.
-    """
-
-    header: Header
-    notary: TrustedKey
-    host: str | None
-    mode: str
-    binding: str
-    purpose: str
-    not_before_us: int
-    not_after_us: int
-    checked: tuple[str, ...]
-    not_checked: tuple[str, ...]
-    log: VerifiedLog | None
-    _token: object = dataclasses.field(repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if self._token is not _BUILT_HERE:
-            raise TypeError("verified data is built by verify() alone")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedQuote(_Verified):
-    """A venue's quote, attested within ``not_before_us..not_after_us``.
-
-    Prices are decimal strings in normal form; ``mid`` is exact.
-    """
-
-    venue: str
-    market: str
-    instrument: str
-    bid: str
-    ask: str
-    mid: Fraction
-    last: str | None
-    exchange_us: int | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedTranscript(_Verified):
-    """An attested HTTP exchange without a quote, and its opened sections."""
-
-    method: str
-    target: str
-    status: int
-    sections: Mapping[str, OpenedSection]
 
 
 def verify(
@@ -101,10 +48,11 @@ def verify(
     expect: Expect,
     now_us: int,
     venue_files: Mapping[str, VenueFile] | None = None,
-) -> VerifiedQuote | VerifiedTranscript:
+) -> VerifiedQuote | VerifiedSlot | VerifiedTranscript:
     """Verifies one presentation from one notary.
 
-    ``now_us`` is the verifier's clock in microseconds since the Unix epoch.
+    ``now_us`` is the verifier's clock in microseconds since the Unix epoch.  A slot gives
+    a VerifiedQuote if one venue is expected, and a VerifiedSlot if several are.
     Raises a QuotaryError whose class, ``rule``, ``found`` and ``wanted`` say
     what failed; IncompleteError if ``expect`` wants more than one notary
     (``verify_quorum``).
@@ -128,7 +76,7 @@ def verify_one(
     expect: Expect,
     now_us: int,
     venue_files: Mapping[str, VenueFile] | None = None,
-) -> VerifiedQuote | VerifiedTranscript:
+) -> VerifiedQuote | VerifiedSlot | VerifiedTranscript:
     """Verifies one presentation as one voice of a quorum: counts no notaries."""
     if isinstance(presentation, bytes):
         presentation = Presentation.decode(presentation)
@@ -136,41 +84,67 @@ def verify_one(
         presentation,
         trust=trust,
         now_us=now_us,
-        witnessed_us=_witnessed_us(presentation, trust, expect),
+        witnessed_us=witnessed_us(presentation, trust=trust, expect=expect.log),
     )
     _check_operator(authentic.notary, expect)
-    verified = _verify_fields(presentation, authentic, expect, now_us, venue_files)
+    if isinstance(authentic, AuthenticSlot):
+        observed = observe(
+            presentation,
+            authentic,
+            trust=trust,
+            expect=expect,
+            now_us=now_us,
+            venue_files=venue_files,
+        )
+        quotes = [_slot_quote(authentic, each) for each in observed]
+        log = _check_log(presentation, authentic, trust, expect)
+        quotes = [_with_log(quote, log) for quote in quotes]
+        return quotes[0] if len(quotes) == 1 else _verified_slot(authentic, quotes)
+    verified = _verify_session(presentation, authentic, expect, now_us, venue_files)
+    return _with_log(verified, _check_log(presentation, authentic, trust, expect))
+
+
+class _Logged(NamedTuple):
+    """Where a log has it, what of that was checked, and what was not."""
+
+    log: VerifiedLog | None
+    done: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def _check_log(
+    presentation: Presentation,
+    authentic: AuthenticSession | AuthenticSlot,
+    trust: Trust,
+    expect: Expect,
+) -> _Logged | None:
     if presentation.log is None and expect.log is None:
-        return verified
+        return None
     log = authenticate_log(presentation, authentic, trust=trust, expect=expect.log)
-    done, left = log_checks(presentation.log, log)
+    return _Logged(log, *log_checks(presentation.log, log))
+
+
+_Kind = TypeVar("_Kind", bound=Verified)
+
+
+def _with_log(verified: _Kind, found: _Logged | None) -> _Kind:
+    if found is None:
+        return verified
     return dataclasses.replace(
         verified,
-        log=log,
-        checked=(*verified.checked, *done),
-        not_checked=(*left, *verified.not_checked[1:]),
+        log=found.log,
+        checked=(*verified.checked, *found.done),
+        not_checked=(*found.left, *verified.not_checked[1:]),
     )
 
 
-def _witnessed_us(presentation: Presentation, trust: Trust, expect: Expect) -> int | None:
-    """Asks the log about a key that was revoked, and about no other."""
-    header, log = presentation.header, presentation.log
-    notary = trust.get(header.key)
-    if notary is None or notary.revoked_at_us is None or expect.log is None or log is None:
-        return None
-    seen = check_log(log, header=header, of=None, notary=notary, trust=trust, expect=expect.log)
-    return None if seen is None else seen.seen_by_us
-
-
-def _verify_fields(
+def _verify_session(
     presentation: Presentation,
-    authentic: AuthenticSession | AuthenticSlot,
+    authentic: AuthenticSession,
     expect: Expect,
     now_us: int,
     venue_files: Mapping[str, VenueFile] | None,
 ) -> VerifiedQuote | VerifiedTranscript:
-    if isinstance(authentic, AuthenticSlot):
-        return _verify_slot(authentic, expect, now_us, venue_files)
     check_session(authentic, expect, now_us)
     opened = open_sections(presentation, authentic.sections)
     extensions = check_structure(authentic, opened)
@@ -200,44 +174,51 @@ def _verified_quote(authentic: AuthenticSession, claim: QuoteClaim) -> VerifiedQ
     )
 
 
-def _verify_slot(
-    authentic: AuthenticSlot,
-    expect: Expect,
-    now_us: int,
-    venue_files: Mapping[str, VenueFile] | None,
-) -> VerifiedQuote:
-    check_slot(expect)
-    observation = rederive_observation(authentic, expect, venue_files)
-    check_interval(expect, now_us, observation.received_us, observation.received_us)
-    purpose = f"slot/{authentic.slot.feed}/{observation.venue}/{authentic.slot.slot_us}"
-    if expect.purpose is not None and expect.purpose != purpose:
-        raise ExpectationError(
-            "attested for another purpose",
-            rule="expect.purpose",
-            found=purpose,
-            wanted=expect.purpose,
-        )
+def _slot_quote(slot: AuthenticSlot, observed: Observed) -> VerifiedQuote:
+    seen, session = observed.seen, observed.session
     return VerifiedQuote(
-        venue=observation.venue,
-        market=authentic.slot.market,
-        instrument=observation.instrument,
-        bid=observation.bid,
-        ask=observation.ask,
-        mid=mid(observation.bid, observation.ask),
+        venue=seen.venue,
+        market=slot.slot.market,
+        instrument=seen.instrument,
+        bid=seen.bid,
+        ask=seen.ask,
+        mid=mid(seen.bid, seen.ask),
         last=None,
-        exchange_us=observation.exchange_us,
-        header=authentic.header,
-        notary=authentic.notary,
-        host=None,
-        mode="live",
+        exchange_us=seen.exchange_us,
+        header=slot.header,
+        notary=slot.notary,
+        host=None if session is None else session.fields.connection.place,
+        mode=observed.mode,
         binding="full",
-        purpose=purpose,
-        not_before_us=observation.received_us,
-        not_after_us=observation.received_us,
-        checked=("signature", "inclusion", "times", "expectations"),
-        not_checked=("log", "messages", "session", "tls_evidence"),
+        purpose=observed.purpose,
+        not_before_us=seen.received_us,
+        not_after_us=seen.received_us,
+        checked=observed.checked,
+        not_checked=observed.not_checked,
         log=None,
-        _token=_BUILT_HERE,
+        _token=BUILT_BY_VERIFY,
+    )
+
+
+def _verified_slot(slot: AuthenticSlot, quotes: list[VerifiedQuote]) -> VerifiedSlot:
+    first = quotes[0]
+    return VerifiedSlot(
+        feed=slot.slot.feed,
+        market=slot.slot.market,
+        slot_us=slot.slot.slot_us,
+        quotes=tuple(quotes),
+        header=slot.header,
+        notary=slot.notary,
+        host=None,
+        mode="+".join(sorted({quote.mode for quote in quotes})),
+        binding="full",
+        purpose=purpose_of(slot),
+        not_before_us=min(quote.not_before_us for quote in quotes),
+        not_after_us=max(quote.not_after_us for quote in quotes),
+        checked=checked_of_all(quotes),
+        not_checked=left_of_any(quotes),
+        log=first.log,
+        _token=BUILT_BY_VERIFY,
     )
 
 
@@ -266,5 +247,5 @@ def _common(authentic: AuthenticSession, checked: tuple[str, ...]) -> dict[str, 
         "checked": checked,
         "not_checked": NOT_CHECKED,
         "log": None,
-        "_token": _BUILT_HERE,
+        "_token": BUILT_BY_VERIFY,
     }

@@ -24,7 +24,7 @@ from attestation.encoding import hex_decode
 from attestation.errors import InvalidProofError, MalformedError, UntrustedError
 from attestation.hashing import DEFAULT_HASH, hash_string
 from attestation.keys import DEFAULT_SIGNATURE
-from attestation.reasons import FAULTS
+from attestation.observation import read_venue_field
 from attestation.trust import Trust
 
 
@@ -128,19 +128,8 @@ def _read_slot(attestation: Attestation, notary: str, header_hash: str) -> Attes
     slot = SlotField.from_json(first.value)
     fields: dict[str, ObservationField | GapField] = {}
     for field in rest:
-        if field.name == GapField.FIELD:
-            gap = GapField.from_json(field.value)
-            if FAULTS.get(gap.reason) != gap.fault:
-                raise InvalidProofError(
-                    "a gap's fault is not its reason's",
-                    rule="gap.fault",
-                    found=gap.fault,
-                    wanted=FAULTS.get(gap.reason),
-                )
-            fields[gap.venue] = gap
-        else:
-            seen = ObservationField.from_json(field.value)
-            fields[seen.venue] = seen
+        read = read_venue_field(field.name, field.value)
+        fields[read.venue] = read
     if list(fields) != list(slot.venues) or len(fields) != len(rest):
         raise MalformedError("a slot has one field for each of its venues", rule="slot.venues")
     if list(slot.venues) != sorted(set(slot.venues)):

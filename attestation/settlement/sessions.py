@@ -23,7 +23,7 @@ from attestation.log.entry import AttestedEntry, ClosedEntry, SlotEntry
 from attestation.settlement.attested import AttestedSession, AttestedSlot
 from attestation.settlement.entries import LogRange
 from attestation.settlement.policy import SettlementPolicy
-from attestation.settlement.slots import LIVE, may_count
+from attestation.settlement.slots import may_count
 from attestation.venues import VenueFile
 
 
@@ -125,7 +125,7 @@ def check_sessions(
         for venue in policy.venues:
             seen = slot.fields.get(venue.venue)
             # A quote of a request names no live session; its messages are missed.
-            if not may_count(seen, venue, policy) or (seen.source or LIVE) != LIVE:
+            if not may_count(seen, venue, policy) or seen.effective_source != "live":
                 continue
             known = sessions.get(slot.notary, seen.session)
             if known is None:

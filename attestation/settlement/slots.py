@@ -16,9 +16,6 @@ Side: TypeAlias = Literal["up", "down"]
 End: TypeAlias = Literal["open", "close"]
 Fault: TypeAlias = Literal["venue", "prover", "notary"]
 
-LIVE = "live"
-"""The source of an observation that names none."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedSlot:
@@ -107,7 +104,7 @@ def may_count(
     return (
         isinstance(field, ObservationField)
         and field.instrument == venue.instrument
-        and (field.source or LIVE) in policy.sources
+        and field.effective_source in policy.sources
     )
 
 
@@ -147,7 +144,7 @@ def _filter(
         return "venue", "the venue's clock is off"
     if seen.instrument != venue.instrument:
         return "notary", "another instrument"
-    if (seen.source or LIVE) not in policy.sources:
+    if seen.effective_source not in policy.sources:
         return "notary", "another source"
     return mid
 

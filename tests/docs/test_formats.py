@@ -44,8 +44,8 @@ from attestation.venues import load_venue, parse_venue
 from attestation.verdict import Accepted, Rejected
 from tests.docs import logged_example
 from tests.docs.worked_example import ENTRIES, FENCE, PAGE, SIGNED, blocks, rewrite
+from verifier import VerifiedQuote, verify
 from verifier.decide import decide, judge
-from verifier.verify import VerifiedQuote, verify
 
 TEXT = PAGE.read_text(encoding="utf-8")
 PAIRS = [(match[1], match[2]) for match in FENCE.finditer(TEXT)]

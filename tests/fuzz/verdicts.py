@@ -24,11 +24,10 @@ from tests.fuzz.edits import mutate_json
 from tests.fuzz.oracle import Target, certain, demand, parse
 from tests.verifier import forge
 from tests.verifier.evidence import evidence, roots, venue
-from verifier import verify
+from verifier import VerifiedQuote, verify
 from verifier.insecure import insecure_verify_authentic
 from verifier.question import read_questions
 from verifier.recheck import recheck
-from verifier.verify import VerifiedQuote
 
 TRUST = forge.trust()
 EXPECT = forge.expect()

@@ -43,10 +43,10 @@ from tests.log.keys import signing_key
 from tests.prover.shell import prover
 from tests.prover.stage import PROVER, RunningNotary, running_notary
 from tests.prover.test_transport import KRAKEN, attested
+from verifier import VerifiedQuote, VerifiedTranscript, verify
 from verifier.audit import Audit
 from verifier.logfiles import audit_log, prove_entry
 from verifier.logsource import HttpSource
-from verifier.verify import VerifiedQuote, VerifiedTranscript, verify
 
 LOG = signing_key("log.notary.example/main", 61)
 WITNESS = signing_key("witness.example/w", 62)

@@ -227,7 +227,7 @@ def slot(
     fields = [Field(name="slot", value=head.to_json())]
     for venue in venues:
         if venue in gaps:
-            gap = GapField(venue=venue, reason="timeout", fault="venue")
+            gap = GapField(venue=venue, reason="venue_silent", fault="venue")
             fields.append(Field(name="gap", value=gap.to_json()))
             continue
         observation = ObservationField(

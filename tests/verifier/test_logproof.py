@@ -32,10 +32,10 @@ from attestation.trust import Trust
 from tests.verifier import forge, logged
 from tests.verifier.forge import NOW, T0
 from tests.verifier.logged import COSIGNED_S, LOG, LOGGED_US, WITNESSES, Signer
+from verifier import VerifiedQuote, VerifiedTranscript, verify
 from verifier.decide import accepted, authentic
 from verifier.insecure import insecure_verify_authentic
 from verifier.quorum import verify_quorum
-from verifier.verify import VerifiedQuote, VerifiedTranscript, verify
 
 FORGED = forge.session()
 ATTESTATION = FORGED.attestation
