@@ -27,6 +27,8 @@ Nothing below does I/O, reads a clock or draws randomness.  The flat list:
 - a parsed exchange (``attestation.section``): Exchange
 - what a verifier receives (``attestation.presentation``): Presentation, SectionOpening,
   ShownField, ShownPart, present
+- a slot, presented with what it rests on (``attestation.slot_presentation``):
+  present_slot, slot_messages
 - what a prover keeps, and shows in a dispute (``attestation.secrets``): Secrets,
   Evidence
 - prices in an exchange (``attestation.quote``): QuoteClaim, DerivedQuote, derive_quote
@@ -34,8 +36,8 @@ Nothing below does I/O, reads a clock or draws randomness.  The flat list:
   derive_observation
 - exchanges, as data (``attestation.venues``): VenueFile, load_venue, parse_venue,
   shipped_venues, venue_names
-- a verifier's answer (``attestation.verdict``): Accepted, Rejected, VerdictNotary,
-  VerdictQuote, read_verdict
+- a verifier's answer (``attestation.verdict``): Accepted, Rejected, VerdictMid,
+  VerdictNotary, VerdictQuote, read_verdict
 
 Names load their module when they are first used, so that a command which needs
 one of them does not pay for all.
@@ -103,11 +105,19 @@ if TYPE_CHECKING:
     from attestation.seal import Seal, SealTimes, SignedSeal
     from attestation.secrets import Evidence, Secrets
     from attestation.section import Exchange
+    from attestation.slot_presentation import present_slot, slot_messages
     from attestation.template import FORMS, render_template
     from attestation.transcript import Transcript
     from attestation.trust import Trust, TrustedKey
     from attestation.venues import VenueFile, load_venue, parse_venue, shipped_venues, venue_names
-    from attestation.verdict import Accepted, Rejected, VerdictNotary, VerdictQuote, read_verdict
+    from attestation.verdict import (
+        Accepted,
+        Rejected,
+        VerdictMid,
+        VerdictNotary,
+        VerdictQuote,
+        read_verdict,
+    )
 
 _MODULES = {
     "attestation.errors": (
@@ -135,11 +145,12 @@ _MODULES = {
     "attestation.transcript": "Transcript",
     "attestation.section": "Exchange",
     "attestation.presentation": "Presentation SectionOpening ShownField ShownPart present",
+    "attestation.slot_presentation": "present_slot slot_messages",
     "attestation.secrets": "Secrets Evidence",
     "attestation.quote": "QuoteClaim DerivedQuote derive_quote",
     "attestation.feed": "Channel Passed Update derive_observation",
     "attestation.venues": "VenueFile load_venue parse_venue shipped_venues venue_names",
-    "attestation.verdict": "Accepted Rejected VerdictNotary VerdictQuote read_verdict",
+    "attestation.verdict": "Accepted Rejected VerdictMid VerdictNotary VerdictQuote read_verdict",
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -207,6 +218,8 @@ __all__ = [
     "ShownField",
     "ShownPart",
     "present",
+    "present_slot",
+    "slot_messages",
     "Secrets",
     "Evidence",
     "QuoteClaim",
@@ -223,6 +236,7 @@ __all__ = [
     "venue_names",
     "Accepted",
     "Rejected",
+    "VerdictMid",
     "VerdictNotary",
     "VerdictQuote",
     "read_verdict",

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from attestation.document import ObservationField
 from attestation.errors import InvalidProofError, MalformedError
-from attestation.expect import Expect
-from attestation.live_rules import live_rules
+from attestation.expect import Expect, LogExpectation
+from attestation.live_start import check_live_start
 from attestation.presentation import Presentation
 from attestation.trust import Trust
 from attestation.venues import VenueFile
@@ -43,7 +43,7 @@ def open_sessions(
     slot: AuthenticSlot,
     *,
     trust: Trust,
-    expect: Expect,
+    expect: LogExpectation | None,
     now_us: int,
 ) -> dict[str, ShownSession]:
     """Authenticates the sessions shown beside a slot; returns them by id.
@@ -52,11 +52,9 @@ def open_sessions(
     later it was cosigned.  Raises what ``authenticate``, ``open_sections`` and
     ``check_log`` raise; MalformedError for one that is no session or is there twice;
     InvalidProofError for one that no shown observation names (``sessions``), of another
-    notary (``sessions.notary``), or attested after the slot (``sessions.issued_us``).
+    notary (``session.notary``), or attested after the slot (``session.issued_us``).
     """
-    wanted = expect.log
-    if wanted is not None:
-        wanted = dataclasses.replace(wanted, max_delay_us=None)
+    wanted = None if expect is None else dataclasses.replace(expect, max_delay_us=None)
     named = {seen.session for seen in slot.venues.values() if isinstance(seen, ObservationField)}
     found: dict[str, ShownSession] = {}
     for shown in presentation.sessions or ():
@@ -78,14 +76,14 @@ def open_sessions(
         if fields.notary.name != slot.notary.name:
             raise InvalidProofError(
                 "another notary's session",
-                rule="sessions.notary",
+                rule="session.notary",
                 found=fields.notary.name,
                 wanted=slot.notary.name,
             )
         if fields.header.issued_us > slot.header.issued_us:
             raise InvalidProofError(
                 "the session's start was attested after the slot",
-                rule="sessions.issued_us",
+                rule="session.issued_us",
                 found=fields.header.issued_us,
                 wanted=slot.header.issued_us,
             )
@@ -104,24 +102,29 @@ def check_live_session(
 ) -> None:
     """Checks that a live session is the one that an observation says, on the venue's channel.
 
-    Raises InvalidProofError for another purpose (``sessions.purpose``), mode
-    (``sessions.mode``), place or subscription (``W14``), and for what was observed
-    before it (``observation.received_us``); ExpectationError for other roots or a
-    development address; StaleError for a Date that is off.
+    Raises InvalidProofError for another mode, binding, purpose, place or request
+    (``session.mode``, ``check_live_start``), and for a quote from before its first answer
+    (``session.start``); ExpectationError for other roots or a development address;
+    StaleError for a Date that is off.
     """
     fields = shown.fields
-    purpose = f"live/{slot.slot.feed}/{seen.venue}"
-    _equal("sessions.purpose", fields.session.purpose, purpose)
-    _equal("sessions.mode", fields.session.mode, "live")
-    _equal("sessions.binding", fields.session.binding, "full")
-    check_server_name(fields)
-    _check_channel(shown, seen.instrument, venue)
-    if seen.received_us < fields.connection.response_last_us:
+    _equal("session.mode", fields.session.mode, "live")
+    _equal("session.binding", fields.session.binding, "full")
+    check_live_start(
+        fields.session,
+        fields.connection,
+        fields.server,
+        fields.http,
+        feed=slot.slot.feed,
+        venue=venue,
+        instrument=seen.instrument,
+    )
+    if seen.received_us < fields.connection.response_first_us:
         raise InvalidProofError(
-            "observed before its session began",
-            rule="observation.received_us",
+            "the session's first answer came after the quote",
+            rule="session.start",
             found=seen.received_us,
-            wanted=fields.connection.response_last_us,
+            wanted=fields.connection.response_first_us,
         )
     check_structure(fields, shown.opened)
     check_peer(fields, expect)
@@ -141,9 +144,9 @@ def check_request_session(
     """
     fields = shown.fields
     purpose = f"slot/{slot.slot.feed}/{seen.venue}/{slot.slot.slot_us}"
-    _equal("sessions.purpose", fields.session.purpose, purpose)
-    _equal("sessions.mode", fields.session.mode, "sealed")
-    _equal("sessions.binding", fields.session.binding, "full")
+    _equal("session.purpose", fields.session.purpose, purpose)
+    _equal("session.mode", fields.session.mode, "sealed")
+    _equal("session.binding", fields.session.binding, "full")
     check_server_name(fields)
     extensions = check_structure(fields, shown.opened)
     claim = rederive_quote(fields, shown.opened, extensions, expect, venue_files)
@@ -152,27 +155,6 @@ def check_request_session(
     _equal("observation.received_us", seen.received_us, claim.observed_us)
     check_peer(fields, expect)
     check_date(fields, expect)
-
-
-def _check_channel(shown: ShownSession, instrument: str, venue: VenueFile) -> None:
-    """Host, port, target and, where it is opened, the subscription are the venue file's."""
-    connection, http = shown.fields.connection, shown.fields.http
-    if venue.websocket is None or not venue.websocket.allows(connection.host):
-        raise InvalidProofError(
-            "not a host of the venue's channel", rule="W14", found=connection.host
-        )
-    rules = live_rules(venue, instrument, host=connection.host)
-    for member, found, wanted in (
-        ("port", connection.port, rules.port),
-        ("method", http.method, "GET"),
-        ("status", http.status, 101),
-    ):
-        if found != wanted:
-            raise InvalidProofError(
-                f"{member} is not the channel's", rule="W14", found=found, wanted=wanted
-            )
-    if not rules.target.fullmatch(http.target.encode("ascii")):
-        raise InvalidProofError("not a target of the channel", rule="W14", found=http.target)
 
 
 def _equal(rule: str, found: object, wanted: object) -> None:

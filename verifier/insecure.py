@@ -20,6 +20,7 @@ from verifier.authenticate import (
 )
 from verifier.logproof import VerifiedLog, authenticate_log, log_checks
 from verifier.rederive import check_structure
+from verifier.slots import open_beside
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,8 @@ def insecure_verify_authentic(
 ) -> AuthenticOnly:
     """Checks key, signature, inclusion, times, openings, structure and log, nothing else.
 
+    Beside a slot: that its messages and authentic sessions are named there.
+
     Raises what ``verify`` raises for them.  No quote is derived: a caller that
     wants a price says which.
     """
@@ -51,6 +54,8 @@ def insecure_verify_authentic(
     if isinstance(fields, AuthenticSession):
         sections = open_sections(presentation, fields.sections)
         check_structure(fields, sections)
+    else:
+        open_beside(presentation, fields, trust=trust, expect=None, now_us=now_us)
     log = authenticate_log(presentation, fields, trust=trust, expect=None)
     done, left = log_checks(presentation.log, log)
     return AuthenticOnly(

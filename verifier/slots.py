@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from attestation.document import GapField, ObservationField
 from attestation.errors import ExpectationError, IncompleteError, InvalidProofError
-from attestation.expect import Expect
+from attestation.expect import Expect, LogExpectation
 from attestation.observation import check_observation, match_messages
 from attestation.presentation import Presentation
 from attestation.price import fraction
@@ -66,11 +66,9 @@ def observe(
     ]
     if len(found) != 1:
         check_purpose(purpose_of(slot), expect)
-    open_sections(presentation, {})
-    shown = [seen for seen in slot.venues.values() if isinstance(seen, ObservationField)]
-    refs = [ref for seen in shown for ref in seen.messages]
-    messages = match_messages(refs, presentation.messages or ())
-    sessions = open_sessions(presentation, slot, trust=trust, expect=expect, now_us=now_us)
+    messages, sessions = open_beside(
+        presentation, slot, trust=trust, expect=expect.log, now_us=now_us
+    )
     observed = []
     for seen, venue in found:
         checked, not_checked = list(_CHECKED), ["log"]
@@ -101,6 +99,26 @@ def observe(
             )
         )
     return tuple(observed)
+
+
+def open_beside(
+    presentation: Presentation,
+    slot: AuthenticSlot,
+    *,
+    trust: Trust,
+    expect: LogExpectation | None,
+    now_us: int,
+) -> tuple[dict[str, bytes], dict[str, ShownSession]]:
+    """Returns the messages beside a slot by hash, and the authentic sessions by id.
+
+    Raises InvalidProofError for what no shown observation names, IncompleteError for an
+    opening, and what ``open_sessions`` raises.
+    """
+    open_sections(presentation, {})
+    shown = [seen for seen in slot.venues.values() if isinstance(seen, ObservationField)]
+    refs = [ref for seen in shown for ref in seen.messages]
+    messages = match_messages(refs, presentation.messages or ())
+    return messages, open_sessions(presentation, slot, trust=trust, expect=expect, now_us=now_us)
 
 
 def purpose_of(slot: AuthenticSlot, venue: str | None = None) -> str:

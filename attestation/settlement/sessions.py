@@ -18,7 +18,7 @@ from attestation.errors import (
     InvalidProofError,
     MalformedError,
 )
-from attestation.live_rules import live_rules
+from attestation.live_start import check_live_start
 from attestation.log.entry import AttestedEntry, ClosedEntry, SlotEntry
 from attestation.settlement.attested import AttestedSession, AttestedSlot
 from attestation.settlement.entries import LogRange
@@ -139,8 +139,8 @@ def check_sessions(
             if place not in checked:
                 checked.add(place)
                 log = logs[slot.notary]
-                _check_feed(known, feeds[slot.notary], venue.venue, log.feed.provers)
-                _check_place(known, venue_files[venue.venue], venue.instrument)
+                file = venue_files[venue.venue]
+                _check_feed(known, feeds[slot.notary], venue.instrument, file, log.feed.provers)
                 _check_address(known, allow_development)
             _check_times(slot, seen, known, entries[slot.notary])
 
@@ -158,33 +158,21 @@ class _Entries:
                 self.closed_us.setdefault(entry.session, entry.logged_us)
 
 
-def _check_feed(known: LoggedSession, feed: str, venue: str, provers: Sequence[str]) -> None:
-    session = known.attested.session
-    purpose = f"live/{feed}/{venue}"
-    if session.purpose != purpose:
-        raise _contradicts("purpose", session.purpose, purpose)
-    if session.prover not in provers:
-        raise _contradicts("prover", session.prover, list(provers))
-
-
-def _check_place(known: LoggedSession, file: VenueFile, instrument: str) -> None:
-    """Host, port and request must be those of the venue's channel (W10, W14)."""
-    connection, http = known.attested.connection, known.attested.http
-    if file.websocket is None or not file.websocket.allows(connection.host):
-        hosts = [] if file.websocket is None else list(file.websocket.hosts)
-        raise _contradicts("host", connection.host, hosts)
-    rules = live_rules(file, instrument, host=connection.host)
-    if known.attested.server.name != connection.host:
-        raise _contradicts("server", known.attested.server.name, connection.host)
-    if not rules.target.fullmatch(http.target.encode("ascii")):
-        raise _contradicts("target", http.target, rules.target.pattern.decode("ascii"))
-    for member, found, wanted in (
-        ("port", connection.port, rules.port),
-        ("method", http.method, "GET"),
-        ("status", http.status, 101),
-    ):
-        if found != wanted:
-            raise _contradicts(member, found, wanted)
+def _check_feed(
+    known: LoggedSession, feed: str, instrument: str, file: VenueFile, provers: Sequence[str]
+) -> None:
+    attested = known.attested
+    check_live_start(
+        attested.session,
+        attested.connection,
+        attested.server,
+        attested.http,
+        feed=feed,
+        venue=file,
+        instrument=instrument,
+    )
+    if attested.session.prover not in provers:
+        raise _contradicts("prover", attested.session.prover, list(provers))
 
 
 def _check_address(known: LoggedSession, allow_development: bool) -> None:
@@ -220,14 +208,7 @@ def _contradicts(member: str, found: object, wanted: object) -> InvalidProofErro
 
 
 _WHAT = {
-    "purpose": "purpose is not this feed's and venue's",
     "prover": "prover is none of the feed's",
-    "host": "host is not the venue's",
-    "server": "certificate was checked for another name",
-    "target": "request is not the venue file's",
-    "port": "port is not the venue file's",
-    "method": "method is not the upgrade's",
-    "status": "answer is no upgrade",
     "start": "first answer came after the quote",
     "order": "attestation was logged after a slot that names it",
     "closed": "end was logged before the slot",

@@ -63,6 +63,7 @@ BY_HAND = {
     "text purposes_refused",
     "text presentation_refused",
     "text expect_refused",
+    "text slot_refused",
 }
 DOCUMENTS: dict[str, type[Document]] = {
     "session_request": SessionRequest,
@@ -78,6 +79,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "secrets": Secrets,
     "presentation": Presentation,
     "slot_presentation": Presentation,
+    "slot_accepted": Accepted,
     "accepted": Accepted,
     "rejected": Rejected,
     "rotation": RotationStatement,
@@ -367,6 +369,13 @@ def test_the_worked_presentation_verifies() -> None:
 
 def test_the_slot_verifies_for_the_venue_it_observed() -> None:
     data = lines("json slot_presentation")[0].encode()
+    shown = loaded("slot_presentation")
+    assert [base64url_decode(item).decode() for item in shown["messages"]] == lines(
+        "text slot_message"
+    )
+    wanted = Expect.parse(BLOCKS["toml slot_expect"].encode())
+    verdict = judge([data], trust=believed(), expect=wanted, now_us=now())
+    assert verdict.encode().decode() == lines("json slot_accepted")[0]
     expect = Expect(venues=("binance",), market="BTC/USD")
     assert isinstance(verify(data, trust=believed(), expect=expect, now_us=now()), VerifiedQuote)
     gap = Expect(venues=("kraken",), market="BTC/USD")
@@ -376,8 +385,18 @@ def test_the_slot_verifies_for_the_venue_it_observed() -> None:
 
 @pytest.mark.parametrize("line", lines("text presentation_refused"))
 def test_a_changed_presentation_is_refused_as_shown(line: str) -> None:
+    refused_when_changed(loaded("presentation"), expected(), line)
+
+
+@pytest.mark.parametrize("line", lines("text slot_refused"))
+def test_a_changed_slot_is_refused_as_shown(line: str) -> None:
+    expect = Expect.parse(BLOCKS["toml slot_expect"].encode())
+    refused_when_changed(loaded("slot_presentation"), expect, line)
+
+
+def refused_when_changed(document: Any, expect: Expect, line: str) -> None:
+    """A line of the page: error, rule, pointer into the document, and what is put there."""
     kind, rule, pointer, value = line.split("  ")
-    document: Any = loaded("presentation")
     *path, last = pointer.split("/")[1:]
     place = document
     for step in path:
@@ -388,7 +407,7 @@ def test_a_changed_presentation_is_refused_as_shown(line: str) -> None:
     else:
         place[key] = json.loads(value)
     with pytest.raises(errors.QuotaryError) as caught:
-        verify(encode(document), trust=believed(), expect=expected(), now_us=now())
+        verify(encode(document), trust=believed(), expect=expect, now_us=now())
     assert (type(caught.value).__name__, caught.value.rule or "-") == (kind, rule)
 
 

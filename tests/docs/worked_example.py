@@ -43,6 +43,11 @@ market = "BTC/USD"
 purpose = "trade/t-1/open"
 max_age_us = 10_000_000
 """
+SLOT_EXPECT = f"""\
+venues = ["binance"]
+market = "BTC/USD"
+roots = "sha256:{worked.fixed("roots")}"
+"""
 
 
 def blocks() -> dict[str, str]:
@@ -148,6 +153,16 @@ def _shown(session: Attestation, secrets: Secrets) -> dict[str, str]:
         **logged_example.blocks(shown, EXPECT, NOW),
         "json presentation": _text(shown),
         "json slot_presentation": _text(worked.slot()),
+        "text slot_message": worked.MESSAGE.decode(),
+        "toml slot_expect": SLOT_EXPECT,
+        "json slot_accepted": _text(
+            judge(
+                [worked.slot()],
+                trust=worked.trust(),
+                expect=Expect.parse(SLOT_EXPECT.encode()),
+                now_us=NOW,
+            )
+        ),
         "json accepted": _text(accepted),
         "json rejected": _text(rejected),
     }

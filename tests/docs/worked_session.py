@@ -39,7 +39,9 @@ from attestation.rotation import Rotation, RotationStatement, sign_rotation
 from attestation.seal import Seal, SealTimes, SignedSeal
 from attestation.secrets import Secrets
 from attestation.section import Exchange, commit_section
+from attestation.slot_presentation import present_slot
 from attestation.strictjson import scalars
+from attestation.subscription import upgrade_target
 from attestation.transcript import Transcript
 from attestation.trust import Trust, TrustedKey
 from attestation.venues import shipped_venues
@@ -69,6 +71,13 @@ RESPONSE = (
     b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (BODY[:SPLIT], BODY[SPLIT:], b""))
 )
+
+
+MESSAGE = (
+    b'{"u":49283710663,"s":"BTCUSDT","b":"96500.10000000","B":"4.21004000",'
+    b'"a":"96500.98000000","A":"0.93712000"}'
+)
+"""A quote of the live channel."""
 
 
 def fixed(label: str, size: int = 32) -> str:
@@ -226,7 +235,7 @@ def session() -> tuple[Attestation, Secrets, SignedSeal]:
 
 
 def slot() -> Presentation:
-    """A slot attestation with both of its venues shown."""
+    """A slot with both of its venues shown, the message and the session of one beside it."""
     fields = [
         Field(name=part.FIELD, value=part.to_json())
         for part in (
@@ -244,19 +253,72 @@ def slot() -> Presentation:
                 received_us=T0 + 950_000,
                 source="live",
                 session=fixed("live session", 16),
-                messages=(MessageRef(index=1_204, hash=hash_string(b"message 1204")),),
+                messages=(MessageRef(index=1_204, hash=hash_string(MESSAGE)),),
             ),
             GapField(venue="kraken", reason="venue_silent", fault="venue"),
         )
     ]
-    slot = _sign([*fields, _notary()], "slot", T0 + 1_002_000)
+    attestation = _sign([*fields, _notary()], "slot", T0 + 1_002_000)
+    return present_slot(attestation, messages=[MESSAGE], sessions=[live_session()])
+
+
+def live_session() -> Presentation:
+    """The attested start of the live session that the slot names."""
+    venue = shipped_venues()["binance"]
+    host = venue.channel.hosts[0]
+    parts = (
+        SessionField(
+            id=fixed("live session", 16),
+            mode="live",
+            binding="full",
+            prover=PROVER.verifying_key.vkey,
+            purpose="live/btc-usd/binance",
+            nonce=fixed("live nonce", 16),
+        ),
+        ConnectionField(
+            host=host,
+            port=venue.channel.port,
+            address="151.101.1.1",
+            suite="TLS_AES_128_GCM_SHA256",
+            group="x25519",
+            connected_us=T0 - 3_600_000_000,
+            hello_us=T0 - 3_599_999_600,
+            opened_us=T0 - 3_599_977_000,
+            released_us=T0 - 3_599_975_000,
+            request_first_us=T0 - 3_599_975_000,
+            request_last_us=T0 - 3_599_975_000,
+            response_first_us=T0 - 3_599_953_000,
+            response_last_us=T0 - 3_599_953_000,
+            sent_records=4,
+            sent_bytes=520,
+            received_records=8,
+            received_bytes=3_410,
+            handshake_hash=fixed("live handshake"),
+        ),
+        ServerField(
+            name=host,
+            chain=(fixed("live leaf certificate"), fixed("issuing certificate")),
+            leaf_spki=fixed("live leaf key"),
+            not_after_us=T0 + YEAR // 4,
+            roots=f"sha256:{fixed('roots')}",
+            scheme="ecdsa_secp256r1_sha256",
+        ),
+        HttpField(
+            method="GET",
+            target=upgrade_target(venue, INSTRUMENT, host=host),
+            status=101,
+            server_date="Thu, 15 Jan 2026 11:00:00 GMT",
+        ),
+    )
+    fields = [Field(name=part.FIELD, value=part.to_json()) for part in parts]
+    start = _sign([*fields, _notary()], "live", T0 - 3_599_950_000)
     return Presentation(
-        header=slot.header,
-        signature=slot.signature,
-        fields=tuple(ShownField.of(index, item) for index, item in enumerate(slot.fields)),
+        header=start.header,
+        signature=start.signature,
+        fields=tuple(ShownField.of(index, item) for index, item in enumerate(start.fields)),
         proof=(),
         openings=(),
-        seed=slot.seed,
+        seed=start.seed,
     )
 
 
