@@ -1,0 +1,3 @@
+import { judgeBundle } from "./api.js";
+
+globalThis.quotary = Object.freeze({ judgeBundle });
