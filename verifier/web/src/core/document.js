@@ -74,7 +74,7 @@ export const readServer = s.document("serverfield", null, {
 export const readHttp = s.document("httpfield", null, {
   method: s.text,
   target: s.pattern(/^\/[!-~]{0,8191}$/, "an origin-form target"),
-  status: s.between(200, 999),
+  status: s.between(101, 999),
   server_date: s.optional(s.text),
 });
 

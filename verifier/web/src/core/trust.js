@@ -131,6 +131,18 @@ export class Trust {
     return entry;
   }
 
+  /** Who runs the notary of that name. */
+  operatorOf(name) {
+    const entry = this.keys.find((one) => one.name === name);
+    if (entry === undefined) {
+      throw untrusted("no notary of that name is in the trust file", {
+        rule: "trust.unknown",
+        found: name,
+      });
+    }
+    return entry.operator;
+  }
+
   /** The entries of the log of that origin; revoked ones too. */
   logsOf(origin) {
     return this.keys.filter((entry) => entry.role === "log" && entry.name === origin);

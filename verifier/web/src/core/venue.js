@@ -9,6 +9,7 @@ import { scalar } from "./strictjson.js";
 
 const PLACEHOLDER = "{instrument}";
 const STREAM = "{stream}";
+const escape = (text) => text.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&");
 
 /** A venue file of the reader's own, from its canonical JSON text. */
 export class VenueFile {
@@ -50,6 +51,25 @@ export class VenueFile {
       this.render(at, instrument),
       scalar(this.streamed(equals, instrument)),
     ]);
+  }
+
+  /** Whether a host is one of the live channel's; "*" is any letters, digits and hyphens. */
+  allowsLive(host) {
+    return (this.content.websocket?.hosts ?? []).some((known) =>
+      new RegExp(`^${escape(known).replaceAll("\\*", "[a-z0-9-]*")}$`).test(host),
+    );
+  }
+
+  /** What the target of the upgrade must match. */
+  liveTarget(instrument) {
+    const { target, token } = this.content.websocket;
+    let pattern = escape(this.streamed(target, instrument));
+    if (token !== undefined) {
+      const paths = token.paths.map(escape).join("|");
+      pattern = pattern.replaceAll("\\{path\\}", `(?:${paths})`);
+      pattern = pattern.replaceAll("\\{token\\}", "[A-Za-z0-9._~+/=%-]{1,2048}");
+    }
+    return new RegExp(`^${pattern}$`);
   }
 
   placed = (pointers, instrument) =>

@@ -1,4 +1,4 @@
-// Slot attestations as settlement takes them: signed by a trusted notary, every field shown.
+// Attestations as settlement takes them: signed by a trusted notary, every field shown.
 
 import { unhex } from "../core/bytes.js";
 import * as d from "../core/document.js";
@@ -6,39 +6,62 @@ import { invalidProof, malformed, untrusted } from "../core/errors.js";
 import { hashString } from "../core/hashing.js";
 import { FAULTS } from "../core/reasons.js";
 import { canonical } from "../core/schema.js";
+import { checkBinding, checkTimes } from "../core/times.js";
 
 /**
  * Verifies a slot attestation: key, signature, root, shape and times.
  * `witnessedUs`: when a log's witnesses had seen it, for a key since revoked.
  */
-export function verifySlot(attestation, { trust, witnessedUs = null }) {
+export function verifySlot(attestation, reader) {
+  const signed = authenticate(attestation, "slot", "slots", reader);
+  return { ...signed, ...readFields(attestation) };
+}
+
+/** Verifies a session attestation: key, signature, root, shape, times and binding. */
+export function verifySession(attestation, reader) {
+  const signed = authenticate(attestation, "session", "sessions", reader);
+  const value = (index, name, read) => {
+    const field = attestation.fields[index];
+    if (field?.name !== name) throw malformed(`field ${index} is not ${name}`);
+    return read(field.value);
+  };
+  const session = value(0, "session", d.readSession);
+  const connection = value(1, "connection", d.readConnection);
+  const http = value(3, "http", d.readHttp);
+  checkTimes(connection, session, signed.header.issued_us);
+  checkBinding(session, http);
+  const server = value(2, "server", d.readServer);
+  return { ...signed, session, connection, http, server };
+}
+
+/** Checks who signed which kind of fields. */
+function authenticate(attestation, kind, rule, { trust, witnessedUs = null }) {
   const { header, fields } = attestation;
-  const found = trust.find(header.key, { role: "attest", atUs: header.issued_us, witnessedUs });
-  const { key } = found;
+  const trusted = trust.find(header.key, { role: "attest", atUs: header.issued_us, witnessedUs });
+  const { key } = trusted;
   if (!header.root.startsWith("sha256:") || key.algorithm !== "ed25519") {
     throw untrusted("settlement takes ed25519 and sha256 alone", {
-      rule: "slots.algorithm",
+      rule: `${rule}.algorithm`,
       found: [key.algorithm, header.root.split(":")[0]],
     });
   }
-  key.verify(unhex(attestation.signature), canonical(header));
+  const signed = canonical(header);
+  key.verify(unhex(attestation.signature), signed);
   if (fields.some((field) => field.salt !== undefined)) {
-    throw malformed("the seed stands for all salts", { rule: "slots.salt" });
+    throw malformed("the seed stands for all salts", { rule: `${rule}.salt` });
   }
   d.checkRoot(attestation);
   const names = new Map(fields.map((field, at) => [at, field.name]));
-  if (!fields.length || d.checkShape(names, header.size) !== "slot") {
-    throw malformed("not the attestation of a slot", { rule: "slots.kind" });
+  if (!fields.length || d.checkShape(names, header.size) !== kind || fields.length < 2) {
+    throw malformed(`not the attestation of a ${kind}`, { rule: `${rule}.kind` });
   }
-  const last = fields[fields.length - 1];
-  if (last.name !== "notary") throw malformed(`field ${fields.length - 1} is not notary`);
-  const notary = d.readNotary(last.value);
+  const notary = d.readNotary(fields[fields.length - 1].value);
   if (notary.name !== key.name || notary.vkey !== key.vkey) {
     throw invalidProof("the notary field names another key than the one that signed", {
       rule: "notary.vkey",
     });
   }
-  return { notary: key.name, trusted: found, header, ...readFields(attestation) };
+  return { notary: key.name, trusted, header, headerHash: hashString(signed) };
 }
 
 function readFields({ header, fields: [first, ...rest] }) {
@@ -77,6 +100,3 @@ function readFields({ header, fields: [first, ...rest] }) {
   }
   return { slot, fields };
 }
-
-/** What the log's entry names. */
-export const headerHash = (attested) => hashString(canonical(attested.header));

@@ -1,7 +1,6 @@
 // From entries of the notaries' logs to what counts of each slot (S1 to S3, S7).
 
 import { expectation, finding, incomplete, invalidProof, malformed } from "../core/errors.js";
-import { headerHash } from "./attested.js";
 import { checkTradeProof, tradeTerms as termsOf } from "./trade.js";
 
 /** All entries of a notary's log from index `first` on, and its feed's entry. */
@@ -94,8 +93,11 @@ export function tradeTerms(policy, log, index, proof) {
   return termsOf(proof.leaf, policy, entry.logged_us);
 }
 
-/** What counts of every slot in the logs' ranges; `attested` may be of any slots. */
-export function readSlots(policy, logs, attested) {
+/**
+ * What counts of every slot in the logs' ranges; `attested` may be of any slots. `refusal` tells of
+ * a notary's session why the policy takes nothing from it, null where it does.
+ */
+export function readSlots(policy, logs, attested, refusal = () => null) {
   const byNotary = new Map();
   for (const log of logs) {
     if (byNotary.has(log.notary)) {
@@ -112,7 +114,7 @@ export function readSlots(policy, logs, attested) {
       throw incomplete("the log of a notary is missing", { rule: "logs", found: notary.notary });
     }
     checkFeed(policy, notary, log.feed);
-    logged.push(...readRange(policy, log, given.get(notary.notary)));
+    logged.push(...readRange(policy, log, given.get(notary.notary), refusal));
   }
   const starts = logs.filter((log) => log.fromUs !== null).map((log) => log.fromUs);
   return {
@@ -154,8 +156,8 @@ function give(policy, given, attested) {
   mine.set(slot.slot_us, attested);
 }
 
-function readRange(policy, log, given) {
-  const byHash = new Map([...given.values()].map((attested) => [headerHash(attested), attested]));
+function readRange(policy, log, given, refusal) {
+  const byHash = new Map([...given.values()].map((attested) => [attested.headerHash, attested]));
   const seen = new Set();
   const unlogged = new Set(given.keys());
   const records = [];
@@ -171,6 +173,7 @@ function readRange(policy, log, given) {
       fault: "notary",
       attestation: null,
       not_given: false,
+      refused: new Map(),
       index: log.first + at,
       logged_us: entry.logged_us,
     };
@@ -182,6 +185,10 @@ function readRange(policy, log, given) {
       else if (inTime) {
         record.fields = attested.fields;
         record.attestation = attested.header.id;
+        for (const [venue, seen] of attested.fields) {
+          const why = seen.gap ? null : refusal(log.notary, seen.session);
+          if (why !== null) record.refused.set(venue, why);
+        }
       }
     } else if (inTime) record.fault = entry.fault;
     records.push(record);

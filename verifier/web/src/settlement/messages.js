@@ -1,36 +1,15 @@
 // That observed quotes follow from the venues' raw messages, read once more (S4).
 
 import { deriveObservation } from "../core/channel.js";
-import { incomplete, invalidProof, QuotaryError, untrusted } from "../core/errors.js";
-import { LIVE } from "./slots.js";
-
-/** The reader's venue files of a policy, by name; throws UntrustedError where one is not known. */
-function knownFiles(policy, venueFiles) {
-  for (const venue of policy.venues) {
-    const file = venueFiles.get(venue.venue);
-    if (file === undefined || file.hash !== venue.venue_file) {
-      throw untrusted(`the policy's venue file of ${venue.venue} is not known`, {
-        rule: "policy.venue_file",
-        found: venue.venue_file,
-        wanted: file?.hash ?? null,
-      });
-    }
-  }
-  return venueFiles;
-}
+import { incomplete, invalidProof, QuotaryError } from "../core/errors.js";
+import { LIVE, mayCount } from "./slots.js";
 
 /** Derives every observation that the policy may count again; `byHash` maps hash to message. */
-export function checkMessages(policy, slots, byHash, venueFiles) {
-  const files = knownFiles(policy, venueFiles);
+export function checkMessages(policy, slots, byHash, files) {
   for (const slot of slots) {
     for (const venue of policy.venues) {
       const seen = slot.fields.get(venue.venue);
-      if (
-        seen !== undefined &&
-        !seen.gap &&
-        seen.instrument === venue.instrument &&
-        policy.sources.includes(seen.source ?? LIVE)
-      ) {
+      if (mayCount(seen, venue, policy)) {
         check(seen, files.get(venue.venue), byHash, [slot.notary, slot.slot.slot_us, venue.venue]);
       }
     }

@@ -2,7 +2,7 @@
 
 import { hex } from "../core/bytes.js";
 import { binding, mode } from "../core/document.js";
-import { malformed } from "../core/errors.js";
+import { malformed, untrusted } from "../core/errors.js";
 import { sha256 } from "../core/hashing.js";
 import * as s from "../core/schema.js";
 
@@ -94,3 +94,18 @@ export const readPolicy = s.document(
     policy.policy_id = hex(sha256(s.canonical(policy)));
   },
 );
+
+/** The reader's files of the policy's venues, by name; throws UntrustedError for one he has not. */
+export function policyFiles(policy, venueFiles) {
+  for (const venue of policy.venues) {
+    const file = venueFiles.get(venue.venue);
+    if (file === undefined || file.hash !== venue.venue_file) {
+      throw untrusted(`the policy's venue file of ${venue.venue} is not known`, {
+        rule: "policy.venue_file",
+        found: venue.venue_file,
+        wanted: file?.hash ?? null,
+      });
+    }
+  }
+  return venueFiles;
+}

@@ -43,6 +43,13 @@ export function venueSlot(venue, slotUs, records, policy, withheld) {
   return prover ? { value: withheld, real: false, why } : { value: null, real: false, why };
 }
 
+/** Whether a field is a quote of the policy's instrument and sources. */
+export const mayCount = (field, venue, policy) =>
+  field !== undefined &&
+  !field.gap &&
+  field.instrument === venue.instrument &&
+  policy.sources.includes(field.source ?? LIVE);
+
 /** A notary's mid, or whose fault it is that there is none, and why (S3, S4). */
 export function observe(venue, slotUs, record, policy) {
   if (record === undefined) return { fault: "notary", why: "no entry" };
@@ -50,6 +57,8 @@ export function observe(venue, slotUs, record, policy) {
   const field = record.fields.get(venue.venue);
   if (field === undefined) return { fault: "notary", why: "the venue is not in the slot" };
   if (field.gap) return { fault: field.fault, why: `gap ${field.reason}` };
+  const refusal = record.refused.get(venue.venue);
+  if (refusal !== undefined) return { fault: "notary", why: refusal };
   return filter(venue, slotUs, field, policy);
 }
 

@@ -1,0 +1,69 @@
+"""Python and the fairness page agree on every valid and every tampered document."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.conftest import require_peer
+from tests.web import vectors
+from tests.web.vectors import Answer, Vector
+
+PAGE = Path(__file__).parents[2] / "verifier" / "web" / "fairness.html"
+RUN = Path(__file__).parent / "run.mjs"
+
+
+def ask_node(asked: Sequence[Vector], folder: Path) -> list[dict[str, Any]]:
+    """Has Node run the built page's script and answer."""
+    file = folder / "questions.jsonl"
+    file.write_bytes(b"\n".join(vector.asked() for vector in asked) + b"\n")
+    made = subprocess.run(
+        [require_peer("node"), str(RUN), str(PAGE), str(file)],
+        capture_output=True,
+        timeout=100,
+        check=True,
+    )
+    return [orjson.loads(line) for line in made.stdout.splitlines()]
+
+
+def answer_of(found: dict[str, Any]) -> Answer | str:
+    if "bug" in found:
+        return str(found["bug"])
+    if found["accepted"]:
+        return Answer(document=found["document"])
+    return Answer(error=found["error"], rule=found["rule"])
+
+
+def differences(asked: Sequence[Vector], found: Sequence[dict[str, Any]]) -> list[str]:
+    assert len(found) == len(asked)
+    pairs = zip(asked, found, strict=True)
+    return [
+        f"{vector.name}: {answer_of(answer)}, Python: {vector.answer}"
+        for vector, answer in pairs
+        if answer_of(answer) != vector.answer
+    ]
+
+
+@pytest.fixture(scope="module")
+def bundles() -> list[Vector]:
+    return vectors.bundles()
+
+
+def test_node_and_python_agree_on_every_bundle(bundles: list[Vector], tmp_path: Path) -> None:
+    require_peer("node")
+    assert differences(bundles, ask_node(bundles, tmp_path)) == []
+
+
+def test_bundles_asked_about_are_enough_to_tell_verifiers_apart(bundles: list[Vector]) -> None:
+    answers = [vector.answer for vector in bundles]
+    valid = [answer for answer in answers if answer.document is not None]
+    rules = {(answer.error, answer.rule) for answer in answers if answer.error is not None}
+    outcomes = {orjson.loads(answer.document)["outcome"] for answer in valid if answer.document}
+    assert outcomes == {"up", "down", "tie", "void"}
+    assert len(answers) - len(valid) >= 200
+    assert len(rules) >= 60
