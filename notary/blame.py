@@ -17,7 +17,8 @@ from attestation.reasons import FAULTS
 from attestation.tls13.wire import Direction
 from attestation.venues import VenueFile
 from notary.claims import Claim
-from notary.gate import Gate, State
+from notary.gate import Gate
+from notary.transitions import State
 
 PLAIN_HEADERS = {
     "host": None,

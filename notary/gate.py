@@ -2,22 +2,22 @@
 
 Laws of this module:
 
-1. Everything that decides whether a byte passes lives here, in ``TABLE`` and in
-   the two sets ``TO_VENUE`` and ``TO_CLIENT``; the relay only carries it out.
+1. Everything that decides whether a byte passes lives here and in ``transitions``: its
+   ``TABLE`` and the two sets ``TO_VENUE`` and ``TO_CLIENT``; the relay only carries it out.
 2. An illegal transition raises RefusedError (``gate``) and nothing happens.
 3. Whole records pass, never parts: what was recorded is what passed.
 4. Both directions are held from the client's first protected record after the
    ServerHello (without keys, Finished and data look alike) until the session's
-   ``opened`` row is durable and, before a key log, its commitment is here.
+   ``opened`` row is durable and, before a key log, its commitment is here; of a live
+   session, until its handshake is opened and verified.
 5. ``sent`` records are stamped when forwarded, ``received`` ones when they came.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from types import MappingProxyType
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from attestation.errors import MalformedError, RefusedError
 from attestation.tls13.application import check_alert
@@ -33,116 +33,16 @@ from attestation.tls13.wire import (
 )
 from notary.limits import SessionLimits
 from notary.recorded import GateTimes, Stream
-
-
-class State(StrEnum):
-    """Where a connection stands."""
-
-    CONNECT = "connect"
-    HELLO = "hello"
-    FLIGHT = "flight"
-    HELD = "held"
-    RELEASED = "released"
-    SEALED = "sealed"
-    OPENED = "opened"
-    VERIFIED = "verified"
-    ISSUED = "issued"
-    CLOSED = "closed"
-
-
-class Event(StrEnum):
-    """What moves it."""
-
-    CONNECTED = "connected"
-    HELLO = "hello"
-    PROTECTED = "protected"
-    RELEASE = "release"
-    SEAL = "seal"
-    OPEN = "open"
-    VERIFY = "verify"
-    ISSUE = "issue"
-    NEXT = "next"
-    CLOSE = "close"
-
-
-Path: TypeAlias = Literal["sealed", "open", "follow"]
-"""``follow`` is an open connection's every claim after the first: its keys are open."""
-
-_S, _E = State, Event
-_HANDSHAKE: dict[State, dict[Event, State]] = {
-    _S.CONNECT: {_E.CONNECTED: _S.HELLO},
-    _S.HELLO: {_E.HELLO: _S.FLIGHT},
-    # A second ClientHello answers a HelloRetryRequest.
-    _S.FLIGHT: {_E.HELLO: _S.FLIGHT, _E.PROTECTED: _S.HELD},
-    _S.HELD: {_E.RELEASE: _S.RELEASED},
-}
-_PATHS: dict[Path, dict[State, dict[Event, State]]] = {
-    "sealed": {
-        **_HANDSHAKE,
-        _S.RELEASED: {_E.SEAL: _S.SEALED},
-        _S.SEALED: {_E.OPEN: _S.OPENED},
-        _S.OPENED: {_E.VERIFY: _S.VERIFIED},
-        _S.VERIFIED: {_E.ISSUE: _S.ISSUED},
-        _S.ISSUED: {},
-    },
-    "open": {
-        **_HANDSHAKE,
-        _S.RELEASED: {_E.OPEN: _S.OPENED},
-        _S.OPENED: {_E.VERIFY: _S.VERIFIED},
-        _S.VERIFIED: {_E.ISSUE: _S.ISSUED, _E.NEXT: _S.HELD},
-        _S.ISSUED: {_E.NEXT: _S.HELD},
-    },
-    "follow": {
-        _S.HELD: {_E.RELEASE: _S.RELEASED},
-        _S.RELEASED: {_E.VERIFY: _S.VERIFIED},
-        _S.VERIFIED: {_E.ISSUE: _S.ISSUED, _E.NEXT: _S.HELD},
-        _S.ISSUED: {_E.NEXT: _S.HELD},
-    },
-}
-TABLE: Mapping[Path, Mapping[State, Mapping[Event, State]]] = MappingProxyType(
-    {
-        path: {
-            **{state: {**events, _E.CLOSE: _S.CLOSED} for state, events in states.items()},
-            _S.CLOSED: {},
-        }
-        for path, states in _PATHS.items()
-    }
+from notary.transitions import (
+    PATH_OF,
+    RELEASED_FROM,
+    TABLE,
+    TO_CLIENT,
+    TO_VENUE,
+    Event,
+    Path,
+    State,
 )
-
-TO_VENUE: Mapping[Path, frozenset[State]] = MappingProxyType(
-    {
-        "sealed": frozenset({_S.HELLO, _S.FLIGHT, _S.RELEASED}),
-        "open": frozenset({_S.HELLO, _S.FLIGHT, _S.RELEASED}),
-        "follow": frozenset({_S.RELEASED}),
-    }
-)
-"""States in which the client's records pass."""
-
-TO_CLIENT: Mapping[Path, frozenset[State]] = MappingProxyType(
-    {
-        "sealed": frozenset({_S.HELLO, _S.FLIGHT, _S.ISSUED}),
-        "open": frozenset({_S.HELLO, _S.FLIGHT, _S.RELEASED, _S.OPENED, _S.VERIFIED, _S.ISSUED}),
-        # Between claims the venue may send tickets and close_notify.
-        "follow": frozenset({_S.HELD, _S.RELEASED, _S.VERIFIED, _S.ISSUED}),
-    }
-)
-"""States in which the venue's records pass."""
-
-TRANSITIONS: Mapping[Event, str] = MappingProxyType(
-    {
-        _E.CONNECTED: "the venue's connection stands",
-        _E.HELLO: "a ClientHello passed W2",
-        _E.PROTECTED: "the client's first type-23 record after the ServerHello",
-        _E.RELEASE: "the session's `opened` row is durable, and a key log committed to",
-        _E.SEAL: "the response ended and its seal is to be signed",
-        _E.OPEN: "the prover opened its secrets",
-        _E.VERIFY: "every check of the claim held",
-        _E.ISSUE: "the attestation is durable",
-        _E.NEXT: "the next session of a kept-alive connection begins",
-        _E.CLOSE: "the end, or any violation",
-    }
-)
-"""What each event means; the documentation's diagram is made from this."""
 
 
 class Passing(NamedTuple):
@@ -154,10 +54,10 @@ class Passing(NamedTuple):
 
 _STAMPS: Mapping[Event, str] = MappingProxyType(
     {
-        _E.CONNECTED: "connected_us",
-        _E.RELEASE: "released_us",
-        _E.SEAL: "sealed_us",
-        _E.OPEN: "opened_us",
+        Event.CONNECTED: "connected_us",
+        Event.RELEASE: "released_us",
+        Event.SEAL: "sealed_us",
+        Event.OPEN: "opened_us",
     }
 )
 
@@ -191,7 +91,7 @@ class Gate:
 
     def __init__(self, mode: str, host: str, limits: SessionLimits, binding: str = "full") -> None:
         self.state = State.CONNECT
-        self.path: Path = "sealed" if mode == "sealed" else "open"
+        self.path: Path = PATH_OF[mode]
         self.times = GateTimes()
         self.sent = Stream("sent")
         self.received = Stream("received")
@@ -210,11 +110,13 @@ class Gate:
     def move(self, event: Event, now_us: int) -> Passing:
         """Makes a transition and returns what it lets pass."""
         self._advance(event, now_us)
+        self._release(now_us)
         return self._drain(now_us)
 
     def permit(self, now_us: int) -> Passing:
         """Tells that the ``opened`` row is durable: releases, now or once a record waits."""
-        if self.permitted or self.state not in (State.FLIGHT, State.HELD):
+        before = (State.FLIGHT, State.HELD, State.OPENED, State.VERIFIED)
+        if self.permitted or self.times.released_us is not None or self.state not in before:
             raise _illegal(self.state, "permit")
         self.permitted = True
         self._release(now_us)
@@ -263,9 +165,9 @@ class Gate:
         )
 
     @property
-    def holds(self) -> bool:
-        """Whether records of the client wait."""
-        return bool(self._held)
+    def held(self) -> tuple[Record, ...]:
+        """The client's records that wait."""
+        return tuple(self._held)
 
     def _advance(self, event: Event, now_us: int) -> None:
         target = TABLE[self.path].get(self.state, {}).get(event)
@@ -300,7 +202,8 @@ class Gate:
         self._release(now_us)
 
     def _release(self, now_us: int) -> None:
-        if self.state is State.HELD and self._held and self.permitted and self.committed:
+        ready = self.state is RELEASED_FROM[self.path] and self._held
+        if ready and self.permitted and self.committed:
             self._advance(Event.RELEASE, now_us)
 
     def _hello_record(self, record: Record, now_us: int) -> None:
@@ -349,6 +252,8 @@ class Gate:
         return Passing(to_venue, to_client)
 
     def _bound(self, stream: Stream, record: Record, most: int) -> None:
+        if self.path == "live" and self.times.released_us is not None:
+            return  # What lasts for days is metered by its rate.
         records, size = len(stream.records), stream.size
         if stream is self.sent:
             records, size = records + len(self._held), size + self._held_bytes

@@ -22,6 +22,12 @@ class Stream:
         self.times.append(at_us)
         self.size += len(record.raw)
 
+    def take(self) -> tuple[list[Record], list[int]]:
+        """Hands over what was recorded since the last call and forgets it; ``size`` stays."""
+        taken = self.records, self.times
+        self.records, self.times = [], []
+        return taken
+
     def raw(self) -> bytes:
         """Returns all bytes from byte 0."""
         return b"".join([record.raw for record in self.records])

@@ -19,7 +19,7 @@ from attestation.tls13.wire import Direction
 from notary.blame import Ends, before_opening, earns_retry, of_waiting
 from notary.context import Context
 from notary.ending import ResponseEnd
-from notary.gate import Event, Gate, Passing, State
+from notary.gate import Gate, Passing
 from notary.issue import Issued
 from notary.issuing import issue
 from notary.legs import Alarms, Legs, write
@@ -27,6 +27,7 @@ from notary.log.sequencer import Ticket
 from notary.opened import OpenedConnection, demand_opening
 from notary.sealing import sign_seal
 from notary.sessions import Session
+from notary.transitions import Event, State
 from notary.turns import Turn, retrieve
 
 _SEALED = (State.SEALED, State.OPENED, State.VERIFIED, State.ISSUED)

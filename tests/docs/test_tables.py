@@ -18,8 +18,8 @@ from attestation.request import Opened
 from attestation.schema import AtLeast, Between, Document, Pattern, member_types
 from attestation.trust import Trust, TrustedKey
 from attestation.venues import VenueFile
-from notary.gate import TABLE
 from notary.limits import Deadlines, SessionLimits
+from notary.transitions import TABLE
 from tests.docs.worked_example import FENCE, PAGE
 from verifier.recheck import Recheck
 

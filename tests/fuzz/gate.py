@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 from attestation.errors import MalformedError, RefusedError
 from attestation.tls13.wire import Direction
-from notary.gate import Event, Gate, Passing, State
+from notary.gate import Gate, Passing
 from notary.limits import SessionLimits
+from notary.transitions import Event, State
 from tests.fuzz.edits import Edits
 from tests.fuzz.oracle import Target, demand
 from tests.fuzz.tls import honest

@@ -8,8 +8,8 @@ from attestation.tls13.certificates import ChainCache, RootStore
 from attestation.tls13.opening import EphemeralOpening
 from attestation.tls13.wire import RecordReader
 from notary.claims import Claim, ClaimReader
-from notary.gate import Stream
 from notary.limits import Deadlines
+from notary.recorded import Stream
 from tests.tls13.capture import REQUEST, Pipe
 from tests.tls13.certs import HOST, NOW_US, roots_pem, server
 from tests.tls13.tlsclient import Client

@@ -206,7 +206,7 @@ def test_second_request_is_held_until_the_next_session_is_durable(tmp_path: Path
             await client.writer.drain()
             witness = rig.desk.registry.get(session["id"]).witness
             assert witness is not None
-            await until(lambda: witness.gate.holds)
+            await until(lambda: witness.gate.held)
             assert len(rig.venue.requests) == 1
             following = rig.session(mode="open", conn=session["id"])
             await client.read_response(2 * len(response))

@@ -82,7 +82,7 @@ async def held(rig: Rig, session: dict[str, Any], client: Tunnel, request: bytes
     await client.fetch(request or template(session.get("form", "httpx")))
     witness = rig.desk.registry.get(session["id"]).witness
     assert witness is not None
-    await until(lambda: witness.gate.holds)
+    await until(lambda: witness.gate.held)
     await rig.context.flush()
 
 
@@ -161,7 +161,7 @@ def test_commitment_does_not_stand_in_for_the_durable_row(tmp_path: Path) -> Non
             client.send(template())
             witness = rig.desk.registry.get(session["id"]).witness
             assert witness is not None
-            await until(lambda: witness.gate.holds)
+            await until(lambda: witness.gate.held)
             heard = rig.venue.raw_received
             await asyncio.sleep(0)
             assert rig.venue.raw_received == heard
