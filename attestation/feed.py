@@ -97,6 +97,14 @@ class Channel:
         self._sides: dict[str, tuple[str, int]] = {}
         self._newest: int | None = None
 
+    @property
+    def held(self) -> tuple[int, ...]:
+        """The messages read so far that a later quote may rest on."""
+        if self._events is None and self._assigned is None:
+            return ()
+        assigned = () if self._assigned is None else (self._assigned[1],)
+        return (*assigned, *(index for _, index in self._sides.values()))
+
     def read(
         self, message: bytes, index: int, kind: Literal["text", "binary"] = "text"
     ) -> Update | Passed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Protocol
 
 from attestation.errors import RefusedError
 from attestation.request import SessionRequest
@@ -12,13 +11,6 @@ from attestation.venues import VenueFile
 from notary.limits import ProverLimits
 
 ANONYMOUS = "anonymous"
-
-
-class FeedAdmission(Protocol):
-    """What is known of the log's feeds, as far as a session's admission needs it."""
-
-    def admit(self, request: SessionRequest) -> None:
-        """Raises RefusedError unless the request is a feed's, its prover's and in time."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

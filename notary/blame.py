@@ -99,6 +99,53 @@ def of_status(claim: Claim, venue: VenueFile | None, *, burnt: bool) -> str | No
     return "venue_refused" if own and not (burnt and status == 429) else "invalid"
 
 
+def of_step(gate: Gate, stage: str | None, venue: VenueFile | None, *, messages: int) -> str:
+    """The reason of a live session whose next step did not come in time.
+
+    ``stage`` is how far it came after the release: None, ``requested``, ``upgraded``.
+    """
+    if gate.state is State.FLIGHT:
+        return "timeout" if gate.answered else "venue_silent"
+    if gate.state is State.HELD:
+        return "not_opened"
+    if gate.times.released_us is None:
+        return "timeout" if gate.permitted else "overload"
+    if stage == "requested":
+        return "venue_silent"
+    # Where the file says so, the client waits to be greeted.
+    waits = venue is not None and venue.channel.await_greeting and not messages
+    return "venue_silent" if stage == "upgraded" and waits else "timeout"
+
+
+def of_stream(
+    error: QuotaryError,
+    direction: Direction,
+    *,
+    upgraded: bool,
+    venue: VenueFile | None,
+    burnt: bool,
+) -> str:
+    """The reason of a live session's end by what is wrong with a direction's records.
+
+    Once opened, each side is to blame for its own.  A refusal to upgrade is the venue's,
+    but not where this notary asked more often than it allows, ``burnt``, or where the
+    prover chose the token that was refused.
+    """
+    if error.rule == "keepalive_missed":
+        return "keepalive_missed"
+    if error.rule is not None and error.rule.startswith("opening"):
+        return "invalid"
+    if direction == "sent":
+        return "violation"
+    if error.rule in ("W1", "W2", "W3", "W4", "W5", "W6", "W7"):
+        return "venue_tls"
+    if upgraded or error.rule != "W12" or not isinstance(error.found, int):
+        return "venue_malformed"
+    token = venue is not None and venue.channel.token is not None
+    own = burnt or (token and 400 <= error.found <= 499)
+    return "invalid" if own else "venue_refused"
+
+
 def earns_retry(reason: str, gate: Gate, *, opened: bool) -> bool:
     """Whether the place of a session that ends now may be tried again (docs/log.md).
 

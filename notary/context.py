@@ -17,6 +17,7 @@ from attestation.errors import QuotaryError
 from attestation.reasons import FAULTS
 from attestation.tls13.certificates import ChainCache, RootStore
 from notary.clock import Clock
+from notary.feeds import FeedBook
 from notary.issue import Issued
 from notary.limits import Deadlines, Meters, SessionLimits
 from notary.log.ledger import Ledger
@@ -45,6 +46,7 @@ class Context:
     metrics: Metrics
     log: Any = dataclasses.field(default_factory=lambda: structlog.get_logger("notary"))
     ledger: Ledger | None = None
+    feeds: FeedBook | None = None
     chains: ChainCache = dataclasses.field(default_factory=ChainCache)
     pace: Pace = dataclasses.field(default_factory=Pace)
     _writes: set[asyncio.Future[Any]] = dataclasses.field(default_factory=set)
@@ -59,24 +61,39 @@ class Context:
         while self._writes:
             await asyncio.wait(set(self._writes))
 
-    def end_session(self, session: Session, reason: str) -> None:
-        """Gives a session its terminal ``aborted {reason}``."""
+    def end_session(self, session: Session, reason: str, *, messages: int = 0) -> None:
+        """Gives a session its terminal: ``aborted {reason}``.
+
+        A live one whose start is attested is ``closed {reason, messages}``.
+        """
         if session.ended is not None:
             return
-        now = self.clock.now_us()
+        now, started = self.clock.now_us(), session.issued is not None
         self._close(session, reason, now)
-        if session.logged:
+        if started:
+            self.track(self.store.close_session(session.id, reason, messages, now))
+        elif session.logged:
             self.track(
                 self.store.abort_session(session.id, reason, now, retriable=session.retriable)
             )
+        live = self._live(session)
+        if live is not None and session.connected:
+            feeds, feed, venue = live
+            feeds.ended(feed, venue, session.id, reason, now)
         self.metrics.ended.labels(reason=reason, fault=FAULTS[reason]).inc()
-        self.log.info(
-            "session_aborted",
-            session=session.id,
-            purpose=session.purpose,
-            reason=reason,
-            fault=FAULTS[reason],
-        )
+        said = {"session": session.id, "purpose": session.purpose}
+        said |= {"reason": reason, "fault": FAULTS[reason]}
+        if started:
+            self.log.info("session_closed", messages=messages, **said)
+        else:
+            self.log.info("session_aborted", **said)
+
+    def note_attempt(self, session: Session) -> None:
+        """Notes that a connection for a session is tried, if it is a live one."""
+        live = self._live(session)
+        if live is not None:
+            feeds, feed, venue = live
+            feeds.attempted(feed, venue, self.clock.now_us())
 
     def note_failure(self, session: Session, reason: str, error: QuotaryError) -> None:
         """Logs what was wrong with the bytes of a connection."""
@@ -94,10 +111,11 @@ class Context:
         self.metrics.relayed.inc(relayed)
 
     def complete_session(self, session: Session, issued: Issued) -> None:
-        """Notes that a session's attestation is durable."""
-        self._close(session, "attested", self.clock.now_us())
+        """Notes that a session's attestation is durable; a live one goes on."""
         session.issued = issued
-        self.metrics.ended.labels(reason="attested", fault="none").inc()
+        if session.request.mode != "live":
+            self._close(session, "attested", self.clock.now_us())
+            self.metrics.ended.labels(reason="attested", fault="none").inc()
         self.log.info(
             "session_attested",
             session=session.id,
@@ -105,6 +123,13 @@ class Context:
             purpose=session.purpose,
             host=session.host,
         )
+
+    def _live(self, session: Session) -> tuple[FeedBook, str, str] | None:
+        """Returns the feeds, feed and venue of a live session."""
+        request = session.request
+        if self.feeds is None or request.feed is None or request.venue is None:
+            return None
+        return None if request.mode != "live" else (self.feeds, request.feed, request.venue)
 
     def _close(self, session: Session, how: str, now_us: int) -> None:
         session.ended = how

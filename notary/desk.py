@@ -10,6 +10,7 @@ from attestation.log.entry import TickEntry
 from attestation.request import AttestationRequest, Opened
 from attestation.seal import SignedSeal
 from notary.connect import ConnectRequest
+from notary.connection import Connection
 from notary.context import Context
 from notary.crowd import Guest
 from notary.envelope import read_commitment, read_json
@@ -18,7 +19,6 @@ from notary.places import is_place
 from notary.rows import StoredAttestation
 from notary.sessions import Session, SessionRegistry, token_hash
 from notary.turns import Turn
-from notary.witness import Witness
 
 TICK_US = 900_000
 """A log that was quiet for so long gets a tick, looked for each second."""
@@ -121,7 +121,8 @@ class Desk:
     def end_session(self, identifier: str, token: str) -> None:
         """Ends a session at its prover's wish."""
         session = self._held(identifier, token)
-        if session.issued is not None:
+        live = session.request.mode == "live"
+        if session.issued is not None and not live:
             raise RefusedError("the session is attested", rule="session", http_status=409)
         session.check_alive()
         if session.witness is not None:
@@ -157,6 +158,7 @@ class Desk:
             raise RefusedError("the notary is stopping", rule="overload", http_status=503)
         session.connected = True
         session.stop_timer()
+        self.context.note_attempt(session)
         return session
 
     def is_known(self, session: str) -> bool:
@@ -231,7 +233,7 @@ class Desk:
         else:
             self.context.end_session(session, "timeout")
 
-    def _witness(self, session: Session) -> Witness:
+    def _witness(self, session: Session) -> Connection:
         session.check_alive()
         if session.witness is None:
             raise RefusedError("the session has no connection", rule="gate", http_status=409)

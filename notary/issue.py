@@ -121,7 +121,8 @@ def accept(
         raise RefusedError("the request is of another session", rule="request.session")
     hasher(request.hash)
     key = signer.key(request.signature).verifying_key
-    check_venue(claim.exchange.request, facts.venue, facts.instrument)
+    if facts.session.mode != "live":  # whose upgrade was held against the venue's channel
+        check_venue(claim.exchange.request, facts.venue, facts.instrument)
     connection = _connection(claim, facts)
     check_times(connection, facts.session, issued_us)
     witnessed = Witnessed(

@@ -17,6 +17,13 @@ class Legs(Protocol):
 
     slow: bool
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait until the client reads."""
+
+    def read_on(self) -> None:
+        """From now on the venue is read at full speed, however slowly the client reads."""
+
     def to_venue(self, data: bytes) -> None:
         """Writes to the venue."""
 
@@ -39,6 +46,38 @@ def write(legs: Legs, passing: Passing) -> None:
         legs.to_venue(passing.to_venue)
     if passing.to_client:
         legs.to_client(passing.to_client)
+
+
+class Watch:
+    """Calls ``look`` after a time that mostly moves on before it comes.
+
+    It is not put off then: ``look`` finds out, and tells the next.
+    """
+
+    __slots__ = ("_due_us", "_handle", "_look", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, look: Callable[[], None]) -> None:
+        self._loop, self._look = loop, look
+        self._handle: asyncio.TimerHandle | None = None
+        self._due_us = 0
+
+    def set(self, due_us: int | None, now_us: int) -> None:
+        """Looks once ``due_us`` is over, or earlier if told so before; None changes nothing."""
+        if due_us is None or (self._handle is not None and self._due_us <= due_us):
+            return
+        self.stop()
+        self._due_us = due_us
+        self._handle = self._loop.call_later(max(due_us + 1 - now_us, 0) / 1_000_000, self._fire)
+
+    def stop(self) -> None:
+        """Forgets it."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _fire(self) -> None:
+        self._handle = None
+        self._look()
 
 
 class Alarms:

@@ -43,6 +43,8 @@ class Deadlines:
     """From the first to the last record of the request."""
     response_us: int = 2_000_000
     """From the last record of the request to the last of the response."""
+    subscription_us: int = 5_000_000
+    """From a live session's upgrade to the last message of its subscription."""
     quiet_us: int = 300_000
     """A sealed response has ended after so long without a record."""
     opening_us: int = 5_000_000

@@ -36,7 +36,7 @@ class OpenedConnection:
         _check_commitment(opening, session)
         self._gate = gate
         self._context = context
-        self._key_hash = _hash(opening)
+        self._key_hash = opening_hash(opening)
         self._verdict: str | None = None
         self._reader: ClaimReader | None = ClaimReader(
             host=session.host,
@@ -51,7 +51,7 @@ class OpenedConnection:
 
     def check_same(self, opening: Opened | None) -> None:
         """Raises RefusedError (409) if something else is opened than before."""
-        if opening is not None and _hash(opening) != self._key_hash:
+        if opening is not None and opening_hash(opening) != self._key_hash:
             raise RefusedError("another key was opened", rule="opening", http_status=409)
 
     def advance(self, turn: Turn, *, venue_gone: bool) -> Claim | None:
@@ -154,5 +154,6 @@ def _is_own(request: Request, session: Session) -> bool:
     return is_plain(request)
 
 
-def _hash(opening: Opened) -> bytes:
+def opening_hash(opening: Opened) -> bytes:
+    """Tells whether the same is opened again, without keeping it."""
     return hashlib.sha256(opening.encode()).digest()

@@ -18,8 +18,10 @@ from typing import Protocol, cast
 from attestation.errors import QuotaryError, RefusedError, UnavailableError
 from notary import problems
 from notary.connect import ESTABLISHED, MAX_HEAD, ConnectRequest, read_connect, refusal_response
+from notary.connection import Connection
 from notary.context import Context
 from notary.crowd import Crowd, Guest, address_of
+from notary.live import LiveWitness
 from notary.resolve import Endpoint
 from notary.sessions import Session
 from notary.witness import Witness
@@ -105,7 +107,7 @@ class VenueLeg(_Leg):
 
     def __init__(self) -> None:
         super().__init__()
-        self.witness: Witness | None = None
+        self.witness: Connection | None = None
 
     def data_received(self, data: bytes) -> None:
         if self.witness is not None:
@@ -130,10 +132,11 @@ class ClientLeg(_Leg):
         self._relay = relay
         self._buffer = bytearray()
         self._task: asyncio.Task[None] | None = None
-        self._witness: Witness | None = None
+        self._witness: Connection | None = None
         self._venue: VenueLeg | None = None
         self._ended = False
         self.slow = False
+        self._reads_on = False
         self.guest: Guest
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -175,7 +178,8 @@ class ClientLeg(_Leg):
 
     def pause_writing(self) -> None:
         self.slow = True
-        super().pause_writing()
+        if not self._reads_on:
+            super().pause_writing()
 
     # Legs, for the Witness
 
@@ -185,6 +189,14 @@ class ClientLeg(_Leg):
 
     def to_client(self, data: bytes) -> None:
         self.write(data)
+
+    @property
+    def unsent(self) -> int:
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
+    def read_on(self) -> None:
+        self._reads_on = True
+        self.resume_writing()
 
     def finish_venue(self) -> None:
         venue = self._venue.transport if self._venue is not None else None
@@ -234,7 +246,8 @@ class ClientLeg(_Leg):
             return
         self._venue = venue
         self.other, venue.other = venue, self
-        self._witness = venue.witness = Witness(
+        kind = LiveWitness if session.request.mode == "live" else Witness
+        self._witness = venue.witness = kind(
             session, self._relay.context, self, f"{endpoint.address}"
         )
         self.write(ESTABLISHED)

@@ -185,7 +185,9 @@ def make_registry(config: Config, context: Context) -> SessionRegistry:
         strangers_limits=config.limits.unknown_all,
         shared_addresses=frozenset(map(str, config.limits.shared_addresses)),
     )
-    return SessionRegistry(admission, clock=context.clock, random=context.random)
+    return SessionRegistry(
+        admission, clock=context.clock, random=context.random, feeds=context.feeds
+    )
 
 
 def make_crowd(limits: LimitSettings, most: int) -> Crowd:

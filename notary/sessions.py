@@ -21,14 +21,15 @@ from attestation.errors import (
 from attestation.request import SessionRequest
 from attestation.template import render_template
 from attestation.venues import VenueFile
-from notary.admission import ANONYMOUS, Admission, FeedAdmission
+from notary.admission import ANONYMOUS, Admission
 from notary.clock import Clock
 from notary.envelope import prover_key, read_envelope
+from notary.feeds import FeedBook
 from notary.issue import Issued
 from notary.limits import Meters, ProverAccount, ProverLimits
 
 if TYPE_CHECKING:
-    from notary.witness import Witness
+    from notary.connection import Connection
 
 
 REPLAY_WINDOW_US = 30_000_000
@@ -61,7 +62,7 @@ class Session:
     account: Meters
     known: bool
     created_us: int
-    witness: Witness | None = None
+    witness: Connection | None = None
     connected: bool = False
     logged: bool = False
     retriable: bool = False
@@ -152,7 +153,7 @@ class SessionRegistry:
         *,
         clock: Clock,
         random: Callable[[int], bytes],
-        feeds: FeedAdmission | None = None,
+        feeds: FeedBook | None = None,
     ) -> None:
         self._admission = admission
         self._feeds = feeds
@@ -193,7 +194,7 @@ class SessionRegistry:
         self._check_fresh(request, now)
         host, port, venue = self._admission.place(request)
         if self._feeds is not None and request.feed is not None:
-            self._feeds.admit(request)
+            self._feeds.admit(request, now)
         parent = self._continued(request, host, port)
         if not self._has_room(now):
             raise RefusedError("the notary is full", rule="limits.sessions", http_status=429)
@@ -265,7 +266,7 @@ class SessionRegistry:
         for session in ended:
             del self._sessions[session.id]
 
-    def _continued(self, request: SessionRequest, host: str, port: int) -> Witness | None:
+    def _continued(self, request: SessionRequest, host: str, port: int) -> Connection | None:
         """Finds the kept-alive connection that ``conn`` names."""
         if request.conn is None:
             return None
