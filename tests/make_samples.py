@@ -10,6 +10,7 @@ import base64
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from attestation.encoding import encode
@@ -17,9 +18,10 @@ from attestation.hashing import hash_string
 from attestation.log.inclusion import Inclusion
 from attestation.presentation import Presentation
 from attestation.trust import Trust
+from tests.settlement import samples as settlements
 from tests.verifier import forge, logged
 from tests.verifier.forge import LyingNotary
-from verifier.selftest import SAMPLES
+from verifier.selftest import SAMPLES, SETTLEMENTS
 
 ONE, TWO = LyingNotary(), LyingNotary(name="notary.two", operator="Two Ltd")
 SISTER = LyingNotary(name="notary.sister", operator="Two Ltd")
@@ -45,7 +47,7 @@ FIELDS = ("session", "connection", "server", "http")
 
 
 def build() -> dict[str, bytes]:
-    """Returns every file of the folder by name."""
+    """Returns every file of the folder by its path there."""
     files = {
         "clock.json": encode({"now_us": forge.NOW}) + b"\n",
         "trust.toml": forge.trust(ONE, TWO, SISTER, CURVE, SPONGE).dump(),
@@ -63,6 +65,8 @@ def build() -> dict[str, bytes]:
         _logged,
     ):
         files.update(make())
+    for name, data in settlements.build().items():
+        files[f"{SETTLEMENTS}/{name}"] = data
     return files
 
 
@@ -432,13 +436,18 @@ def _small_order() -> bytes:
 
 def main() -> None:
     """Writes the folder, removing what is no longer made."""
-    SAMPLES.mkdir(exist_ok=True)
+    (SAMPLES / SETTLEMENTS).mkdir(parents=True, exist_ok=True)
     files = build()
-    for path in SAMPLES.iterdir():
-        if path.name not in files:
+    for path in shipped():
+        if path.relative_to(SAMPLES).as_posix() not in files:
             path.unlink()
     for name, data in files.items():
         (SAMPLES / name).write_bytes(data)
+
+
+def shipped() -> list[Path]:
+    """The files of the folder."""
+    return [path for path in SAMPLES.rglob("*") if path.is_file()]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("attestation", "notary", "prover", "verifier")
-DATA = {".css", ".html", ".js", ".json", ".pem", ".toml", ".typed"}
+DATA = {".css", ".html", ".js", ".json", ".pem", ".toml", ".txt", ".typed"}
 WEB = ROOT / "verifier" / "web"
 LONGEST_MODULE = 400
 

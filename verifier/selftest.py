@@ -4,21 +4,29 @@
 ``trust.toml`` and ``expect.toml``, or under ``NAME.CODE.trust.toml`` and
 ``NAME.CODE.expect.toml`` where they exist; ``NAME.CODE.1.json``, ``.2.json`` ...
 are several notaries of one quote.  ``clock.json`` holds the time to assume.
+
+``samples/settlements/NAME.CODE.json`` are bundles, recomputed in the same way, under
+``log_policy.txt``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from attestation.encoding import decode_object
 from attestation.errors import QuotaryError, UsageError
 from attestation.expect import Expect
+from attestation.settlement.bundle import BUNDLE_LIMIT, SettlementBundle
+from attestation.settlement.expect import SettlementExpect
+from attestation.settlement.recompute import recompute
 from attestation.trust import Trust
+from attestation.venues import shipped_venues
 from verifier.decide import decide
 
 SAMPLES = Path(__file__).parent / "samples"
+SETTLEMENTS = "settlements"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,22 +75,46 @@ def samples(folder: Path = SAMPLES) -> list[Sample]:
 
 
 def run(folder: Path = SAMPLES) -> Iterator[Outcome]:
-    """Decides every sample of a folder."""
+    """Decides every sample of a folder, and recomputes those of its ``settlements``."""
     clock = decode_object((folder / "clock.json").read_bytes())["now_us"]
     if not isinstance(clock, int):
         raise UsageError("clock.json holds no time")
     for sample in samples(folder):
-        code, failure = 0, None
-        try:
-            decide(
-                [path.read_bytes() for path in sample.files],
-                trust=Trust.parse(sample.trust.read_bytes()),
-                expect=Expect.parse(sample.expect.read_bytes()),
-                now_us=clock,
-            )
-        except QuotaryError as error:
-            code, failure = error.exit_code, error
-        yield Outcome(sample=sample, code=code, error=failure)
+        yield _outcome(sample, lambda sample: _decide(sample, clock))
+    bundles = folder / SETTLEMENTS
+    if bundles.is_dir():
+        for sample in samples(bundles):
+            named = dataclasses.replace(sample, name=f"{SETTLEMENTS}/{sample.name}")
+            yield _outcome(named, lambda sample: _recompute(sample, bundles))
+
+
+def _outcome(sample: Sample, check: Callable[[Sample], None]) -> Outcome:
+    code, failure = 0, None
+    try:
+        check(sample)
+    except QuotaryError as error:
+        code, failure = error.exit_code, error
+    return Outcome(sample=sample, code=code, error=failure)
+
+
+def _decide(sample: Sample, clock: int) -> None:
+    decide(
+        [path.read_bytes() for path in sample.files],
+        trust=Trust.parse(sample.trust.read_bytes()),
+        expect=Expect.parse(sample.expect.read_bytes()),
+        now_us=clock,
+    )
+
+
+def _recompute(sample: Sample, folder: Path) -> None:
+    (file,) = sample.files
+    recompute(
+        SettlementBundle.decode(file.read_bytes(), limit=BUNDLE_LIMIT),
+        trust=Trust.parse(sample.trust.read_bytes()),
+        log_policy=(folder / "log_policy.txt").read_bytes(),
+        expect=SettlementExpect.parse(sample.expect.read_bytes()),
+        venue_files=shipped_venues(),
+    )
 
 
 def _own(folder: Path, name: str, default: str) -> Path:

@@ -20,6 +20,11 @@ from attestation.rotation import RotationStatement
 from attestation.schema import Document
 from attestation.seal import Seal
 from attestation.secrets import EVIDENCE_LIMIT, Evidence, Secrets
+from attestation.settlement.bundle import SettlementBundle
+from attestation.settlement.ledger import LedgerLine
+from attestation.settlement.outcome import OutcomeDocument
+from attestation.settlement.policy import SettlementPolicy
+from attestation.settlement.promise import SignedPromise
 from attestation.verdict import read_verdict
 from verifier.text import safe, safe_bytes, utc
 
@@ -42,6 +47,11 @@ _TYPES: dict[str | None, type[Document]] = {
         RotationStatement,
         AuditReport,
         FindingsFile,
+        SettlementPolicy,
+        SettlementBundle,
+        OutcomeDocument,
+        LedgerLine,
+        SignedPromise,
     )
 }
 _VERDICT = "quotary/verdict/v1"

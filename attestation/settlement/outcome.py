@@ -222,3 +222,27 @@ def _window(window: WindowValue, slots: range) -> OutcomeWindow:
             ]
         ),
     )
+
+
+def dispersion(outcome: OutcomeDocument) -> Fraction | None:
+    """Returns how far venues' returns lie from their median: the median of the distances.
+
+    Of the venues that count by enough real slots; None where there is none.  A trade
+    decided by less was decided by noise between venues as much as by the market.
+    """
+    changes = sorted(
+        Fraction(venue.change)
+        for venue in outcome.venues
+        if venue.real and venue.change is not None
+    )
+    if not changes:
+        return None
+    middle = _middle(changes)
+    return _middle(sorted(abs(change - middle) for change in changes))
+
+
+def _middle(ordered: list[Fraction]) -> Fraction:
+    half = len(ordered) // 2
+    if len(ordered) % 2:
+        return ordered[half]
+    return (ordered[half - 1] + ordered[half]) / 2

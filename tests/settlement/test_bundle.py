@@ -4,53 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from attestation.document import ObservationField
 from attestation.errors import (
-    AuditFinding,
     ExpectationError,
     IncompleteError,
     InvalidProofError,
     MalformedError,
     OutcomeMismatchError,
     QuotaryError,
-    StaleError,
     UntrustedError,
     UsageError,
 )
 from attestation.hashing import hash_string
-from attestation.log.entry import MissedEntry, SlotEntry, write_entry
+from attestation.log.entry import SlotEntry
 from attestation.settlement.attested import verify_slot
 from attestation.settlement.bundle import BUNDLE_LIMIT, SettlementBundle
 from attestation.settlement.expect import SettlementExpect
 from attestation.settlement.messages import check_messages
-from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.recompute import recompute
 from attestation.settlement.rule import settle
 from attestation.settlement.slots import LoggedSlot
 from attestation.trust import Trust
+from tests.adversaries import operator
+from tests.adversaries.operator import honest, log_of
 from tests.fuzz.edits import mutate_json
 from tests.settlement import cases, world
-
-
-def honest(
-    close: int = 640_001, notaries: int = 1, policy: SettlementPolicy | None = None
-) -> world.World:
-    """Every venue at 640000 before the close's window, and at ``close`` in it."""
-    policy = world.bound(policy or cases.policy(notaries=notaries))
-    terms = cases.terms("up")
-    border = terms.logged_us + 5_000_000
-    mids = {
-        venue.venue: {
-            slot: 640_000 if slot < border else close for slot in cases.all_slots(policy, terms)
-        }
-        for venue in policy.venues
-    }
-    return world.build(policy, terms, cases.whole(policy, terms, mids))
 
 
 @pytest.mark.parametrize("notaries", [1, 3])
@@ -91,12 +73,6 @@ def test_which_covering_checkpoint_and_which_start_is_used_changes_nothing() -> 
             assert world.read(bundle, made.policy).encode() == first.encode()
 
 
-def log_of(bundle: SettlementBundle, **changes: Any) -> SettlementBundle:
-    """The bundle with its first log changed."""
-    first, *rest = bundle.logs
-    return dataclasses.replace(bundle, logs=(dataclasses.replace(first, **changes), *rest))
-
-
 def test_bundle_without_any_one_entry_is_incomplete() -> None:
     made = honest()
     bundle = world.bundle(made)
@@ -130,193 +106,13 @@ def test_entry_exchanged_for_another_does_not_fold() -> None:
         assert caught.value.rule == "log.entries"
 
 
-Cheat = Callable[[world.World], SettlementBundle]
-
-
-def _drops_the_slot_that_hurts(made: world.World) -> SettlementBundle:
-    # Logs `missed` by the venue instead, in a bundle of the true log.
-    bundle = world.bundle(made)
-    entries = list(bundle.logs[0].entries)
-    at = max(index for index, entry in enumerate(entries) if entry["kind"] == "slot")
-    entry = entries[at]
-    missed = MissedEntry(
-        logged_us=int(str(entry["logged_us"])),
-        feed=world.FEED,
-        slot_us=int(str(entry["slot_us"])),
-        fault="venue",
-    )
-    entries[at] = missed.to_json()
-    return log_of(bundle, entries=tuple(entries))
-
-
-def _shifts_the_window(made: world.World) -> SettlementBundle:
-    # The batch stands earlier than it was logged.
-    bundle = world.bundle(made)
-    return dataclasses.replace(bundle, batch=bundle.batch - 1)
-
-
-def _forgets_the_start(made: world.World) -> SettlementBundle:
-    return world.bundle(made, start=made.trade_index + 1)
-
-
-def _other_policy(made: world.World) -> SettlementBundle:
-    easier = dataclasses.replace(made.policy, entry_delay_us=1)
-    other = world.build(easier, made.terms, records(made))
-    return world.bundle(other)
-
-
-def _policy_not_logged(made: world.World) -> SettlementBundle:
-    bundle = world.bundle(made)
-    moved = dataclasses.replace(bundle.policy, index=bundle.policy.index - 1)
-    return dataclasses.replace(bundle, policy=moved)
-
-
-def _second_leaf(made: world.World) -> SettlementBundle:
-    # Another stake for the trade, under the batch that was logged.
-    bundle = world.bundle(made)
-    leaf = dataclasses.replace(bundle.trade.leaf, stake="1")
-    return dataclasses.replace(bundle, trade=dataclasses.replace(bundle.trade, leaf=leaf))
-
-
-def _forked_log(made: world.World) -> SettlementBundle:
-    # The log signs another history; its witnesses do not.
-    other = honest(640_009)
-    bundle = world.bundle(other)
-    every = [write_entry(entry) for entry in other.logs["n0"]]
-    end = bundle.logs[0]
-    size = len(end.entries) + int(end.start.split("\n")[1])
-    note = world.checkpoint("n0/log", every[:size], cases.START + 14_000_000, witnesses=1)
-    return log_of(bundle, checkpoint=note)
-
-
-def _unsigned_log(made: world.World) -> SettlementBundle:
-    every = [write_entry(entry) for entry in made.logs["n0"]]
-    return log_of(world.bundle(made), checkpoint=world.checkpoint("n9/log", every, cases.START))
-
-
-def _other_log(made: world.World) -> SettlementBundle:
-    # Needs a policy of several notaries: the second's log stands for the first's.
-    bundle = world.bundle(made)
-    return log_of(bundle, checkpoint=bundle.logs[1].checkpoint)
-
-
-def _notary_left_out(made: world.World) -> SettlementBundle:
-    bundle = world.bundle(made)
-    return dataclasses.replace(bundle, logs=bundle.logs[1:])
-
-
-def _wrong_frontier(made: world.World) -> SettlementBundle:
-    bundle = world.bundle(made)
-    nodes = bundle.logs[0].frontier
-    return log_of(bundle, frontier=(*nodes[:-1], "0f" * 32))
-
-
-def _start_of_another_log(made: world.World) -> SettlementBundle:
-    bundle = world.bundle(made)
-    return log_of(bundle, start=bundle.logs[1].start)
-
-
-def _feed_not_logged(made: world.World) -> SettlementBundle:
-    bundle = world.bundle(made)
-    feed = bundle.logs[0].feed
-    entry = {**feed.entry, "late_us": made.policy.late_us + 1}
-    return log_of(bundle, feed=dataclasses.replace(feed, entry=entry))
-
-
-def _other_kind_for_the_feed(made: world.World) -> SettlementBundle:
-    bundle = world.bundle(made)
-    return log_of(bundle, feed=bundle.policy)
-
-
-def _other_kind_for_the_policy(made: world.World) -> SettlementBundle:
-    bundle = world.bundle(made)
-    return dataclasses.replace(bundle, policy=bundle.logs[0].feed)
-
-
-def _claims_a_win(made: world.World) -> SettlementBundle:
-    return dataclasses.replace(world.bundle(made), outcome="down")
-
-
-def _other_document(made: world.World) -> SettlementBundle:
-    return dataclasses.replace(world.bundle(made), settlement="sha256:" + "0f" * 32)
-
-
-def _late_witnesses(made: world.World) -> SettlementBundle:
-    bundle = world.bundle(made)
-    log = bundle.logs[0]
-    every = [write_entry(entry) for entry in made.logs["n0"]]
-    size = len(log.entries) + int(log.start.split("\n")[1])
-    at_us = world.settled_outcome(made).final_after_us + made.policy.max_cosign_delay_us
-    late = world.checkpoint("n0/log", every[:size], at_us + 1_000_000)
-    return log_of(bundle, checkpoint=late)
-
-
-def _fast_clock(made: world.World) -> SettlementBundle:
-    bundle = world.bundle(made)
-    log = bundle.logs[0]
-    every = [write_entry(entry) for entry in made.logs["n0"]]
-    size = len(log.entries) + int(log.start.split("\n")[1])
-    return log_of(bundle, checkpoint=world.checkpoint("n0/log", every[:size], cases.START))
-
-
-def _backdated(made: world.World) -> SettlementBundle:
-    bundle = world.bundle(made)
-    log = bundle.logs[0]
-    size = int(log.start.split("\n")[1])
-    every = [write_entry(entry) for entry in made.logs["n0"][:size]]
-    return log_of(bundle, start=world.checkpoint("n0/log", every, cases.START + 5_000_000))
-
-
-def _cosigned_at_no_time(made: world.World) -> SettlementBundle:
-    bundle = world.bundle(made)
-    log = bundle.logs[0]
-    every = [write_entry(entry) for entry in made.logs["n0"]]
-    size = len(log.entries) + int(log.start.split("\n")[1])
-    return log_of(bundle, checkpoint=world.checkpoint("n0/log", every[:size], 2**62 * 1_000_000))
-
-
-def records(made: world.World) -> list[LoggedSlot]:
-    return [
-        LoggedSlot(notary=slot.notary, slot_us=slot.slot.slot_us, fields=slot.fields)
-        for slot in made.attested()
-    ]
-
-
-@pytest.mark.parametrize(
-    ("cheat", "notaries", "error", "rule"),
-    [
-        (_drops_the_slot_that_hurts, 1, InvalidProofError, "log.entries"),
-        (_shifts_the_window, 1, InvalidProofError, "trade.entry"),
-        (_forgets_the_start, 1, IncompleteError, "log.entries"),
-        (_other_policy, 1, ExpectationError, "expect.policy_id"),
-        (_policy_not_logged, 1, InvalidProofError, "policy.entry"),
-        (_second_leaf, 1, InvalidProofError, "trades.root"),
-        (_forked_log, 1, IncompleteError, "log.quorum"),
-        (_unsigned_log, 1, UntrustedError, "checkpoint"),
-        (_other_log, 3, ExpectationError, "log.origin"),
-        (_notary_left_out, 3, IncompleteError, "logs"),
-        (_wrong_frontier, 1, InvalidProofError, "log.frontier"),
-        (_start_of_another_log, 3, ExpectationError, "log.start"),
-        (_feed_not_logged, 1, InvalidProofError, "feed.entry"),
-        (_other_kind_for_the_feed, 1, InvalidProofError, "feed.entry"),
-        (_other_kind_for_the_policy, 1, InvalidProofError, "policy.entry"),
-        (_claims_a_win, 1, OutcomeMismatchError, "outcome.outcome"),
-        (_other_document, 1, OutcomeMismatchError, "settlement"),
-        (_late_witnesses, 1, StaleError, "settlement.quorum_time"),
-        (_fast_clock, 1, AuditFinding, "log.ahead"),
-        (_backdated, 1, AuditFinding, "log.backdated"),
-        (_cosigned_at_no_time, 1, InvalidProofError, "log.quorum"),
-    ],
-    ids=lambda item: item.__name__.strip("_") if callable(item) else None,
-)
-def test_every_cheat_with_a_bundle_is_refused_for_its_reason(
-    cheat: Cheat, notaries: int, error: type[QuotaryError], rule: str
-) -> None:
-    made = honest(notaries=notaries)
+@pytest.mark.parametrize("cheat", operator.CHEATS, ids=str)
+def test_every_cheat_with_a_bundle_is_refused_for_its_reason(cheat: operator.Cheat) -> None:
+    made = honest(notaries=cheat.notaries)
     world.read(world.bundle(made), made.policy)
-    with pytest.raises(error) as caught:
-        world.read(cheat(made), made.policy)
-    assert caught.value.rule == rule
+    with pytest.raises(cheat.error) as caught:
+        world.read(cheat.play(made), made.policy)
+    assert caught.value.rule == cheat.rule
 
 
 def test_slot_logged_late_does_not_save_the_operators_claim() -> None:

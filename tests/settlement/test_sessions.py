@@ -23,8 +23,8 @@ from attestation.settlement.bundle import SettlementBundle
 from attestation.settlement.expect import SettlementExpect
 from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.recompute import recompute, verify_settlement
+from tests.adversaries.operator import honest, log_of
 from tests.settlement import cases, world
-from tests.settlement.test_bundle import honest, log_of
 
 OTHER = SigningKey(name="n0", algorithm="ed25519", seed=bytes(range(1, 33)))
 

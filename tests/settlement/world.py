@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from attestation import merkle
 from attestation.document import (
@@ -295,10 +295,12 @@ def build(
     terms: Terms,
     logged: list[LoggedSlot],
     sessions: Mapping[tuple[str, str], Attestation] | None = None,
+    lie: Callable[[ObservationField], ObservationField] | None = None,
 ) -> World:
     """Has notaries sign and log what the records say; others' trades are in the batch too.
 
-    ``sessions`` stand in the place of those of the same notary and venue.
+    ``sessions`` stand in the place of those of the same notary and venue; ``lie`` makes of
+    what was heard what notaries sign.
     """
     own = opening(policy, terms)
     others = [opening(policy, terms, number).commitment() for number in range(2, 9)]
@@ -325,7 +327,7 @@ def build(
             entries.append(_start(made))
         for record in logged:
             if record.notary == notary.notary:
-                entries.append(_entry(world, record))
+                entries.append(_entry(world, record, lie))
         entries.append(logged_at(TickEntry(), cases.end(policy, terms)))
         # Ticks of a second that has other entries are no matter here.
         world.logs[notary.notary] = sorted(entries, key=lambda entry: entry.logged_us)
@@ -340,7 +342,11 @@ def _start(made: Attestation) -> AttestedEntry:
     )
 
 
-def _entry(world: World, record: LoggedSlot) -> Entry:
+def _entry(
+    world: World,
+    record: LoggedSlot,
+    lie: Callable[[ObservationField], ObservationField] | None,
+) -> Entry:
     if record.fields is None:
         return MissedEntry(
             logged_us=record.slot_us + world.policy.late_us,
@@ -353,6 +359,12 @@ def _entry(world: World, record: LoggedSlot) -> Entry:
         if isinstance(seen, ObservationField):
             payload = cases.message(seen)
             world.messages[hash_string(payload)] = payload
+    if lie is not None:
+        fields = {
+            venue: lie(seen) if isinstance(seen, ObservationField) else seen
+            for venue, seen in (record.fields or {}).items()
+        }
+        record = dataclasses.replace(record, fields=fields)
     made = attest(record)
     world.attestations[record.notary, record.slot_us] = made
     return SlotEntry(

@@ -80,6 +80,7 @@ class TestBaseInstall:
             (["inspect", "good.json"], 0),
             (["trust", "show", "--trust", "trust.toml"], 0),
             (["selftest"], 0),
+            (["recompute", "good.json", "--trust", "trust.toml", "--expect", "expect.toml"], 10),
             (["--version"], 0),
             # Reaches the missing certifi, or with --roots the missing evidence, and says so.
             (["recheck", "good.json", "--trust", "trust.toml"], 2),

@@ -18,7 +18,9 @@ import pytest
 
 from attestation.errors import QuotaryError
 from attestation.expect import LogExpectation
+from attestation.settlement.bundle import SettlementBundle
 from attestation.venues import shipped_venues
+from tests.settlement import samples, world
 from tests.verifier import forge, logged
 from verifier.decide import decide
 from verifier.insecure import insecure_verify_authentic
@@ -26,6 +28,8 @@ from verifier.insecure import insecure_verify_authentic
 LOGGED = dataclasses.replace(
     forge.session().present(), log=logged.prove(logged.entry_of(forge.session().attestation))
 )
+
+SETTLED = (samples.policy(), world.bundle(samples.settled(40)).encode())
 
 
 def refusing(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,6 +88,12 @@ def test_verification_needs_no_socket_file_clock_or_randomness() -> None:
     other = forge.session(notary=curve).whole().encode()
     arguments["trust"] = forge.trust(curve)
     assert decide([other], expect=forge.expect(), **arguments).verdict == "accepted"
+
+
+@pytest.mark.usefixtures("_sealed_off")
+def test_recomputing_a_settlement_needs_nothing_either() -> None:
+    made = world.read(SettlementBundle.decode(SETTLED[1]), SETTLED[0])
+    assert made.outcome == "up"
 
 
 @pytest.mark.usefixtures("_sealed_off")

@@ -8,13 +8,18 @@ from pathlib import Path
 import pytest
 
 from attestation.errors import UsageError
-from tests.make_samples import build
-from verifier.selftest import SAMPLES, run, samples
+from attestation.settlement.bundle import SettlementBundle
+from attestation.settlement.expect import SettlementExpect
+from attestation.settlement.recompute import recompute
+from attestation.trust import Trust
+from attestation.venues import shipped_venues
+from tests.make_samples import build, shipped
+from verifier.selftest import SAMPLES, SETTLEMENTS, run, samples
 
 
 def test_shipped_samples_are_made_again_byte_for_byte() -> None:
-    shipped = {path.name: path.read_bytes() for path in SAMPLES.iterdir()}
-    assert build() == shipped, "run: python -m tests.make_samples"
+    found = {path.relative_to(SAMPLES).as_posix(): path.read_bytes() for path in shipped()}
+    assert build() == found, "run: python -m tests.make_samples"
 
 
 def test_every_sample_ends_with_the_code_in_its_name() -> None:
@@ -25,6 +30,33 @@ def test_every_sample_ends_with_the_code_in_its_name() -> None:
 
 def test_samples_cover_every_error_of_verifying() -> None:
     assert {sample.code for sample in samples()} == {0, 2, 10, 11, 12, 13, 15, 17}
+
+
+def test_samples_of_settlements_cover_every_outcome_and_error() -> None:
+    found = samples(SAMPLES / SETTLEMENTS)
+    honest = {sample.name for sample in found if sample.code == 0}
+    assert honest == {"up", "down", "tie", "void", "refund_no_quorum"}
+    assert {sample.code for sample in found} == {0, 2, 10, 11, 12, 13, 14, 15, 16, 17}
+
+
+def test_honest_settlements_end_as_their_names_say() -> None:
+    folder = SAMPLES / SETTLEMENTS
+    for name, outcome, fee in (
+        ("up", "up", False),
+        ("down", "down", False),
+        ("tie", "tie", False),
+        ("void", "void", True),
+        ("refund_no_quorum", "void", False),
+    ):
+        bundle = SettlementBundle.decode((folder / f"{name}.0.json").read_bytes())
+        found = recompute(
+            bundle,
+            trust=Trust.parse((folder / "trust.toml").read_bytes()),
+            log_policy=(folder / "log_policy.txt").read_bytes(),
+            expect=SettlementExpect.parse((folder / "expect.toml").read_bytes()),
+            venue_files=shipped_venues(),
+        )
+        assert (found.outcome, found.fee) == (outcome, fee)
 
 
 def test_every_tampered_sample_fails_for_a_reason_of_its_own_kind() -> None:

@@ -1,6 +1,7 @@
 """The ``verifier`` command.
 
 ``verify`` decides, ``inspect`` prints, ``recheck`` repeats a notary's work,
+``recompute`` a trade's settlement,
 ``trust`` keeps the keys one believes, ``selftest`` runs known samples, ``audit``,
 ``mirror`` and ``prove`` read a log from a URL or a folder, ``serve`` answers over
 HTTP, ``page`` writes the fairness page.  All but ``serve`` need the base install;
@@ -26,6 +27,7 @@ from verifier.cli.documents import (
 )
 from verifier.cli.log import audit_command, mirror_command, prove_command
 from verifier.cli.page import page_command
+from verifier.cli.settlement import recompute_command
 from verifier.text import safe
 
 DEFAULT_PORT = 7049
@@ -37,13 +39,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Check attested prices offline: against keys you trust and what you expect.",
     epilog="Exit codes: 0 yes, 2 usage, 10 not the format, 11 proof does not match, 12 key not "
-    "trusted, 13 outside the times, 15 something is missing, 16 findings in a log, 17 not what was "
-    "expected, 20 network or disk, 1 a bug.",
+    "trusted, 13 outside the times, 14 another outcome, 15 something is missing, 16 findings in a "
+    "log, 17 not what was expected, 20 network or disk, 1 a bug.",
 )
 app.add_typer(trust.app, name="trust")
 app.command("verify")(verify_command)
 app.command("inspect")(inspect_command)
 app.command("recheck")(recheck_command)
+app.command("recompute")(recompute_command)
 app.command("audit")(audit_command)
 app.command("mirror")(mirror_command)
 app.command("prove")(prove_command)
