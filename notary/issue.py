@@ -1,8 +1,8 @@
 """Accept, then sign: two types, and only what was accepted can be signed.
 
-``accept`` is the one way from a verified claim to an AcceptedRequest, and
-``restore`` the one way back from the notary's own store after a crash; ``sign``
-takes nothing else.  Between the two the accepted body is made durable, so that
+``accept`` is the one way from a verified claim to an AcceptedRequest, ``accept_slot``
+that from a closed slot, and ``restore`` the one way back from the notary's own store after
+a crash; ``sign`` takes nothing else.  Between the two the accepted body is made durable, so that
 no signature exists that a crash could forget.  Signing is deterministic: the
 same body is signed to the same attestation whenever it is asked for.
 """
@@ -25,11 +25,18 @@ from attestation.document import (
     NotaryField,
     ServerField,
     SessionField,
+    SlotField,
     body_entries,
     check_times,
 )
-from attestation.errors import InvalidProofError, MalformedError, QuotaryError, RefusedError
-from attestation.hashing import format_hash, hasher
+from attestation.errors import (
+    InvalidProofError,
+    MalformedError,
+    QuotaryError,
+    RefusedError,
+    UsageError,
+)
+from attestation.hashing import DEFAULT_HASH, format_hash, hasher
 from attestation.http1 import Request
 from attestation.keys import VerifyingKey
 from attestation.log.inclusion import Inclusion
@@ -40,6 +47,7 @@ from attestation.section import Exchange, commit_section
 from attestation.venues import VenueFile
 from notary.claims import Claim
 from notary.extensions import Witnessed, validate
+from notary.feeds import ClosedSlot
 from notary.signer import Signer
 
 MAX_DATE = 64
@@ -75,7 +83,7 @@ class AcceptedRequest:
 
     def __post_init__(self) -> None:
         if self._token is not _BUILT_HERE:
-            raise TypeError("an accepted request is built by accept() or restore()")
+            raise TypeError("an accepted request is built by accept(), accept_slot() or restore()")
 
     def encode(self) -> bytes:
         """Returns what the store keeps: the attestation without its signature."""
@@ -139,16 +147,46 @@ def accept(
         ("extension", validate(wanted, witnessed, allowed=extensions))
         for wanted in request.extensions
     ]
-    parts.append(("notary", NotaryField(name=key.name, vkey=key.vkey, software=software)))
-    fields = tuple([Field(name=name, value=part.to_json()) for name, part in parts])
-    header = Header(
-        id=identifier,
-        key=key.short,
-        root=_root(fields, seed.hex(), request.hash),
-        size=len(fields),
+    return _accepted(
+        parts,
+        key,
+        request.hash,
+        software=software,
+        identifier=identifier,
+        seed=seed,
         issued_us=issued_us,
     )
-    return AcceptedRequest(header=header, fields=fields, seed=seed.hex(), _token=_BUILT_HERE)
+
+
+def accept_slot(
+    closed: ClosedSlot,
+    *,
+    signer: Signer,
+    software: str,
+    identifier: str,
+    seed: bytes,
+    issued_us: int,
+) -> AcceptedRequest:
+    """Builds the body of a slot that was closed; ``identifier`` and ``seed`` as in ``accept``."""
+    if issued_us < closed.slot_us:
+        raise UsageError("a slot is issued after it", rule="slot.slot_us")
+    slot = SlotField(
+        feed=closed.feed.feed,
+        market=closed.feed.market,
+        slot_us=closed.slot_us,
+        venues=tuple([field.venue for field in closed.fields]),
+    )
+    parts: list[tuple[str, Document]] = [("slot", slot)]
+    parts += [(field.FIELD, field) for field in closed.fields]
+    return _accepted(
+        parts,
+        signer.default.verifying_key,
+        DEFAULT_HASH,
+        software=software,
+        identifier=identifier,
+        seed=seed,
+        issued_us=issued_us,
+    )
 
 
 def restore(body: bytes) -> AcceptedRequest:
@@ -206,6 +244,29 @@ def check_venue(request: Request, venue: VenueFile | None, instrument: str | Non
                 f"{member} is not the venue file's", rule="W14", found=found, wanted=wanted
             )
     check_plain_request(request)
+
+
+def _accepted(
+    parts: list[tuple[str, Document]],
+    key: VerifyingKey,
+    algorithm: str,
+    *,
+    software: str,
+    identifier: str,
+    seed: bytes,
+    issued_us: int,
+) -> AcceptedRequest:
+    """Closes a body with the notary's field, and folds it."""
+    parts.append(("notary", NotaryField(name=key.name, vkey=key.vkey, software=software)))
+    fields = tuple([Field(name=name, value=part.to_json()) for name, part in parts])
+    header = Header(
+        id=identifier,
+        key=key.short,
+        root=_root(fields, seed.hex(), algorithm),
+        size=len(fields),
+        issued_us=issued_us,
+    )
+    return AcceptedRequest(header=header, fields=fields, seed=seed.hex(), _token=_BUILT_HERE)
 
 
 def _connection(claim: Claim, facts: SessionFacts) -> ConnectionField:

@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 
 from attestation.errors import QuotaryError, UnavailableError, UsageError
 from attestation.log.entry import Entry
-from notary import rows
+from notary import rows, slot_rows
 from notary.log.sequencer import Sequencer, SignedHead, Ticket
 from notary.log.tables import has_log
 from notary.outcomes import REFUSALS, announce, refused, retrieve
@@ -101,9 +101,7 @@ class Writer:
 
     def latest_head(self) -> SignedHead:
         """Returns the log's latest signed head; raises UsageError without a log."""
-        if self._sequencer is None:
-            raise UsageError("this notary keeps no log", rule="log")
-        return self._sequencer.latest
+        return self.sequencer.latest
 
     def close(self) -> None:
         """Writes what waits, then closes; blocks until done.  UnavailableError."""
@@ -120,6 +118,13 @@ class Writer:
         finally:
             self._database.close()
             os.close(self._lock)
+
+    @property
+    def sequencer(self) -> Sequencer:
+        """The log's end; for operations alone.  Raises UsageError without a log."""
+        if self._sequencer is None:
+            raise UsageError("this notary keeps no log", rule="log")
+        return self._sequencer
 
     def has_open(self, session: str) -> bool:
         """Whether the log has a session's ``opened`` and no terminal; for operations alone."""
@@ -262,6 +267,7 @@ def _prepare(database: sqlite3.Connection) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON"):
         database.execute(f"PRAGMA {pragma}").fetchall()
     rows.prepare(database)
+    slot_rows.prepare(database)
 
 
 def _lock(path: Path) -> int:

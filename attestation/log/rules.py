@@ -94,6 +94,16 @@ class Rules:
         """Tells whether a feed of that name is in the log."""
         return self._feeds.get(name) is not None
 
+    def slot_index(self, feed: str) -> int | None:
+        """Returns the index of a feed's latest slot entry, which the next one names."""
+        found = self._feeds.get(feed)
+        return None if found is None else found.slot_index
+
+    def slot_open(self, feed: str, slot_us: int) -> bool:
+        """Tells whether a feed has such a slot, and no entry of it is in the log."""
+        found = self._feeds.get(feed)
+        return found is not None and found.grid.has(slot_us) and found.grid.is_open(slot_us)
+
     def judge(self, entry: Entry) -> Step:
         """Tells what the next entry breaks; changes nothing until the step is taken."""
         found: list[Violation] = []

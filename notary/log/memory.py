@@ -71,8 +71,8 @@ def load_rules(database: sqlite3.Connection, size: int, now_us: int) -> Rules:
     return Rules(SpentTable(database), state)
 
 
-def save_change(database: sqlite3.Connection, rules: Rules, entry: Entry) -> None:
-    """Writes what one entry, taken by ``rules``, has changed."""
+def save_session(database: sqlite3.Connection, rules: Rules, entry: Entry) -> None:
+    """Writes what one entry, taken by ``rules``, has changed of a session."""
     session = getattr(entry, "session", None)
     if session is not None:
         found = rules.open_session(session)
@@ -84,22 +84,22 @@ def save_change(database: sqlite3.Connection, rules: Rules, entry: Entry) -> Non
                 " ON CONFLICT (session) DO UPDATE SET state = excluded.state",
                 (session, found.index, found.encode()),
             )
-    feed = _feed_of(rules, entry)
+
+
+def save_feed(database: sqlite3.Connection, rules: Rules, name: str) -> None:
+    """Writes the state of a feed that entries, taken by ``rules``, have changed."""
+    feed = rules.feed_state(name)
     if feed is not None:
         database.execute(
             "INSERT INTO log_feeds VALUES (?, ?)"
             " ON CONFLICT (feed) DO UPDATE SET state = excluded.state",
-            (feed.entry.feed, feed.encode()),
+            (name, feed.encode()),
         )
 
 
-def _feed_of(rules: Rules, entry: Entry) -> FeedState | None:
-    """Returns the state of the feed that an entry has changed."""
+def feed_of(entry: Entry) -> str | None:
+    """Returns the name of the feed whose state an entry changes, if any."""
     if isinstance(entry, FeedEntry | SlotEntry | MissedEntry):
-        name = entry.feed
-    else:
-        purpose = getattr(entry, "purpose", "")
-        if not purpose.startswith("slot/"):
-            return None
-        name = purpose.split("/")[1]
-    return rules.feed_state(name)
+        return entry.feed
+    purpose: str = getattr(entry, "purpose", "")
+    return purpose.split("/")[1] if purpose.startswith("slot/") else None

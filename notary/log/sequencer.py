@@ -23,10 +23,11 @@ from attestation.log.inclusion import Inclusion
 from attestation.log.note import check_note_key
 from attestation.log.proof import LogProof
 from attestation.log.rules import Rules
+from attestation.log.state import FeedState
 from attestation.log.tileproof import TileReader
 from attestation.log.tiles import Tile, TileBuilder
 from attestation.merkle import leaf_hash
-from notary.log.memory import load_rules, save_change
+from notary.log.memory import feed_of, load_rules, save_feed, save_session
 from notary.log.published import PublishedFile
 from notary.log.tables import (
     Head,
@@ -86,6 +87,7 @@ class Sequencer:
         self._clock = clock
         self._tickets: list[Ticket] = []
         self._leaves: list[bytes] = []
+        self._feeds: set[str] = set()
         self._head: Head
         self._builder: TileBuilder
         self._rules: Rules
@@ -104,6 +106,18 @@ class Sequencer:
         """Whether the log has a session's ``opened`` and no terminal of it."""
         return self._rules.open_session(session) is not None
 
+    def feeds(self) -> tuple[FeedState, ...]:
+        """Returns the feeds and which of their slots have an entry."""
+        return self._rules.state().feeds
+
+    def slot_index(self, feed: str) -> int | None:
+        """Returns the index of a feed's latest slot entry, which the next one names."""
+        return self._rules.slot_index(feed)
+
+    def slot_open(self, feed: str, slot_us: int) -> bool:
+        """Whether a feed has such a slot, and no entry of it is in the log."""
+        return self._rules.slot_open(feed, slot_us)
+
     def add(self, entry: Entry, *, wants_proof: bool = False) -> Ticket:
         """Takes an entry into the transaction under way, which then must not fail alone.
 
@@ -114,8 +128,7 @@ class Sequencer:
         entry = logged_at(entry, max(self._clock(), self._rules.now_us))
         ticket = Ticket(self._rules.size, write_entry(entry), wants_proof)
         self._rules.admit(entry).take()
-        save_change(self._database, self._rules, entry)
-        self._tickets.append(ticket)
+        self._remember(entry, ticket)
         return ticket
 
     def write(self) -> None:
@@ -131,6 +144,9 @@ class Sequencer:
             root=self._builder.root(),
             logged_us=self._rules.now_us,
         )
+        # Once, however many of its slots have their entries in this transaction.
+        for feed in self._feeds:
+            save_feed(self._database, self._rules, feed)
         write_entries(self._database, first, [ticket.data for ticket in self._tickets])
         write_tiles(self._database, self._builder.take())
         write_head(self._database, self._head)
@@ -153,11 +169,11 @@ class Sequencer:
             if ticket.wants_proof:
                 path = self._reader.inclusion_proof(ticket.index, size)
                 ticket.proof = LogProof(index=ticket.index, path=tuple(path), note=note)
-        self._tickets, self._leaves = [], []
+        self._tickets, self._leaves, self._feeds = [], [], set()
 
     def abandon(self) -> None:
         """After a failed transaction: begins again from what is stored."""
-        self._tickets, self._leaves = [], []
+        self._tickets, self._leaves, self._feeds = [], [], set()
         self._load()
 
     def close(self) -> None:
@@ -195,6 +211,13 @@ class Sequencer:
             self._published.sync()
             self._synced_us = head.logged_us
         self.latest = SignedHead(checkpoint=checkpoint, note=note, logged_us=head.logged_us)
+
+    def _remember(self, entry: Entry, ticket: Ticket) -> None:
+        save_session(self._database, self._rules, entry)
+        feed = feed_of(entry)
+        if feed is not None:
+            self._feeds.add(feed)
+        self._tickets.append(ticket)
 
     def _read_tile(self, tile: Tile) -> bytes:
         return read_tile(self._database, tile)

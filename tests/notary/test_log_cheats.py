@@ -18,7 +18,6 @@ from attestation.log.policy import LogPolicy
 from attestation.log.tiles import TileBuilder
 from attestation.merkle import leaf_hash
 from notary.log.files import PlainFiles
-from notary.log.memory import save_change
 from notary.log.reader import LogReader
 from notary.log.sequencer import Sequencer, Ticket
 from notary.log.tables import iterate_entries, read_head, write_head, write_tiles
@@ -46,8 +45,7 @@ class Bent(Sequencer):
         if entry.kind == self.drop:
             return ticket
         self._rules.judge(entry).take()
-        save_change(self._database, self._rules, entry)
-        self._tickets.append(ticket)
+        self._remember(entry, ticket)
         return ticket
 
 
