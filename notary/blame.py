@@ -137,6 +137,8 @@ def of_stream(
         return "invalid"
     if direction == "sent":
         return "violation"
+    if error.rule == "W13":
+        return "overload"  # The prover cannot make the venue say more.
     if error.rule in ("W1", "W2", "W3", "W4", "W5", "W6", "W7"):
         return "venue_tls"
     if upgraded or error.rule != "W12" or not isinstance(error.found, int):

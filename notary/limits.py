@@ -18,6 +18,9 @@ class SessionLimits:
     """Raw records of a direction."""
     claims: int = 1_000
     """Sessions that one kept-alive connection may carry."""
+    live_sent_rate: int = 16 * 1024
+    """Raw bytes a second of a live session, once it is released; a burst is 16 seconds'."""
+    live_received_rate: int = 4 * 1024 * 1024
 
     def to_json(self) -> JsonObject:
         """Returns the members by name."""
@@ -156,9 +159,12 @@ class ProverAccount:
         """Counts a connection, to be charged at its end."""
         self.connections += 1
 
+    def disconnect(self) -> None:
+        """Counts a connection off, whose use was charged."""
+        self.connections -= 1
+
     def charge(self, *, relayed: int, seconds: float, now_us: int) -> None:
         """Charges what a connection used: bytes of both directions, seconds it lasted."""
-        self.connections -= 1
         self._buckets["bytes"].charge(relayed, now_us)
         self._buckets["seconds"].charge(seconds, now_us)
 
@@ -199,8 +205,13 @@ class Meters:
         for account in self._accounts:
             account.connect()
 
+    def disconnect(self) -> None:
+        """Counts a connection off, whose use was charged."""
+        for account in self._accounts:
+            account.disconnect()
+
     def charge(self, *, relayed: int, seconds: float, now_us: int) -> None:
-        """Charges what a connection used."""
+        """Charges what a connection used, at its end or as it goes on."""
         for account in self._accounts:
             account.charge(relayed=relayed, seconds=seconds, now_us=now_us)
 

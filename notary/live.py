@@ -8,6 +8,7 @@ start is attested aborts it; what ends it afterwards closes it.
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 
 from attestation.errors import QuotaryError, RefusedError, UnavailableError
 from attestation.request import AttestationRequest, Opened
@@ -21,6 +22,7 @@ from notary.issuing import issue
 from notary.legs import Alarms, Legs, Watch, write
 from notary.live_stream import LiveStream
 from notary.log.sequencer import Ticket
+from notary.metering import LiveMeter
 from notary.observer import Source
 from notary.opened import demand_opening, opening_hash
 from notary.sessions import Session
@@ -39,9 +41,9 @@ class LiveWitness(Alone):
         self._context, self._legs, self._address = context, legs, address
         session.stop_timer()
         session.witness = self
-        session.account.connect()
         self._turn = Turn(session, self._loop)
         self._gate = Gate("live", session.host, context.limits)
+        self._meter = LiveMeter(context, session.account, self._gate)
         self._stream: LiveStream | None = None
         self._early: Opened | None = None
         self._key_hash: bytes | None = None
@@ -49,8 +51,10 @@ class LiveWitness(Alone):
         self._dead = False
         self._alarms = Alarms(self._loop)
         self._watch = Watch(self._loop, self._look)
-        self._begun = self._loop.time()
         self._messages = 0
+        self._hops = context.metrics.hops
+        self._counted = context.metrics.live_messages.labels(venue=session.request.venue)
+        self._alive = context.metrics.live_sessions.labels(venue=session.request.venue)
         self._stage: str | None = None
         self._gate.move(Event.CONNECTED, context.clock.now_us())
         self._alarms.set(context.deadlines.hello_us, lambda: self.end("timeout"))
@@ -122,17 +126,19 @@ class LiveWitness(Alone):
         if self._dead:
             return
         context, gate = self._context, self._gate
-        now = context.clock.now_us()
+        now, arrived = context.clock.now_us(), perf_counter()
         before = gate.state
         if context.feeds is not None:
             context.feeds.close_before(now)
         try:
+            self._meter.check(direction, len(data), now)
             write(self._legs, gate.receive(direction, data, now))
         except QuotaryError as error:
             self._fail(error, self._reason(error, direction))
             return
         if gate.times.released_us is not None:
-            self._follow(direction, now)
+            self._hops.note("relayed", perf_counter() - arrived)
+            self._follow(direction, now, arrived)
             if direction == "received" and self._legs.unsent > MAX_UNSENT:
                 self.end("prover_slow")
         elif gate.state is State.OPENED:
@@ -151,7 +157,7 @@ class LiveWitness(Alone):
             if self._early is not None:
                 self._read(self._early)
 
-    def _follow(self, direction: Direction, now: int) -> None:
+    def _follow(self, direction: Direction, now: int, arrived: float) -> None:
         """Verifies and reads what passed."""
         stream = self._stream
         assert stream is not None  # nothing is released before it is opened
@@ -160,8 +166,12 @@ class LiveWitness(Alone):
         except QuotaryError as error:
             self._fail(error, self._reason(error, direction))
             return
-        for message in messages:
-            stream.observer.read(message)
+        self._hops.note("verified", perf_counter() - arrived)
+        if messages:
+            for message in messages:
+                stream.observer.read(message)
+            self._counted.inc(len(messages))
+            self._hops.note("observed", perf_counter() - arrived)
         reader = stream.reader
         if not self._turn.verified:
             self._progress(stream, now)
@@ -233,11 +243,12 @@ class LiveWitness(Alone):
         context = self._context
         self._turn.released_us = self._gate.times.released_us
         context.pace.note(self._turn.session.host, now)
+        self._meter.release(now)
         self._legs.read_on()
         self._alarms.set(context.deadlines.request_us, self._late)
         for direction in ("received", "sent"):
             if not self._dead:
-                self._follow(direction, now)
+                self._follow(direction, now, perf_counter())
 
     # Upgrade, subscription, start.
 
@@ -295,6 +306,7 @@ class LiveWitness(Alone):
         turn.forget()
         if not self._dead:
             self._gate.move(Event.ISSUE, context.clock.now_us())
+            self._alive.inc()
             self._feed_slots()
         return issued
 
@@ -356,13 +368,11 @@ class LiveWitness(Alone):
         if self._stream is not None:
             self._messages = self._stream.reader.message_count
         self._stream = None  # with every secret that was derived
-        seconds = self._loop.time() - self._begun
-        context.charge(
-            session.account, relayed=gate.sent.size + gate.received.size, seconds=seconds
-        )
+        self._meter.stop()
+        if gate.state is State.ISSUED:
+            self._alive.dec()
         gate.forget()
-        if gate.state is not State.CLOSED:
-            gate.move(Event.CLOSE, context.clock.now_us())
+        gate.move(Event.CLOSE, context.clock.now_us())
         if flush:
             self._legs.finish()
         else:
@@ -377,6 +387,8 @@ class LiveWitness(Alone):
     def _finish(self, reason: str, error: QuotaryError | None) -> None:
         session = self._turn.session
         if self._turn.verified:
+            if error is not None:
+                session.fail(error)
             self._context.end_session(session, reason, messages=self._messages)
         else:
             self._turn.end(reason, error, self._context)

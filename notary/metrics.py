@@ -11,6 +11,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from notary.hops import Hops
+
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0)
 
 
@@ -57,6 +59,20 @@ class Metrics:
             "Time until an attestation is durable.",
             registry=self.registry,
             buckets=_SECONDS,
+        )
+        self.hops = Hops()
+        self.registry.register(self.hops)
+        self.live_sessions = Gauge(
+            "quotary_notary_live_sessions",
+            "Live sessions whose start is attested, by venue.",
+            ["venue"],
+            registry=self.registry,
+        )
+        self.live_messages = Counter(
+            "quotary_notary_live_messages",
+            "Data messages of live sessions, by venue.",
+            ["venue"],
+            registry=self.registry,
         )
         self.clock_apart = Gauge(
             "quotary_notary_clock_apart_seconds",

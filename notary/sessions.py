@@ -115,9 +115,20 @@ class Session:
             raise RefusedError("not the session's token", rule="token", http_status=403)
 
     def check_alive(self) -> None:
-        """Raises RefusedError, with the rule that ended the session without an attestation."""
-        if self.ended is None or self.issued is not None:
+        """Raises RefusedError, with the rule that ended the session without an attestation.
+
+        Of a live one that was started, with the reason that closed it.
+        """
+        if self.ended is None or (self.issued is not None and self.request.mode != "live"):
             return
+        if self.issued is not None:
+            why = "" if self.failure is None else f": {self.failure.detail}"
+            raise RefusedError(
+                f"the session ended: {self.ended}{why}",
+                rule="session",
+                found=self.ended,
+                http_status=409,
+            )
         if self.failure is not None:
             raise _again(self.failure, f"the session ended: {self.failure.detail}")
         raise RefusedError(

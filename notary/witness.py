@@ -388,6 +388,7 @@ class Witness:
         context, gate = self._context, self._gate
         relayed, seconds = gate.sent.size + gate.received.size, self._loop.time() - self._started
         context.charge(self._account, relayed=relayed, seconds=seconds)
+        self._account.disconnect()
         if self._opened is not None:
             self._opened.forget()
         # The session is remembered for a while; megabytes of records need not be.

@@ -72,4 +72,6 @@ def test_account_is_kept_until_its_connections_are_charged() -> None:
     account.connect()
     assert not account.idle(100 * SECOND)
     account.charge(relayed=10, seconds=1.0, now_us=100 * SECOND)
+    assert not account.idle(200 * SECOND)
+    account.disconnect()
     assert account.idle(200 * SECOND)
