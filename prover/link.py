@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 
 from attestation.chunked import ChunkWalk
 from attestation.errors import MalformedError, UnavailableError
@@ -103,6 +104,10 @@ class Link:
             except MalformedError:
                 return True
         return self.tls.close_notify
+
+    def detach(self) -> socket.socket:
+        """Hands over the socket, which is then the caller's to close, as ``tls`` is."""
+        return self._channel.socket
 
     def close(self) -> None:
         """Closes the socket without a close_notify, which nobody would count, and frees TLS."""

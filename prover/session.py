@@ -50,8 +50,9 @@ class SessionSpec:
     """What a session is for; equal specifications can share a pool.
 
     ``host`` and ``port`` are the venue's also where ``venue`` and
-    ``instrument`` are what the notary is asked for.  ``form`` names the exact
-    request of a session with the binding ``template``.
+    ``instrument`` are what the notary is asked for; of a ``feed`` in mode live,
+    its channel's.  ``form`` names the exact request of a session with the binding
+    ``template``.
     """
 
     host: str
@@ -64,6 +65,8 @@ class SessionSpec:
     trade: str | None = None
     leg: str | None = None
     retry_of: str | None = None
+    feed: str | None = None
+    slot_us: int | None = None
     binding: str = "full"
     form: str | None = None
 
@@ -72,7 +75,11 @@ class SessionSpec:
         place: dict[str, Any] = {"host": self.host, "port": self.port}
         if self.venue is not None:
             place = {"venue": self.venue, "instrument": self.instrument}
-        purpose = {"adhoc": self.adhoc, "trade": self.trade, "leg": self.leg}
+            if self.mode == "live":
+                place["host"] = self.host
+        purpose: dict[str, Any] = {"adhoc": self.adhoc, "trade": self.trade, "leg": self.leg}
+        if self.feed is not None:
+            purpose |= {"feed": self.feed, "slot_us": self.slot_us}
         bound = {"mode": self.mode, "binding": self.binding, "form": self.form}
         again = {} if self.retry_of is None else {"retry_of": self.retry_of}
         return place | bound | purpose | again
@@ -80,7 +87,13 @@ class SessionSpec:
     @property
     def purpose(self) -> str:
         """The purpose the notary is to attest."""
-        return f"adhoc/{self.adhoc}" if self.trade is None else f"trade/{self.trade}/{self.leg}"
+        if self.trade is not None:
+            return f"trade/{self.trade}/{self.leg}"
+        if self.feed is None:
+            return f"adhoc/{self.adhoc}"
+        if self.slot_us is None:
+            return f"live/{self.feed}/{self.venue}"
+        return f"slot/{self.feed}/{self.venue}/{self.slot_us}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,7 +79,7 @@ class Conversation:
         random: Callable[[int], bytes],
         sends: TokenBucket | None = None,
     ) -> None:
-        self._venue, self._instrument, self._place = venue, instrument, place
+        self._venue, self._instrument, self.place = venue, instrument, place
         self._file = venue.channel
         self._read, self._random = read, random
         self._sends = sends or TokenBucket(self._file.sends)
@@ -94,7 +94,9 @@ class Conversation:
         """The head of the 101, once it is whole."""
         self.subscription: list[bytes] = []
         """The payloads of the subscription that were sent."""
-        self._upgraded = self._greeted = self._closed = False
+        self.begun = bytearray()
+        """What was sent up to the subscription's end, as plaintext."""
+        self._upgraded = self._told = self._closed = False
         self._unsaid: list[bytes] | None = None
         self._count = 0
         self._subscribe_us: int | None = None
@@ -145,6 +147,9 @@ class Conversation:
         """Hands over the plaintext to send now."""
         data = bytes(self._outgoing)
         self._outgoing.clear()
+        if data and not self._told:
+            self.begun += data
+            self._told = self.subscribed
         return data
 
     def feed(self, data: bytes, now: Moment) -> list[Heard]:
@@ -256,7 +261,7 @@ class Conversation:
         """Speaks if it is time; returns when it is next (steady)."""
         if self._file.keep_alive.sender == "venue" or not self.subscribed:
             return self.silent_us
-        now_us, due_us = now.steady_us, self._spoke_us + self._place.every_us
+        now_us, due_us = now.steady_us, self._spoke_us + self.place.every_us
         if self._asked_us is None and self._sends.headroom(now_us) > RESERVE:
             due_us = min(due_us, self._heard_us + PROBE_US)
         if now_us >= due_us and self._sends.take(now_us):
@@ -264,7 +269,7 @@ class Conversation:
             self._say("ping" if text is None else "text", text or b"")
             self._spoke_us = now_us
             self._asked_us = now_us if self._asked_us is None else self._asked_us
-            due_us = now_us + self._place.every_us
+            due_us = now_us + self.place.every_us
         return min(max(due_us, now_us + self._sends.wait_us(now_us)), self.silent_us)
 
     def _say(self, kind: Kind, payload: bytes) -> None:

@@ -17,6 +17,7 @@ from attestation.keys import SigningKey
 from attestation.tls13.certificates import RootStore
 from attestation.trust import Trust, TrustedKey
 from attestation.venues import shipped_venues
+from examples.venues.channels import KUCOIN_HOST
 from examples.venues.server import ThreadedVenueServer
 from notary.config import load_config
 from notary.logs import configure_logging
@@ -121,10 +122,16 @@ def running_notary(
 
 
 def _toml(name: str, keys: list[str], venues_port: int) -> str:
-    targets = ",\n".join(
-        f'  {{ host = "{host}", port = {venue.port}, to = "127.0.0.1:{venues_port}" }}'
+    places = {
+        (host, port)
         for venue in shipped_venues().values()
-        for host in venue.hosts
+        for port, hosts in ((venue.port, venue.hosts), (venue.channel.port, venue.channel.hosts))
+        for host in hosts
+        if "*" not in host
+    }
+    targets = ",\n".join(
+        f'  {{ host = "{host}", port = {port}, to = "127.0.0.1:{venues_port}" }}'
+        for host, port in sorted({*places, (KUCOIN_HOST, 443)})
     )
     limits = "{ sessions = 1000, rate = 1e6, burst = 1e6, bytes_rate = 1e9, bytes_burst = 1e9, "
     limits += "seconds_rate = 1e6, seconds_burst = 1e6 }"

@@ -1,0 +1,277 @@
+"""Live connections that a notary witnesses: opened while its gate holds, attested at the start.
+
+The key is opened with the handshake, before anything is said to the venue; it stays in
+TLS, which needs it, and nowhere else.  What the notary attests is held against what this
+side did itself, as for a fetch (``prover.check``), and against the handshake's own hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from attestation.errors import InvalidProofError, QuotaryError, RefusedError, UsageError
+from attestation.http1 import Response, read_request
+from attestation.http_head import STATUS_LINE, Span, read_head
+from attestation.request import AttestationRequest
+from attestation.secrets import Secrets
+from attestation.section import Exchange
+from attestation.subscription import subscription, upgrade_request
+from attestation.tls13.certificates import RootStore
+from attestation.tls13.opening import opening_of
+from attestation.tls13.session import TranscriptVerifier
+from attestation.tls13.wire import Direction, RecordReader
+from attestation.transcript import Transcript
+from attestation.venues import VenueFile
+from attestation.websocket import client_frame
+from prover.check import Expected, OwnSight, check_attestation
+from prover.feed.conversation import Conversation, Place
+from prover.feed.records import Started
+from prover.fetch import open_link, read_attestation
+from prover.flow import Flow, run_async
+from prover.libssl import TlsClient
+from prover.logged import check_inclusion, read_inclusion
+from prover.notary_client import Lane, Notary, attestation_call
+from prover.sections import Section, attestation_request
+from prover.session import GrantedSession, SessionSpec
+from prover.tls import OwnConnection
+
+FAULT_S = 2.0
+"""How long a notary that ended a connection may take to say why."""
+SUBSCRIPTION = "x.subscription"
+
+KeepSecrets = Callable[[Secrets], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessedDial:
+    """Dials one venue's channel through one notary, for a feed of its log.
+
+    ``name`` is the notary's; ``roots`` are those of ``notary.tls``.  ``keep`` is given
+    what the prover needs to show the sections of an attested start.
+    """
+
+    notary: Notary
+    name: str
+    feed: str
+    venue: VenueFile
+    instrument: str
+    roots: RootStore
+    clock_us: Callable[[], int]
+    keep: KeepSecrets | None = None
+
+    async def __call__(self, place: Place) -> WitnessedTunnel:
+        """Connects, completes the handshake and opens its key to the notary.
+
+        Raises what the notary refuses, UsageError where there is no libssl.
+        """
+        if self.notary.tls.binding != "full":
+            raise UsageError("live sessions need libssl", rule="binding")
+        spec = SessionSpec(
+            host=place.host,
+            port=place.port,
+            mode="live",
+            venue=self.venue.name,
+            instrument=self.instrument,
+            feed=self.feed,
+        )
+        return await run_async(self._open(spec, place), self.notary.timeouts)
+
+    def _open(self, spec: SessionSpec, place: Place) -> Flow[WitnessedTunnel]:
+        lane = yield from self.notary.acquire(spec)
+        link = None
+        try:
+            session = yield from lane.take_session(spec)
+            link = yield from open_link(self.notary, lane, session)
+            tls = link.tls
+            assert isinstance(tls, TlsClient)  # the binding is full
+            own = tls.own()
+            request = attestation_request(
+                session.id,
+                sections(self.venue, self.instrument, place),
+                json_body=False,
+                quote=False,
+                hash_algorithm="sha256",
+                signature_algorithm="ed25519",
+            )
+            ticket = yield from lane.control.submit(attestation_call(session, own.opening, request))
+        except BaseException:
+            if link is not None:
+                link.close()
+            self.notary.release(lane)
+            raise
+        collect = run_async(lane.control.collect(ticket), self.notary.timeouts)
+        return WitnessedTunnel(
+            self,
+            spec,
+            session,
+            request=request,
+            own=own,
+            tls=tls,
+            socket=link.detach(),
+            lane=lane,
+            answer=asyncio.get_running_loop().create_task(collect),
+        )
+
+
+class WitnessedTunnel:
+    """A connection through the notary's relay, and the answer to its opening."""
+
+    def __init__(
+        self,
+        dial: WitnessedDial,
+        spec: SessionSpec,
+        session: GrantedSession,
+        *,
+        request: AttestationRequest,
+        own: OwnConnection,
+        tls: TlsClient,
+        socket: socket.socket,
+        lane: Lane,
+        answer: asyncio.Task[dict[str, Any]],
+    ) -> None:
+        self._dial, self._spec, self._granted = dial, spec, session
+        self._request = request
+        self._own: OwnConnection | None = own
+        self._lane: Lane | None = lane
+        self._answer = answer
+        self.session = session.id
+        self.tls, self.socket = tls, socket
+
+    async def started(self, conversation: Conversation) -> Started:
+        """Returns the start's attestation once it is there and holds.
+
+        Raises what the notary refused, or what is wrong with what it signed.
+        """
+        answer = await asyncio.shield(self._answer)
+        dial = self._dial
+        exchange = exchange_of(conversation)
+        attestation = read_attestation(answer)
+        expected = Expected.of(self._request, self._sight(exchange))
+        check_attestation(attestation, expected, dial.notary.attestation_key)
+        self._check_handshake(attestation.connection().handshake_hash)
+        log = read_inclusion(answer)
+        if log is not None:
+            check_inclusion(log, attestation, dial.notary.trust)
+        if dial.keep is not None:
+            transcript = exchange.transcript
+            dial.keep(
+                Secrets(
+                    header=attestation.header.id,
+                    request=self._request,
+                    sent=transcript.sent,
+                    received=transcript.received,
+                )
+            )
+        return Started(
+            notary=dial.name,
+            feed=dial.feed,
+            venue=dial.venue.name,
+            instrument=dial.instrument,
+            session=self.session,
+            attestation=attestation,
+            log=log,
+        )
+
+    async def fault(self, error: QuotaryError) -> QuotaryError:
+        """Returns what the notary says is wrong, if it ended the connection."""
+        with contextlib.suppress(TimeoutError, QuotaryError):
+            async with asyncio.timeout(FAULT_S):
+                await asyncio.wait((self._answer,))
+            told = self._answer.exception()
+            # A refusal tells more than the closed connection that came with it.
+            if isinstance(told, RefusedError):
+                return told
+        return error
+
+    def close(self) -> None:
+        """Gives the control connection back, or up; the opening is forgotten."""
+        lane, self._lane = self._lane, None
+        if not self._answer.done():
+            self._answer.cancel()
+        elif not self._answer.cancelled():
+            self._answer.exception()  # Retrieved: it was told by ``started`` or ``fault``.
+        if lane is not None:
+            self._dial.notary.release(lane)
+        self._own = None
+
+    def _sight(self, exchange: Exchange) -> OwnSight:
+        own, dial = self._own, self._dial
+        assert own is not None  # closed later
+        return OwnSight(
+            spec=self._spec,
+            session=self._granted,
+            conn=None,
+            notary=dial.name,
+            prover=dial.notary.prover,
+            suite=own.suite,
+            group=own.group,
+            chain_der=own.chain_der,
+            sent_size=len(own.sent),
+            received_size=len(own.received),
+            exchange=exchange,
+            seal=None,
+        )
+
+    def _check_handshake(self, found: str) -> None:
+        """Verifies the own handshake and compares its hash with the attested one."""
+        own, dial = self._own, self._dial
+        assert own is not None  # closed later
+        verifier = TranscriptVerifier(
+            host=self._spec.host,
+            opening=opening_of(own.opening),
+            roots=dial.roots,
+            now_us=dial.clock_us(),
+        )
+        directions: tuple[tuple[Direction, bytes], ...] = (
+            ("received", bytes(own.received)),
+            ("sent", bytes(own.sent)),
+        )
+        for direction, raw in directions:
+            for record in RecordReader(direction).feed(raw):
+                if verifier.handshake_complete:
+                    break  # What follows is the channel's.
+                verifier.feed(direction, record)
+        wanted = verifier.facts.handshake_hash.hex()
+        if found != wanted:
+            raise InvalidProofError(
+                "the notary's handshake is another than the prover's",
+                rule="connection.handshake_hash",
+                found=found,
+                wanted=wanted,
+            )
+
+
+def sections(venue: VenueFile, instrument: str, place: Place) -> tuple[Section, ...]:
+    """Returns what to have attested of a start: both heads, and the subscription's frames."""
+    found = [Section(name="request.headers"), Section(name="response.headers")]
+    # Of the same length whatever the key, the masks and the time.
+    texts = subscription(venue, instrument, time_s=1_000_000_000)
+    if texts:
+        start = len(upgrade_request(place.host, place.port, place.target, bytes(16)))
+        size = sum([len(client_frame("text", text, bytes(4))) for text in texts])
+        found.append(Section(name=SUBSCRIPTION, direction="sent", start=start, end=start + size))
+    return tuple(found)
+
+
+def exchange_of(conversation: Conversation) -> Exchange:
+    """Returns the upgrade as an exchange: what was sent until subscribed, and the 101's head."""
+    request = read_request(conversation.request)
+    head = read_head(conversation.response, STATUS_LINE, "status line")
+    assert head is not None  # the conversation has read it
+    response = Response(
+        status=int(head.start_line[1]),
+        status_line=head.line,
+        headers=head.headers,
+        headers_span=head.headers_span,
+        framing="plain",
+        body_span=Span(head.end, head.end),
+        body=b"",
+        keep_alive=True,
+    )
+    transcript = Transcript(sent=bytes(conversation.begun), received=conversation.response)
+    return Exchange(transcript=transcript, request=request, response=response)
