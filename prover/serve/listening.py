@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
 
+from attestation.errors import UnavailableError
+
 BACKLOG = 256
 MOST_CONNECTIONS = 1_024
+SEND_BUFFER = 256 * 1024
+"""Bytes that the system holds for a consumer that is slow; its own limit is many megabytes."""
 MAX_SAID = 4_096
 """Bytes of a message by a consumer: none is asked for."""
 
@@ -46,3 +52,21 @@ class HttpServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Listens; port 0 is the system's choice.  Raises UnavailableError in the system's words."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        known = error.errno is not None and error.errno in errno.errorcode
+        why = os.strerror(error.errno or 0) if known else str(error)
+        raise UnavailableError(
+            f"cannot listen on {host} port {port}: {why}", rule="listen"
+        ) from error
+    listener.setblocking(False)
+    # What is accepted inherits both.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    return listener

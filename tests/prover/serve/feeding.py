@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import socket
 from collections.abc import AsyncIterator, Sequence
 
 from fastapi import FastAPI
@@ -24,6 +23,7 @@ from attestation.keys import SigningKey
 from attestation.reasons import FAULTS
 from attestation.venues import shipped_venues
 from prover.feed.records import Missed, Received, Slot, Started
+from prover.serve.listening import HttpServer, bind
 from prover.serve.reading import FeedFacts, Settled
 from tests.settlement.world import attest_key, sign
 
@@ -125,10 +125,7 @@ class MemoryStore:
 @contextlib.asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[str]:
     """Serves an application as `prover serve` does; gives its URL."""
-    from prover.serve.listening import HttpServer
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
+    with bind("127.0.0.1", 0) as listener:
         server = HttpServer(app)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await server.listening.wait()
