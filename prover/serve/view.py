@@ -1,0 +1,175 @@
+"""The feed's status for people: a table on a terminal, one line where there is none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from attestation.reasons import PARTIES
+from prover.serve.metrics import HOPS
+from prover.serve.status import (
+    CONNECTING,
+    DEGRADED,
+    DOWN,
+    LIVE,
+    OK,
+    WAITING,
+    FeedStatus,
+    LaneStatus,
+)
+
+STALE_MS = 3_000
+"""A quote older than that is shown as such: the venues' own limit for pushes on change."""
+_STYLES = {
+    OK: "green",
+    LIVE: "green",
+    DEGRADED: "yellow",
+    WAITING: "yellow",
+    CONNECTING: "cyan",
+    DOWN: "bold red",
+}
+
+
+def screen(status: FeedStatus, now_us: int, *, width: int = 100) -> RenderableType:
+    """Returns the whole view: head, venues, notaries' slots, latencies."""
+    return Group(
+        _head(status, now_us),
+        Text(),
+        _venues(status, now_us, width),
+        Text(),
+        _notaries(status, now_us),
+        Text(),
+        _hops(status),
+    )
+
+
+def line(status: FeedStatus, now_us: int) -> str:
+    """Returns the status as one line, for logs."""
+    live = sum(lane.state == LIVE for lane in status.lanes.values())
+    gaps = _gaps(status, now_us)
+    slots = ", ".join(
+        f"{row.notary} {_slots(row.to_json(now_us))}" for row in status.notaries.values()
+    )
+    shown = ", ".join(f"{gaps[party]} {party}" for party in PARTIES)
+    return (
+        f"{status.feed.feed} {status.state(now_us)}: {live}/{len(status.lanes)} connections live; "
+        f"slots in 60 s: {slots}; gaps: {shown}"
+    )
+
+
+def _head(status: FeedStatus, now_us: int) -> Text:
+    state = status.state(now_us)
+    text = Text()
+    text.append(f"{status.feed.feed} ", style="bold")
+    text.append(f"{status.feed.market} ")
+    text.append(state, style=_STYLES[state])
+    text.append(f"  every {status.feed.grid_us // 1_000} ms", style="dim")
+    spooled = status.store.get("spool_records", 0)
+    difference = status.store.get("reconcile_difference", 0)
+    if status.store.get("store_available") == 0 or spooled:
+        text.append(f"  store away, {spooled} records spooled", style="bold red")
+    if difference:
+        text.append(f"  {difference} records not accounted for", style="bold red")
+    return text
+
+
+def _venues(status: FeedStatus, now_us: int, width: int) -> Table:
+    names = short_names(status.notaries)
+    # From left to right, as far as they fit.
+    columns: list[tuple[str, bool]] = [("venue", False)]
+    if len(names) > 1:
+        columns.append(("notary", False))
+    columns += [("state", False), ("bid", True), ("ask", True), ("age", True), ("msg/s", True)]
+    columns.append(("gaps in 60 s", False))
+    if width >= 94:
+        columns += [("restarts", True), ("room", True)]
+    if width >= 110:
+        columns.append(("last word", False))
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for name, right in columns:
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for lane in sorted(status.lanes.values(), key=lambda lane: (lane.venue, lane.notary)):
+        room = Text(f"{lane.headroom:.0%}", style="" if lane.headroom > 0.2 else "bold red")
+        bid, ask, age = _quote(lane, now_us)
+        last = "" if lane.state == LIVE else _plain(lane.detail)[: width - 88]
+        cells: dict[str, str | Text] = {
+            "venue": lane.venue,
+            "notary": names[lane.notary],
+            "state": Text(lane.state, style=_STYLES[lane.state]),
+            "bid": bid,
+            "ask": ask,
+            "age": age,
+            "msg/s": str(lane.rate.per_second(now_us)),
+            "gaps in 60 s": _faults(lane.gaps_by_fault(now_us)),
+            "restarts": str(max(lane.starts - 1, 0)),
+            "room": room,
+            "last word": Text(last, style="dim"),
+        }
+        table.add_row(*[cells[name] for name, _ in columns])
+    return table
+
+
+def short_names(notaries: Iterable[str]) -> dict[str, str]:
+    """Returns the first labels of the notaries' names, where they tell them apart."""
+    names = list(notaries)
+    short = {name: name.partition(".")[0] for name in names}
+    return short if len(set(short.values())) == len(names) else {name: name for name in names}
+
+
+def _quote(lane: LaneStatus, now_us: int) -> tuple[str, str, str | Text]:
+    if not lane.bid:
+        return "", "", ""
+    age_ms = max(now_us - lane.quoted_us, 0) // 1_000
+    age = f"{age_ms} ms" if age_ms < 10_000 else f"{age_ms // 1_000} s"
+    return lane.bid, lane.ask, Text(age, style="yellow" if age_ms > STALE_MS else "")
+
+
+def _notaries(status: FeedStatus, now_us: int) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for row in status.notaries.values():
+        state = row.state(now_us)
+        age = "no slot yet"
+        if row.newest_us:
+            age = f"newest {max(now_us - row.newest_us, 0) // 1_000} ms ago"
+        counts = _slots(row.to_json(now_us))
+        table.add_row(
+            row.notary, Text(state, style=_STYLES[state]), f"slots in 60 s: {counts}", age
+        )
+    return table
+
+
+def _hops(status: FeedStatus) -> Table:
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("latency, ms")
+    found = status.hops.percentiles()
+    shown = [hop for hop in HOPS if hop in found]
+    for hop in shown:
+        table.add_column(hop, justify="right")
+    for percentile in ("p50", "p95", "p99") if shown else ():
+        values = [f"{found[hop][f'{percentile}_us'] / 1_000:.1f}" for hop in shown]
+        table.add_row(percentile, *values)
+    return table
+
+
+def _gaps(status: FeedStatus, now_us: int) -> Counter[str]:
+    return sum((lane.gaps_by_fault(now_us) for lane in status.lanes.values()), Counter())
+
+
+def _faults(counts: Counter[str]) -> Text:
+    shown = [f"{counts[party]} {party}" for party in PARTIES if counts[party]]
+    return Text(", ".join(shown) or "none", style="yellow" if shown else "dim")
+
+
+def _slots(row: object) -> str:
+    assert isinstance(row, dict)
+    missed = f", {row['missed']} missed" if row["missed"] else ""
+    return f"{row['slots']} attested{missed}"
+
+
+def _plain(text: str) -> str:
+    """What venues and notaries say, as one harmless line."""
+    return ascii(text[:80])[1:-1]
