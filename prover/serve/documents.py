@@ -10,21 +10,19 @@ prover's word, for which the notary's log has the proof.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from attestation import merkle
-from attestation.document import Attestation, field_salt
-from attestation.encoding import JsonObject, encode, encode_decoded, hex_decode
+from attestation.document import Attestation
+from attestation.encoding import JsonObject, encode, encode_decoded
 from attestation.errors import UsageError
-from attestation.hashing import parse_hash
 from attestation.log.inclusion import Inclusion
 from attestation.presentation import Presentation, ShownField
+from attestation.slot_presentation import present_slot
 from prover.feed.records import Slot
 from prover.serve.board import Posted
 from prover.serve.reading import FeedFacts, Settled
 from prover.serve.stream import REASONS, Cut, Unknown
 
-Venues = frozenset[str]
+Venues = tuple[str, ...]
+"""In byte order."""
 
 
 def read_venues(text: str | None, feed: FeedFacts) -> Venues | None:
@@ -40,7 +38,7 @@ def read_venues(text: str | None, feed: FeedFacts) -> Venues | None:
             found=",".join(unknown or names)[:200],
             wanted=",".join(feed.venues),
         )
-    return frozenset(names)
+    return tuple(sorted(names))
 
 
 def show_all(attestation: Attestation, log: Inclusion | None) -> Presentation:
@@ -58,46 +56,13 @@ def show_all(attestation: Attestation, log: Inclusion | None) -> Presentation:
     )
 
 
-def show_slot(slot: Slot, venues: Collection[str] | None) -> Presentation:
-    """Presents a slot: all its venues, or some with the others' fields hidden."""
-    attestation = slot.attestation
-    last = len(attestation.fields) - 1
-    shown = [
-        index
-        for index, field in enumerate(attestation.fields)
-        if venues is None or index in (0, last) or field.value.get("venue") in venues
-    ]
-    if len(shown) > last:
-        return show_all(attestation, slot.log)
-    seed = hex_decode(attestation.seed, 32)
-    algorithm, _ = parse_hash(attestation.header.root)
-    return Presentation(
-        header=attestation.header,
-        signature=attestation.signature,
-        fields=tuple(
-            [
-                ShownField(
-                    index=index,
-                    name=attestation.fields[index].name,
-                    value=attestation.fields[index].value,
-                    salt=field_salt(seed, index).hex(),
-                )
-                for index in shown
-            ]
-        ),
-        proof=tuple(
-            [node.hex() for node in merkle.multiproof(attestation.leaves(), shown, algorithm)]
-        ),
-        openings=(),
-        log=slot.log,
-    )
-
-
-def slot_json(settled: Settled, venues: Collection[str] | None) -> JsonObject:
+def slot_json(settled: Settled, venues: Venues | None) -> JsonObject:
     """Returns a slot's document."""
     document: JsonObject = {"slot_us": settled.slot_us, "notary": settled.notary}
     if isinstance(settled, Slot):
-        document["presentation"] = show_slot(settled, venues).to_json()
+        document["presentation"] = present_slot(
+            settled.attestation, venues, log=settled.log
+        ).to_json()
     else:
         document["missed"] = {"fault": settled.fault}
     return document

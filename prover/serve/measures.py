@@ -20,9 +20,7 @@ class Measures:
     the notary's; ``published`` compares that with this machine's.
     """
 
-    def __init__(
-        self, metrics: FeedMetrics, status: FeedStatus, now_us: Callable[[], int]
-    ) -> None:
+    def __init__(self, metrics: FeedMetrics, status: FeedStatus, now_us: Callable[[], int]) -> None:
         self.metrics = metrics
         self.status = status
         self._now_us = now_us

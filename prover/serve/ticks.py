@@ -6,6 +6,7 @@ import asyncio
 
 from attestation.encoding import JsonObject, encode
 from prover.feed.records import Record, Tick
+from prover.serve.documents import Venues
 from prover.serve.sending import HEARTBEAT, Chunks, server_sent_event
 from prover.serve.stream import HEARTBEAT_SECONDS
 
@@ -31,7 +32,7 @@ class TickBoard:
         newer = sorted(item for item in self._latest.items() if item[1][0] > version)
         return self._version, [tick for _, (_, tick) in newer]
 
-    async def events(self, venues: frozenset[str] | None, seconds: float) -> Chunks:
+    async def events(self, venues: Venues | None, seconds: float) -> Chunks:
         """Yields each venue's latest quote, no more often than every ``seconds``."""
         version, silent = 0, 0.0
         while not self.closed.is_set():

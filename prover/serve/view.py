@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from attestation.reasons import PARTIES
-from prover.serve.metrics import HOPS
+from prover.serve.hops import PERCENTILES
+from prover.serve.metrics import BUDGET_MS, HOPS
 from prover.serve.status import (
     CONNECTING,
     DEGRADED,
@@ -84,7 +85,7 @@ def _venues(status: FeedStatus, now_us: int, width: int) -> Table:
     if len(names) > 1:
         columns.append(("notary", False))
     columns += [("state", False), ("bid", True), ("ask", True), ("age", True), ("msg/s", True)]
-    columns.append(("gaps in 60 s", False))
+    columns.append(("gaps/min", False))
     if width >= 94:
         columns += [("restarts", True), ("room", True)]
     if width >= 110:
@@ -104,7 +105,7 @@ def _venues(status: FeedStatus, now_us: int, width: int) -> Table:
             "ask": ask,
             "age": age,
             "msg/s": str(lane.rate.per_second(now_us)),
-            "gaps in 60 s": _faults(lane.gaps_by_fault(now_us)),
+            "gaps/min": _faults(lane.gaps_by_fault(now_us)),
             "restarts": str(max(lane.starts - 1, 0)),
             "room": room,
             "last word": Text(last, style="dim"),
@@ -145,13 +146,15 @@ def _notaries(status: FeedStatus, now_us: int) -> Table:
 def _hops(status: FeedStatus) -> Table:
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("latency, ms")
+    for name in ("p50", "p95", "p99", "budget"):
+        table.add_column(name, justify="right")
     found = status.hops.percentiles()
-    shown = [hop for hop in HOPS if hop in found]
-    for hop in shown:
-        table.add_column(hop, justify="right")
-    for percentile in ("p50", "p95", "p99") if shown else ():
-        values = [f"{found[hop][f'{percentile}_us'] / 1_000:.1f}" for hop in shown]
-        table.add_row(percentile, *values)
+    for hop in (hop for hop in HOPS if hop in found):
+        p50, p95, p99 = (found[hop][f"p{percent}_us"] / 1_000 for percent in PERCENTILES)
+        budget = BUDGET_MS.get(hop)
+        style = "bold red" if budget is not None and p99 > budget else ""
+        cells: list[str | Text] = [f"{p50:.1f}", f"{p95:.1f}", Text(f"{p99:.1f}", style=style)]
+        table.add_row(hop, *cells, "" if budget is None else str(budget))
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from fastapi import FastAPI
 
@@ -134,3 +134,12 @@ async def served(app: FastAPI) -> AsyncIterator[str]:
         finally:
             server.should_exit = True
             await serving
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits until a condition holds; fails after half a minute."""
+    for _ in range(30_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise TimeoutError("the condition never held")
