@@ -43,7 +43,7 @@ from notary.signer import Signer
 from notary.store import Store
 from notary.writer import offline
 from prover.libssl import ClientContext
-from tests.notary.live_client import Granted, LiveClient
+from tests.notary.live_client import Granted, LiveClient, Tls
 from tests.notary.rig import NOTARY, PROVER
 from tests.notary.test_log import KEY
 
@@ -85,7 +85,9 @@ class LiveRig:
             encode({"request": request.to_json(), "signature": signature})
         )
 
-    def client(self, venue: str = "kraken", **changes: Any) -> LiveClient:
+    def client(
+        self, venue: str = "kraken", *, tls: Tls | None = None, **changes: Any
+    ) -> LiveClient:
         """Creates a session and returns its client, not yet connected."""
         file = shipped_venues()[venue]
         granted = Granted(
@@ -95,7 +97,7 @@ class LiveRig:
             instrument=file.instrument(MARKET),
             token=None if file.channel.token is None else TOKEN,
         )
-        return LiveClient(granted, self.tls)
+        return LiveClient(granted, tls or self.tls.connect(granted.session["host"]))
 
     async def attest(
         self, client: LiveClient, *, wish: bool = True, sections: Sequence[Any] = (), **more: Any
@@ -177,11 +179,15 @@ async def live_running(
     *,
     venues: Sequence[str] = ("kraken",),
     server: VenueServer | None = None,
+    hostile: tuple[int, bytes] | None = None,
     deadlines: Deadlines | None = None,
     limits: SessionLimits | None = None,
     prover_limits: ProverLimits | None = None,
 ) -> AsyncIterator[LiveRig]:
-    """Runs venues and a notary with one feed of them until the end of the block."""
+    """Runs venues and a notary with one feed of them until the end of the block.
+
+    ``hostile`` are port and roots of one that stands for all venues.
+    """
     server = server or VenueServer(rate=50)
     path = folder / "notary.db"
     clock = Clock(time.time_ns, time.monotonic_ns)
@@ -193,6 +199,7 @@ async def live_running(
         return Sequencer(database, KEY, PublishedFile(published.path), clock.now_us)
 
     async with server:
+        port, roots = hostile or (server.port, server.ca_pem)
         store = Store(path, sequence=sequence)
         members = feed_entry(venues, clock.now_us() + 60_000_000)
         await store.log_entry(FeedEntry, **members)
@@ -202,7 +209,7 @@ async def live_running(
             clocks_agree=lambda: True,
         )
         fixed = {
-            (host, file.channel.port): Endpoint(address="127.0.0.1", port=server.port)
+            (host, file.channel.port): Endpoint(address="127.0.0.1", port=port)
             for file in shipped_venues().values()
             for host in (*file.channel.hosts, *HOSTS.values())
         }
@@ -211,7 +218,7 @@ async def live_running(
             random=os.urandom,
             signer=Signer(NOTARY.name, [NOTARY]),
             store=store,
-            roots=RootStore.from_pem(server.ca_pem),
+            roots=RootStore.from_pem(roots),
             resolver=Resolver(connect_to=MappingProxyType(fixed)),
             limits=limits or SessionLimits(),
             deadlines=deadlines or Deadlines(),
@@ -237,7 +244,7 @@ async def live_running(
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         await relay.listen(listener)
-        tls = ClientContext(server.ca_pem)
+        tls = ClientContext(roots)
         try:
             yield LiveRig(desk, context, server, listener.getsockname()[:2], feeds, tls, path)
         finally:
