@@ -28,7 +28,7 @@ Nothing below does I/O, reads a clock or draws randomness.  The flat list:
 - what a verifier receives (``attestation.presentation``): Presentation, SectionOpening,
   ShownField, ShownPart, present
 - a slot, presented with what it rests on (``attestation.slot_presentation``):
-  present_slot, slot_messages
+  present_slot, present_start, slot_messages
 - what a prover keeps, and shows in a dispute (``attestation.secrets``): Secrets,
   Evidence
 - prices in an exchange (``attestation.quote``): QuoteClaim, DerivedQuote, derive_quote
@@ -105,7 +105,7 @@ if TYPE_CHECKING:
     from attestation.seal import Seal, SealTimes, SignedSeal
     from attestation.secrets import Evidence, Secrets
     from attestation.section import Exchange
-    from attestation.slot_presentation import present_slot, slot_messages
+    from attestation.slot_presentation import present_slot, present_start, slot_messages
     from attestation.template import FORMS, render_template
     from attestation.transcript import Transcript
     from attestation.trust import Trust, TrustedKey
@@ -145,7 +145,7 @@ _MODULES = {
     "attestation.transcript": "Transcript",
     "attestation.section": "Exchange",
     "attestation.presentation": "Presentation SectionOpening ShownField ShownPart present",
-    "attestation.slot_presentation": "present_slot slot_messages",
+    "attestation.slot_presentation": "present_slot present_start slot_messages",
     "attestation.secrets": "Secrets Evidence",
     "attestation.quote": "QuoteClaim DerivedQuote derive_quote",
     "attestation.feed": "Channel Passed Update derive_observation",
@@ -219,6 +219,7 @@ __all__ = [
     "ShownPart",
     "present",
     "present_slot",
+    "present_start",
     "slot_messages",
     "Secrets",
     "Evidence",

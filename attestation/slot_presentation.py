@@ -73,6 +73,19 @@ def present_slot(
     )
 
 
+def present_start(attestation: Attestation, log: Inclusion | None = None) -> Presentation:
+    """Presents the attested start of a live session, all fields shown, no section opened."""
+    return Presentation(
+        header=attestation.header,
+        signature=attestation.signature,
+        fields=tuple(ShownField.of(index, field) for index, field in enumerate(attestation.fields)),
+        proof=(),
+        openings=(),
+        seed=attestation.seed,
+        log=log,
+    )
+
+
 def slot_messages(
     attestation: Attestation, venues: Sequence[str] | None = None
 ) -> dict[str, tuple[MessageRef, ...]]:

@@ -7,7 +7,8 @@
 - ``verify``: one presentation from one notary -> ``VerifiedQuote``, ``VerifiedSlot``
   (several venues) or ``VerifiedTranscript``; ``verify_quorum``: several notaries of one
   quote -> ``VerifiedQuorum``; ``verify_slot_quorum``: of one slot ->
-  ``VerifiedSlotQuorum``.  All raise a ``QuotaryError`` otherwise.
+  ``VerifiedSlotQuorum``; ``verify_first``: a slot is the first at or after an instant.
+  All raise a ``QuotaryError`` otherwise.
 - ``log`` of a verified quote or transcript: a ``VerifiedLog``, where a trusted log has it.
 - ``Trust.parse`` reads a trust file (the log policy it names is the caller's to read:
   ``dataclasses.replace(trust, log_policy=LogPolicy.parse(data))``), ``Expect.parse`` an
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     )
     from attestation.expect import Expect
     from attestation.trust import Trust
+    from verifier.first import verify_first
     from verifier.logproof import VerifiedLog
     from verifier.quorum import (
         VerifiedQuorum,
@@ -59,6 +61,7 @@ _MODULES = {
     "attestation.expect": "Expect",
     "attestation.trust": "Trust",
     "verifier.quorum": "VerifiedQuorum VerifiedSlotQuorum verify_quorum verify_slot_quorum",
+    "verifier.first": "verify_first",
     "verifier.logproof": "VerifiedLog",
     "verifier.verified": "VerifiedQuote VerifiedSlot VerifiedTranscript",
 }
@@ -68,6 +71,7 @@ __all__ = [
     "verify",
     "verify_quorum",
     "verify_slot_quorum",
+    "verify_first",
     "VerifiedQuote",
     "VerifiedSlot",
     "VerifiedTranscript",

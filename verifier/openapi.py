@@ -24,6 +24,8 @@ EXPECT_EXAMPLE: Schema = {
     "purpose": "trade/t-1/open",
 }
 
+SLOT_EXPECT_EXAMPLE: Schema = {"venues": ["coinbase", "okx"], "market": "BTC/USD"}
+
 PROBLEM: Schema = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
@@ -96,6 +98,11 @@ def examples() -> dict[str, Schema]:
     one = json.loads((SAMPLES / "valid_redacted.0.json").read_bytes())
     two = json.loads((SAMPLES / "valid_quorum.0.2.json").read_bytes())
     tampered = json.loads((SAMPLES / "tampered_bid.11.json").read_bytes())
+    slots = [
+        json.loads((SAMPLES / f"valid_slot_of_two_notaries.0.{number}.json").read_bytes())
+        for number in (1, 2)
+    ]
+    silent = json.loads((SAMPLES / "slot_gap_of_one.15.json").read_bytes())
     quorum = {**EXPECT_EXAMPLE, "notaries": {"count": 2}}
     return {
         "one presentation": {"presentation": one, "expect": EXPECT_EXAMPLE},
@@ -103,6 +110,15 @@ def examples() -> dict[str, Schema]:
         "a batch, one tampered": {
             "batch": [{"presentation": one}, {"presentation": tampered}],
             "expect": EXPECT_EXAMPLE,
+        },
+        "two venues of a slot": {"presentation": slots[0], "expect": SLOT_EXPECT_EXAMPLE},
+        "two notaries of one slot": {
+            "presentations": slots,
+            "expect": {**SLOT_EXPECT_EXAMPLE, "notaries": {"count": 2}},
+        },
+        "a batch of slots, one with a gap": {
+            "batch": [{"presentation": slots[0]}, {"presentation": silent}],
+            "expect": SLOT_EXPECT_EXAMPLE,
         },
     }
 

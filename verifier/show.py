@@ -108,7 +108,7 @@ def _members(value: Any, indent: str, hide: bool) -> Iterator[str]:
 
 
 def _items(name: str, items: Any, indent: str, hide: bool) -> Iterator[str]:
-    if not any(isinstance(item, (Document, dict, list)) for item in items):
+    if not any(isinstance(item, (Document, dict, list, bytes)) for item in items):
         yield f"{indent}{name}: [{', '.join(_scalar(name, item, hide) for item in items)}]"
         return
     yield f"{indent}{name}: {len(items)}"

@@ -32,14 +32,14 @@ from attestation.feed_request import FeedRequest, SignedFeedRequest
 from attestation.hashing import format_hash, hash_string
 from attestation.http1 import read_request, read_response
 from attestation.keys import SigningKey
-from attestation.presentation import Presentation, ShownField
+from attestation.presentation import Presentation
 from attestation.quote import claim_quote
 from attestation.request import AttestationRequest, ExtensionRequest, SessionRequest
 from attestation.rotation import Rotation, RotationStatement, sign_rotation
 from attestation.seal import Seal, SealTimes, SignedSeal
 from attestation.secrets import Secrets
 from attestation.section import Exchange, commit_section
-from attestation.slot_presentation import present_slot
+from attestation.slot_presentation import present_slot, present_start
 from attestation.strictjson import scalars
 from attestation.subscription import upgrade_target
 from attestation.transcript import Transcript
@@ -312,14 +312,7 @@ def live_session() -> Presentation:
     )
     fields = [Field(name=part.FIELD, value=part.to_json()) for part in parts]
     start = _sign([*fields, _notary()], "live", T0 - 3_599_950_000)
-    return Presentation(
-        header=start.header,
-        signature=start.signature,
-        fields=tuple(ShownField.of(index, item) for index, item in enumerate(start.fields)),
-        proof=(),
-        openings=(),
-        seed=start.seed,
-    )
+    return present_start(start)
 
 
 def trust() -> Trust:

@@ -22,7 +22,7 @@ from attestation.venues import shipped_venues
 from attestation.verdict import Accepted, Rejected, read_verdict
 from tests.fuzz.edits import mutate_json
 from tests.fuzz.oracle import Target, certain, demand, parse
-from tests.verifier import forge
+from tests.verifier import feeds, forge
 from tests.verifier.evidence import evidence, roots, venue
 from verifier import VerifiedQuote, verify
 from verifier.insecure import insecure_verify_authentic
@@ -32,16 +32,17 @@ from verifier.recheck import recheck
 TRUST = forge.trust()
 EXPECT = forge.expect()
 SLOT = forge.expect("binance")
+FEED = dataclasses.replace(EXPECT, venues=("bitfinex", "gemini"))
 
 
 def presentation(data: bytes) -> None:
-    """Whatever is done to signed presentations: refused, or the quote that was signed."""
-    for expect in (EXPECT, SLOT):
-        quote = parse(
+    """Whatever is done to signed presentations: refused, or the quotes that were signed."""
+    for expect in (EXPECT, SLOT, FEED):
+        verified = parse(
             lambda expect=expect: verify(data, trust=TRUST, expect=expect, now_us=forge.NOW),
             QuotaryError,
         )
-        if quote is not None:
+        for quote in () if verified is None else verified.quotes:
             demand(_told(quote) in _honest(), "a quote that nobody signed")
     parse(
         lambda: insecure_verify_authentic(data, trust=TRUST, now_us=forge.NOW).fields.header,
@@ -55,11 +56,21 @@ def _told(quote: Any) -> tuple[Any, ...]:
 
 @cache
 def _honest() -> frozenset[tuple[Any, ...]]:
-    signed = [(forge.session().present(), EXPECT), (_slot(), SLOT), (_slot(), EXPECT)]
+    signed = [
+        (forge.session().present(), EXPECT),
+        (_slot(), SLOT),
+        (_slot(), EXPECT),
+        (_feed(), FEED),
+    ]
     return frozenset(
-        _told(verify(shown, trust=TRUST, expect=expect, now_us=forge.NOW))
+        _told(quote)
         for shown, expect in signed
+        for quote in verify(shown, trust=TRUST, expect=expect, now_us=forge.NOW).quotes
     )
+
+
+def _feed() -> Presentation:
+    return feeds.slot(venues=("bitfinex", "gemini")).present()
 
 
 def _slot() -> Presentation:
@@ -70,6 +81,7 @@ def presentation_seeds() -> Iterable[bytes]:
     yield forge.session().present().encode()
     yield forge.session().whole().encode()
     yield _slot().encode()
+    yield _feed().encode()
 
 
 def lying_notary(data: bytes) -> None:

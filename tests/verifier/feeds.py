@@ -30,7 +30,7 @@ from attestation.feed import Channel, Update
 from attestation.hashing import hash_string
 from attestation.presentation import Presentation
 from attestation.quote import DerivedQuote
-from attestation.slot_presentation import present_slot
+from attestation.slot_presentation import present_slot, present_start
 from attestation.subscription import upgrade_target
 from attestation.venues import load_venue, venue_names
 from tests.verifier import forge
@@ -88,6 +88,10 @@ class FeedSlot:
             [message for venue in with_messages for message in self.messages[venue]],
             sessions=[self.starts[venue] for venue in with_sessions],
         )
+
+    def shown(self, messages: Mapping[str, tuple[bytes, ...]]) -> Presentation:
+        """Shows everything, with these venues' messages instead of the honest ones."""
+        return dataclasses.replace(self, messages={**self.messages, **messages}).present()
 
     def bare(self, *venues: str) -> Presentation:
         """Shows the named venues, or all, and nothing beside them."""
@@ -214,4 +218,4 @@ def start(
     attestation = notary.sign(
         fields, label=f"start/{venue}/{notary.name}/{feed}", issued_us=at_us + 95_000
     )
-    return forge.show_fields(attestation, range(len(fields)))
+    return present_start(attestation)

@@ -34,6 +34,8 @@ class Shell:
             env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
         )
 
-    def verify(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        options = ("--trust", "trust.toml", "--expect", "expect.toml", *NOW)
+    def verify(
+        self, *arguments: str, expect: str = "expect.toml", stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        options = ("--trust", "trust.toml", "--expect", expect, *NOW)
         return self.run("verify", *arguments, *options, stdin=stdin)

@@ -11,7 +11,7 @@ import pytest
 
 from attestation.encoding import decode_object
 from attestation.verdict import Accepted, Rejected, read_verdict
-from tests.verifier import forge
+from tests.verifier import feeds, forge
 from tests.verifier.shell import NOW, ROOT, Shell
 from verifier.selftest import SAMPLES
 
@@ -32,6 +32,47 @@ def test_verify_says_what_was_accepted_and_who_witnessed(shell: Shell) -> None:
         "  witnessed by 1 notary, run by One Ltd: this checks the arithmetic, not the operator\n"
         "  not checked: log, tls_evidence\n"
     )
+
+
+def test_verify_shows_a_slot_in_columns(shell: Shell) -> None:
+    venues = ("coinbase", "okx")
+    shell.write("slot.json", feeds.slot(venues=venues).bare().encode())
+    shell.write("slot.toml", b'venues = ["okx", "coinbase"]\nmarket = "BTC/USD"\n')
+    done = shell.verify("slot.json", expect="slot.toml")
+    assert (done.returncode, done.stdout) == (0, b"")
+    header = feeds.slot(venues=venues).attestation.header.id
+    assert done.stderr.decode() == (
+        "ACCEPTED BTC/USD: 2 venues at one instant\n"
+        "    coinbase  BTC-USD   bid 64181.26  ask 64181.27  mid 64181.265  "
+        "at 2026-01-15T12:00:00.950000Z\n"
+        "    okx       BTC-USDT  bid 64177.9   ask 64178     mid 64177.95   "
+        "at 2026-01-15T12:00:00.950000Z\n"
+        f"  attestation {header}\n"
+        f"  purpose slot/main/{feeds.SLOT_US}\n"
+        "  at 2026-01-15T12:00:00.950000Z\n"
+        "  witnessed by 1 notary, run by One Ltd: this checks the arithmetic, not the operator\n"
+        "  not checked: log, messages, session, tls_evidence\n"
+    )
+
+
+def test_verify_shows_a_slot_as_each_notary_saw_it(shell: Shell) -> None:
+    for name, notary in (("one.json", ONE), ("two.json", TWO)):
+        shell.write(name, feeds.slot(venues=("coinbase", "okx"), notary=notary).present().encode())
+    quorum = b'venues = ["okx", "coinbase"]\nmarket = "BTC/USD"\n[notaries]\ncount = 2\n'
+    shell.write("slots.toml", quorum)
+    shown = shell.verify("one.json", "two.json", expect="slots.toml").stderr.decode()
+    assert shown.count("bid 64177.9") == 2
+    assert "  as notary.two saw them:\n    coinbase" in shown
+    assert "  okx mid 64177.95: the median of 2\n" in shown
+
+
+def test_a_slot_is_authentic_at_its_instant(shell: Shell) -> None:
+    shell.write("slot.json", feeds.slot(gaps={"okx": ("absent", "prover")}).present().encode())
+    arguments = ["--trust", "trust.toml", "--insecure-no-expect", *NOW]
+    done = shell.run("verify", "slot.json", *arguments)
+    assert done.returncode == 0
+    assert "  at 2026-01-15T12:00:01.000000Z\n" in done.stderr.decode()
+    assert b"AUTHENTIC" in done.stderr and b"64178" not in done.stderr
 
 
 def test_verify_json_is_one_canonical_verdict_on_stdout(shell: Shell) -> None:

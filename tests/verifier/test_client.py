@@ -27,7 +27,7 @@ from attestation.errors import (
 from attestation.expect import Expect, NotaryQuorum
 from attestation.presentation import Presentation
 from attestation.verdict import Accepted, Rejected
-from tests.verifier import forge
+from tests.verifier import feeds, forge
 from verifier.client import AsyncVerifyClient, VerifyClient
 
 ONE = forge.LyingNotary()
@@ -107,6 +107,14 @@ def test_several_notaries_and_batches(client: VerifyClient) -> None:
     assert len(client.verify(voices, expect=expect).notaries) == 2
     verdicts = client.verify_batch([(GOOD, EXPECT), (voices, expect), (voices[1], expect)] * 20)
     assert [verdict.verdict for verdict in verdicts] == ["accepted", "accepted", "rejected"] * 20
+
+
+def test_a_slot_gives_a_quote_of_every_expected_venue(client: VerifyClient) -> None:
+    expect = {"venues": ["coinbase", "okx"], "market": "BTC/USD"}
+    verdict = client.verify(feeds.slot().present(), expect=expect)
+    assert [quote.venue for quote in verdict.quotes] == ["coinbase", "okx"]
+    with pytest.raises(IncompleteError):
+        client.verify(feeds.slot(gaps={"okx": ("absent", "prover")}).present(), expect=expect)
 
 
 def test_file_that_is_not_canonical_is_refused_before_it_is_sent(client: VerifyClient) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from attestation.encoding import encode
-from tests.verifier import forge
+from tests.verifier import feeds, forge
 from tests.verifier.shell import Shell
 
 
@@ -70,6 +70,7 @@ class TestInspect:
             forged.secrets,
             forged.secrets.request,
             forge.slot(),
+            feeds.slot().present(),
         ]
         for document in documents:
             done = shell.run("inspect", "-", stdin=document.encode())

@@ -12,7 +12,7 @@ import pytest
 
 from attestation.encoding import encode
 from attestation.verdict import Accepted, Rejected, read_verdict
-from tests.verifier import forge
+from tests.verifier import feeds, forge
 from verifier import openapi
 from verifier.question import BODY_LIMIT
 from verifier.selftest import SAMPLES
@@ -233,6 +233,20 @@ def test_health_and_metrics() -> None:
     assert "quotary_verifier_request_seconds_count 3.0" in text
 
 
+def test_a_batch_of_slots_is_answered_one_by_one() -> None:
+    silent = feeds.slot(gaps={"okx": ("restart", "notary")})
+    shown = [feeds.slot().present(), feeds.slot().bare(), silent.present()]
+    questions = [{"presentation": json.loads(one.encode())} for one in shown]
+    expect = {"venues": list(feeds.VENUES), "market": "BTC/USD"}
+    answers = verdict({"batch": questions, "expect": expect})["verdicts"]
+    first, second, third = [read_verdict(answer) for answer in answers]
+    assert isinstance(first, Accepted) and isinstance(second, Accepted)
+    assert len(first.quotes) == len(second.quotes) == len(feeds.VENUES)
+    assert "messages" in first.checked and "messages" in second.not_checked
+    assert isinstance(third, Rejected)
+    assert (third.rule, third.found) == ("slot.gap", "notary")
+
+
 class TestOpenApi:
     """The description is true: derived from what decodes, tried on what answers."""
 
@@ -246,8 +260,11 @@ class TestOpenApi:
         content = document["paths"]["/v1/verify"]["post"]["requestBody"]["content"]
         examples = content["application/json"]["examples"]
         verdicts = [verdict(example["value"]) for example in examples.values()]
-        assert [each.get("verdict") for each in verdicts] == ["accepted", "accepted", None]
-        assert [each["verdict"] for each in verdicts[2]["verdicts"]] == ["accepted", "rejected"]
+        assert [each.get("verdict") for each in verdicts] == ["accepted", "accepted", None] * 2
+        for batch in (verdicts[2], verdicts[5]):
+            assert [each["verdict"] for each in batch["verdicts"]] == ["accepted", "rejected"]
+        assert [quote["venue"] for quote in verdicts[3]["quotes"]] == ["coinbase", "okx"]
+        assert len(verdicts[4]["mids"]) == 2
 
     def test_every_reference_is_there(self, document: dict[str, Any]) -> None:
         names = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}

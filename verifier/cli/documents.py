@@ -9,9 +9,10 @@ import typer
 from attestation.errors import UsageError
 from attestation.expect import Expect
 from attestation.trust import Trust
-from attestation.verdict import Accepted, VerdictLog
+from attestation.verdict import Accepted
 from verifier.cli.boundary import CONFIGURATION_LIMIT, answer, boundary, now, read, read_trust, say
-from verifier.text import safe, utc
+from verifier.cli.verdicts import say_verdict
+from verifier.text import safe
 
 TrustOption = Annotated[
     str, typer.Option("--trust", metavar="FILE", help="Trust file: the keys you believe.")
@@ -66,7 +67,7 @@ def verify_command(
         verdict = _verdict([read(name) for name in files], believed, wanted, moment)
         if as_json:
             answer(verdict.encode())
-        _say_verdict(verdict)
+        say_verdict(verdict)
 
 
 def _verdict(
@@ -81,39 +82,6 @@ def _verdict(
     if len(presentations) != 1:
         raise UsageError("without an expectation, one presentation at a time")
     return authentic(insecure_verify_authentic(presentations[0], trust=trust, now_us=now_us))
-
-
-def _say_verdict(verdict: Accepted) -> None:
-    from verifier.decide import witnesses
-
-    if verdict.verdict == "authentic":
-        say("AUTHENTIC, but compared with nothing: it may be of another market, time or trade")
-    for quote in verdict.quotes:
-        say(
-            f"ACCEPTED {safe(quote.venue)} {safe(quote.market)} ({safe(quote.instrument)}): "
-            f"bid {quote.bid}, ask {quote.ask}, mid {quote.mid}"
-        )
-    if verdict.mid is not None:
-        say(f"  mid {verdict.mid}: the median of {len(verdict.quotes)}")
-    if not verdict.quotes and verdict.verdict == "accepted":
-        say("ACCEPTED as a transcript, without a quote")
-    say(f"  attestation {verdict.attestation}")
-    if verdict.host is not None:
-        say(f"  host {safe(verdict.host)}, mode {verdict.mode}, binding {verdict.binding}")
-    say(f"  purpose {safe(verdict.purpose)}")
-    say(f"  between {utc(verdict.not_before_us)} and {utc(verdict.not_after_us)}")
-    say(f"  {safe(witnesses(verdict))}")
-    for log in verdict.logs or ():
-        say(f"  {_log_line(log)}")
-    say(f"  not checked: {', '.join(verdict.not_checked)}")
-
-
-def _log_line(log: VerdictLog) -> str:
-    line = f"logged as entry {log.index} of {safe(log.origin)} at {utc(log.logged_us)}"
-    if log.quorum_us is None:
-        return f"{line}, by its operator's word: no witness was demanded"
-    names = ", ".join(map(safe, log.witnesses))
-    return f"{line}, cosigned by {utc(log.quorum_us)} by {names}"
 
 
 def inspect_command(
