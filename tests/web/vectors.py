@@ -20,8 +20,9 @@ from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.recompute import recompute
 from attestation.trust import Trust
 from attestation.venues import VenueFile
+from tests.adversaries import operator
 from tests.fuzz.edits import mutate_json
-from tests.settlement import cases, test_bundle, test_sessions, world
+from tests.settlement import cases, test_sessions, world
 from tests.web.canonical import SPELLINGS
 
 
@@ -105,7 +106,7 @@ def honest_bundles() -> Iterator[Vector]:
     """Valid ones: every outcome, one notary and three, and random cases with all troubles."""
     for notaries in (1, 3):
         for close in (639_999, 640_000, 640_001):
-            made = test_bundle.honest(close, notaries)
+            made = operator.honest(close, notaries)
             data = world.bundle(made).encode()
             yield bundle_vector(f"valid/{notaries}/{close}", data, made.policy)
     for seed in range(40):
@@ -128,10 +129,10 @@ def _cheats(module: Any, argument: str) -> Iterator[tuple[str, Callable[[Any], A
 
 def cheating_bundles() -> Iterator[Vector]:
     """Every cheat that the tests of bundles and sessions know."""
-    made = test_bundle.honest(notaries=3)
-    for name, cheat in _cheats(test_bundle, "made"):
-        yield bundle_vector(f"cheat/{name}", cheat(made).encode(), made.policy)
-    small = test_bundle.honest(policy=cases.policy(venues=3))
+    for cheat in operator.CHEATS:
+        made = operator.honest(notaries=cheat.notaries)
+        yield bundle_vector(f"cheat/{cheat}", cheat.play(made).encode(), made.policy)
+    small = operator.honest(policy=cases.policy(venues=3))
     for name, change in _cheats(test_sessions, "bundle"):
         data = change(world.bundle(small)).encode()
         yield bundle_vector(f"session/{name}", data, small.policy)
@@ -148,7 +149,7 @@ def cheating_bundles() -> Iterator[Vector]:
 
 def expectations() -> Iterator[Vector]:
     """One bundle under other keys, other expectations, other venue files."""
-    made = test_bundle.honest(policy=cases.policy(venues=3))
+    made = operator.honest(policy=cases.policy(venues=3))
     policy = made.policy
     data = world.bundle(made).encode()
     known = world.trust(policy)
@@ -185,7 +186,7 @@ def expectations() -> Iterator[Vector]:
 
 def changed_bundles() -> Iterator[Vector]:
     """A valid bundle changed at random places, and spelled in other ways."""
-    made = test_bundle.honest(policy=cases.policy(venues=3))
+    made = operator.honest(policy=cases.policy(venues=3))
     data = world.bundle(made).encode()
     for seed in range(200):
         changed = mutate_json(data, 2 * len(data), seed)
