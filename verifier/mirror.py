@@ -16,9 +16,9 @@ from attestation import merkle
 from attestation.errors import InvalidProofError, UnavailableError
 from attestation.log.bundle import parse_bundle
 from attestation.log.checkpoint import Checkpoint
+from attestation.log.files import Read, read_bundle
 from attestation.log.policy import LogPolicy
 from attestation.log.tiles import CHECKPOINT_PATH, WIDTH, Tile, TileBuilder, edge_of, tile_at
-from verifier.logfiles import Read, read_bundle
 from verifier.logsource import FolderSource
 
 

@@ -23,6 +23,7 @@ from attestation.secrets import EVIDENCE_LIMIT, Evidence, Secrets
 from attestation.settlement.bundle import SettlementBundle
 from attestation.settlement.ledger import LedgerLine
 from attestation.settlement.outcome import OutcomeDocument
+from attestation.settlement.parts import EntriesPart, RangePart, SlotPart, TradePart
 from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.promise import SignedPromise
 from attestation.verdict import read_verdict
@@ -49,6 +50,10 @@ _TYPES: dict[str | None, type[Document]] = {
         FindingsFile,
         SettlementPolicy,
         SettlementBundle,
+        TradePart,
+        RangePart,
+        EntriesPart,
+        SlotPart,
         OutcomeDocument,
         LedgerLine,
         SignedPromise,

@@ -69,6 +69,13 @@ class TileReader:
             node = node_hash(self._node(*place, size), node)
         return node
 
+    def frontier(self, old_size: int, size: int) -> list[bytes]:
+        """Returns the roots of the perfect subtrees of the first entries, left to right."""
+        if not 0 <= old_size <= size:
+            raise UsageError("no such older tree", found=old_size, wanted=size)
+        places = _complete(old_size.bit_length(), 0, old_size)
+        return [self._node(*place, size) for place in places]
+
     def _subtree(self, height: int, position: int, size: int) -> bytes:
         """Returns the root of the subtree that ``size`` may cut short."""
         *rest, last = _complete(height, position, size)

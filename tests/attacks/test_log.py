@@ -29,6 +29,7 @@ from attestation.log.entry import (
     logged_at,
     read_entry,
 )
+from attestation.log.files import read_bundle
 from attestation.log.inclusion import Inclusion
 from attestation.log.policy import LogPolicy
 from attestation.log.report import AuditReport
@@ -42,7 +43,7 @@ from tests.attacks.conftest import HONEST_HOSTS, World
 from tests.log.keys import signing_key
 from tests.verifier import forge
 from verifier.audit import Audit
-from verifier.logfiles import audit_log, prove_entry, read_bundle
+from verifier.logfiles import audit_log, prove_entry
 from verifier.logsource import HttpSource, Source
 from verifier.verify import verify
 

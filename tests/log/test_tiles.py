@@ -205,6 +205,20 @@ def test_proofs_in_a_tree_of_three_levels() -> None:
         )
 
 
+def test_frontier_of_every_older_tree_is_read_from_the_tiles() -> None:
+    size = 1_500
+    _, store = grown([size])
+    reader = TileReader(store.__getitem__)
+    frontier = Frontier()
+    for old in range(size + 1):
+        if old % 97 == 0 or old in (1, 255, 256, 257, size):
+            assert tuple(reader.frontier(old, size)) == frontier.nodes
+        if old < size:
+            frontier.append(LEAVES[old])
+    with pytest.raises(UsageError):
+        reader.frontier(size + 1, size)
+
+
 def test_flipped_bit_in_a_tile_is_in_no_valid_proof() -> None:
     size, index = 1_000, 700
     builder, store = grown([size])

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from attestation.errors import UsageError
-from verifier.cli import trust
+from verifier.cli import bundle, trust
 from verifier.cli.boundary import BUG, Options, answer, boundary, read_trust, say
 from verifier.cli.documents import (
     JsonOption,
@@ -43,6 +43,7 @@ app = typer.Typer(
     "log, 17 not what was expected, 20 network or disk, 1 a bug.",
 )
 app.add_typer(trust.app, name="trust")
+app.add_typer(bundle.app, name="bundle")
 app.command("verify")(verify_command)
 app.command("inspect")(inspect_command)
 app.command("recheck")(recheck_command)

@@ -1,0 +1,264 @@
+"""A bundle in parts that trades share, each named by the hash of its bytes.
+
+A trade's own part is small; it names a range part, shared by the trades of a batch, which
+names what is shared by all trades around it: slots with their messages, sessions, and the
+log's entries in the blocks of its entry bundles.  Joined, the parts are the bundle again,
+byte for byte.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, ClassVar, TypeAlias
+
+from attestation.document import Attestation, ObservationField
+from attestation.encoding import JsonObject
+from attestation.errors import IncompleteError, InvalidProofError, naming
+from attestation.hashing import hash_string
+from attestation.log.checkpoint import Checkpoint
+from attestation.log.note import Note
+from attestation.log.tiles import WIDTH
+from attestation.schema import Count, Document, HashString, Hex32, OneOf, Text
+from attestation.settlement.bundle import (
+    BUNDLE_LIMIT,
+    BundleLog,
+    BundleSession,
+    IncludedEntry,
+    SettlementBundle,
+)
+from attestation.settlement.trade import TradeProof
+
+TRADE_PART_LIMIT = 16 * 1024
+"""Bytes of the longest trade part that is read; one of 256 trades in a batch takes under 4 kB."""
+
+ReadPart: TypeAlias = Callable[[str], bytes]
+"""Returns a part's bytes by its hash; raises UnavailableError or IncompleteError."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TradePart(Document):
+    """What of a bundle is one trade's alone; ``range`` names the rest."""
+
+    TYPE: ClassVar[str | None] = "quotary/trade_part/v1"
+
+    batch: Count
+    trade: TradeProof
+    range: HashString
+    outcome: Annotated[str, OneOf(("up", "down", "tie", "void"))]
+    settlement: HashString
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PartSession(Document):
+    """A session: the hash of its attestation, and its ``attested`` entry."""
+
+    attestation: HashString
+    entry: IncludedEntry
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PartLog(Document):
+    """A notary's log as in a bundle; ``entries`` names the parts that hold them, in order."""
+
+    notary: Text
+    start: str
+    frontier: tuple[Hex32, ...]
+    entries: tuple[HashString, ...]
+    checkpoint: str
+    feed: IncludedEntry
+    sessions: tuple[PartSession, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RangePart(Document):
+    """What trades of one batch and duration share; the rest by hash."""
+
+    TYPE: ClassVar[str | None] = "quotary/range_part/v1"
+
+    policy: IncludedEntry
+    logs: tuple[PartLog, ...]
+    slots: tuple[HashString, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EntriesPart(Document):
+    """Entries of a log from ``first`` on, at most to the end of their entry bundle."""
+
+    TYPE: ClassVar[str | None] = "quotary/entries_part/v1"
+
+    first: Count
+    entries: tuple[JsonObject, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SlotPart(Document):
+    """A slot's attestation and the messages of its observations, by hash."""
+
+    TYPE: ClassVar[str | None] = "quotary/slot_part/v1"
+
+    attestation: Attestation
+    messages: tuple[bytes, ...]
+
+
+def split_bundle(bundle: SettlementBundle) -> tuple[TradePart, dict[str, bytes]]:
+    """Returns a bundle's trade part, and all other parts by hash.
+
+    Messages that no slot of the bundle names are left out.
+    """
+    parts: dict[str, bytes] = {}
+
+    def keep(document: Document) -> str:
+        data = document.encode()
+        name = hash_string(data)
+        parts[name] = data
+        return name
+
+    messages = {hash_string(message): message for message in bundle.messages}
+    whole = RangePart(
+        policy=bundle.policy,
+        logs=tuple(
+            [
+                PartLog(
+                    notary=log.notary,
+                    start=log.start,
+                    frontier=log.frontier,
+                    entries=tuple([keep(part) for part in _blocks(_size(log.start), log.entries)]),
+                    checkpoint=log.checkpoint,
+                    feed=log.feed,
+                    sessions=tuple(
+                        [
+                            PartSession(attestation=keep(one.attestation), entry=one.entry)
+                            for one in log.sessions
+                        ]
+                    ),
+                )
+                for log in bundle.logs
+            ]
+        ),
+        slots=tuple(
+            [
+                keep(
+                    SlotPart(
+                        attestation=slot,
+                        messages=tuple(
+                            [messages[name] for name in _named(slot) if name in messages]
+                        ),
+                    )
+                )
+                for slot in bundle.slots
+            ]
+        ),
+    )
+    trade = TradePart(
+        batch=bundle.batch,
+        trade=bundle.trade,
+        range=keep(whole),
+        outcome=bundle.outcome,
+        settlement=bundle.settlement,
+    )
+    return trade, parts
+
+
+def join_parts(trade: TradePart, read: ReadPart) -> SettlementBundle:
+    """Returns the bundle that a trade part and the parts it names make.
+
+    Raises InvalidProofError for a part that is not what it is named by (``parts.hash``),
+    MalformedError for one of another kind, IncompleteError for entries that do not follow
+    one another (``parts.entries``), and what ``read`` raises.
+    """
+    whole = RangePart.decode(_read(read, trade.range), limit=BUNDLE_LIMIT)
+    messages: dict[str, bytes] = {}
+    slots = []
+    for name in whole.slots:
+        part = SlotPart.decode(_read(read, name), limit=BUNDLE_LIMIT)
+        slots.append(part.attestation)
+        messages.update({hash_string(message): message for message in part.messages})
+    logs = []
+    for log in whole.logs:
+        blocks = [EntriesPart.decode(_read(read, name), limit=BUNDLE_LIMIT) for name in log.entries]
+        sessions = [
+            BundleSession(
+                attestation=Attestation.decode(_read(read, one.attestation), limit=BUNDLE_LIMIT),
+                entry=one.entry,
+            )
+            for one in log.sessions
+        ]
+        logs.append(
+            BundleLog(
+                notary=log.notary,
+                start=log.start,
+                frontier=log.frontier,
+                entries=_entries(_size(log.start), blocks),
+                checkpoint=log.checkpoint,
+                feed=log.feed,
+                sessions=tuple(sessions),
+            )
+        )
+    return SettlementBundle(
+        policy=whole.policy,
+        batch=trade.batch,
+        trade=trade.trade,
+        logs=tuple(logs),
+        slots=tuple(slots),
+        messages=tuple([messages[name] for name in sorted(messages)]),
+        outcome=trade.outcome,
+        settlement=trade.settlement,
+    )
+
+
+def _read(read: ReadPart, name: str) -> bytes:
+    data = read(name)
+    # The bytes are canonical, so that one document has one name; a file's newline is none.
+    data = data.removesuffix(b"\n")
+    if hash_string(data) != name:
+        raise InvalidProofError(
+            "a part is not what it is named by",
+            rule="parts.hash",
+            found=hash_string(data),
+            wanted=name,
+        )
+    return data
+
+
+def _blocks(first: int, entries: Sequence[JsonObject]) -> Iterable[EntriesPart]:
+    """Cuts entries where the log's entry bundles end, so that trades share what is whole."""
+    at = 0
+    while at < len(entries):
+        stop = at + WIDTH - (first + at) % WIDTH
+        yield EntriesPart(first=first + at, entries=tuple(entries[at:stop]))
+        at = stop
+
+
+def _entries(first: int, blocks: Iterable[EntriesPart]) -> tuple[JsonObject, ...]:
+    """Joins blocks; the first may begin before ``first``."""
+    found: list[JsonObject] = []
+    for block in blocks:
+        wanted = first + len(found)
+        skipped = wanted - block.first
+        if skipped < 0 or (found and skipped):
+            raise IncompleteError(
+                "a part of the entries is not there",
+                rule="parts.entries",
+                found=block.first,
+                wanted=wanted,
+            )
+        found += block.entries[skipped:]
+    return tuple(found)
+
+
+def _named(slot: Attestation) -> list[str]:
+    """Returns the hashes of the messages that a slot's observations rest on."""
+    return sorted(
+        {
+            message.hash
+            for field in slot.fields
+            if field.name == ObservationField.FIELD
+            for message in ObservationField.from_json(field.value).messages
+        }
+    )
+
+
+def _size(note: str) -> int:
+    with naming("log.start"):
+        return Checkpoint.parse(Note.parse(note.encode("utf-8")).text).size

@@ -1,0 +1,159 @@
+"""Bundles built from logs as they are served: what is built is what a reader takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from attestation.errors import IncompleteError, QuotaryError, UnavailableError, UsageError
+from attestation.hashing import hash_string
+from attestation.settlement.build import SourceLog, build_bundle
+from attestation.settlement.bundle import SettlementBundle
+from attestation.settlement.outcome import OutcomeDocument
+from tests.adversaries.operator import honest
+from tests.settlement import cases, world
+from tests.settlement.served import Keeper, sources
+
+
+def built(
+    made: world.World, logs: list[SourceLog] | None = None, kept: Keeper | None = None
+) -> tuple[SettlementBundle, OutcomeDocument]:
+    first = made.logs[made.policy.notaries[0].notary]
+    return build_bundle(
+        made.policy,
+        policy_index=[entry.kind for entry in first].index("policy"),
+        batch=made.trade_index,
+        trade=made.batch.prove(made.opening),
+        logs=sources(made) if logs is None else logs,
+        kept=Keeper.of(made) if kept is None else kept,
+        trust=world.trust(made.policy),
+        log_policy=world.log_policy(len(made.policy.notaries)),
+    )
+
+
+@pytest.mark.parametrize("notaries", [1, 3])
+def test_what_is_built_is_recomputed_to_the_same_document(notaries: int) -> None:
+    made = honest(notaries=notaries)
+    bundle, outcome = built(made)
+    assert outcome.encode() == world.settled_outcome(made).encode()
+    assert world.read(bundle, made.policy).encode() == outcome.encode()
+
+
+def test_every_random_case_is_built_and_recomputed() -> None:
+    outcomes = set()
+    for seed in range(40):
+        policy, terms, logged = cases.random_case(seed)
+        made = world.build(world.bound(policy), terms, logged)
+        bundle, outcome = built(made, sources(made, every=2))
+        assert world.read(bundle, made.policy).encode() == outcome.encode()
+        outcomes.add(outcome.outcome)
+    assert outcomes >= {"up", "down", "void"}
+
+
+def test_bundle_holds_no_more_than_it_takes() -> None:
+    made = honest()
+    bundle, outcome = built(made)
+    (log,) = bundle.logs
+    assert int(log.start.split("\n")[1]) == made.trade_index
+    last, before = log.entries[-1]["logged_us"], log.entries[-2]["logged_us"]
+    assert isinstance(last, int) and isinstance(before, int)
+    assert before <= outcome.final_after_us < last
+    assert [slot.header.id for slot in bundle.slots] == list(outcome.attestations)
+
+
+def test_void_begins_before_the_window_before_the_trade() -> None:
+    made = honest(policy=cases.policy(venues=3))
+    far = [
+        dataclasses.replace(
+            record,
+            fields={name: cases.gap(name, "venue_closed") for name in record.fields or {}},
+        )
+        if record.slot_us > made.terms.logged_us
+        else record
+        for record in (
+            world.LoggedSlot(notary=slot.notary, slot_us=slot.slot.slot_us, fields=slot.fields)
+            for slot in made.attested()
+        )
+    ]
+    void = world.build(made.policy, made.terms, far)
+    bundle, outcome = built(void)
+    assert (outcome.outcome, outcome.fee) == ("void", True)
+    assert int(bundle.logs[0].start.split("\n")[1]) < void.trade_index
+    assert world.read(bundle, made.policy).encode() == outcome.encode()
+
+
+def test_nothing_is_built_before_the_outcome_is_final_under_its_witnesses() -> None:
+    made = honest()
+    whole, _ = built(made)
+    end = int(whole.logs[0].checkpoint.split("\n")[1])
+    (log,) = sources(made)
+    sizes = [int(note.split(b"\n")[1]) for note in log.notes]
+    early = [note for note, size in zip(log.notes, sizes, strict=True) if size < end]
+    with pytest.raises(IncompleteError) as caught:
+        built(made, [dataclasses.replace(log, notes=early)])
+    assert caught.value.rule == "settlement.final"
+    (unseen,) = sources(made, witnesses=1)
+    with pytest.raises(IncompleteError) as caught:
+        built(made, [unseen])
+    assert caught.value.rule == "settlement.final"
+    bundle, _ = built(made, [dataclasses.replace(log, notes=log.notes[: end + 1])])
+    assert bundle == whole
+
+
+@pytest.mark.parametrize(
+    ("forget", "rule"),
+    [
+        ("slots", "slots.missing"),
+        ("sessions", "sessions.missing"),
+        ("messages", "messages.missing"),
+    ],
+)
+def test_what_was_not_kept_is_named(forget: str, rule: str) -> None:
+    made = honest(policy=cases.policy(venues=3))
+    kept = Keeper.of(made)
+    empty: dict[Any, Any] = {}
+    with pytest.raises(IncompleteError) as caught:
+        built(made, kept=dataclasses.replace(kept, **{forget: empty}))
+    assert caught.value.rule == rule
+
+
+def test_without_a_checkpoint_from_before_nothing_is_built() -> None:
+    made = honest()
+    (log,) = sources(made)
+    late = [note for note in log.notes if int(note.split(b"\n")[1]) > made.trade_index]
+    for notes in (late, []):
+        with pytest.raises(IncompleteError) as caught:
+            built(made, [dataclasses.replace(log, notes=notes)])
+        assert caught.value.rule == "build.start"
+
+
+def test_log_that_serves_nothing_or_another_thing_is_no_bundle() -> None:
+    made = honest()
+    (log,) = sources(made)
+
+    def nothing(path: str) -> bytes:
+        raise UnavailableError(path, rule="log.file")
+
+    with pytest.raises(UnavailableError):
+        built(made, [dataclasses.replace(log, read=nothing)])
+    with pytest.raises(QuotaryError):
+        built(made, [dataclasses.replace(log, feed=log.feed + 1)])
+    with pytest.raises(UsageError):
+        built(made, [])
+
+
+def test_log_that_changed_since_is_no_bundle_that_anyone_takes() -> None:
+    made = honest()
+    (log,) = sources(made)
+    other = honest(639_990)
+    (changed,) = sources(other)
+    bundle, _ = built(made, [dataclasses.replace(log, read=changed.read)], kept=Keeper.of(other))
+    with pytest.raises(QuotaryError):
+        world.read(bundle, made.policy)
+
+
+def test_claim_of_the_bundle_is_its_document() -> None:
+    bundle, outcome = built(honest(639_990))
+    assert (bundle.outcome, bundle.settlement) == ("down", hash_string(outcome.encode()))
