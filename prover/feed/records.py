@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import ClassVar, TypeAlias
 
 from attestation.document import Attestation, GapField, ObservationField, SlotField
+from attestation.encoding import decode_object
 from attestation.errors import MalformedError
 from attestation.log.entry import Fault, Reason
 from attestation.log.inclusion import Inclusion
@@ -152,3 +153,18 @@ Record: TypeAlias = Started | Received | Tick | Slot | Missed | DeadLetter | End
 
 Sink: TypeAlias = Callable[[Record], None]
 """Takes a record, from the thread of the feed's event loop; returns at once."""
+
+_BY_TYPE: dict[str | None, type[Record]] = {
+    kind.TYPE: kind for kind in (Started, Received, Tick, Slot, Missed, DeadLetter, Ended)
+}
+_LIMIT = 32 * 2**20
+
+
+def read_record(data: bytes) -> Record:
+    """Reads a record of any kind from its canonical bytes; raises MalformedError."""
+    value = decode_object(data, limit=_LIMIT)
+    name = value.get("type")
+    kind = _BY_TYPE.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise MalformedError("not a record of a feed", rule="type")
+    return kind.from_json(value)

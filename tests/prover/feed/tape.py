@@ -120,7 +120,11 @@ def make_start(venue: str, session: str, notary: str = NOTARY, feed: str = BTC) 
 
 
 def make_slot(
-    slot_us: int, venues: Mapping[str, Said], notary: str = NOTARY, feed: str = BTC
+    slot_us: int,
+    venues: Mapping[str, Said],
+    notary: str = NOTARY,
+    feed: str = BTC,
+    label: str = "",
 ) -> Slot:
     """A slot whose quotes follow from the messages; of other bytes, from none."""
     head = SlotField(feed=feed, market=MARKET, slot_us=slot_us, venues=tuple(sorted(venues)))
@@ -134,7 +138,8 @@ def make_slot(
             observation = _observe(venue, slot_us, *said)
             fields.append(Field(name="observation", value=observation.to_json()))
     return Slot(
-        notary=notary, attestation=_sign(fields, notary, f"{feed}/{slot_us}", slot_us + 60_000)
+        notary=notary,
+        attestation=_sign(fields, notary, f"{feed}/{slot_us}{label}", slot_us + 60_000),
     )
 
 
