@@ -15,6 +15,8 @@ from notary.hops import Hops
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0)
 
+_HOPS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
 
 class Metrics:
     """One registry per notary, so that two can live in one process."""
@@ -89,6 +91,32 @@ class Metrics:
             "Answers of witnesses, by witness and result.",
             ["witness", "result"],
             registry=self.registry,
+        )
+
+        self.slots = Counter(
+            "quotary_notary_slots",
+            "Slots of feeds that were decided, attested or missed.",
+            ["end"],
+            registry=self.registry,
+        )
+        self.gaps = Counter(
+            "quotary_notary_gaps",
+            "Gaps in attested slots, by venue and reason.",
+            ["venue", "reason"],
+            registry=self.registry,
+        )
+        self.slot_lag = Histogram(
+            "quotary_notary_slot_lag_seconds",
+            "Time from a slot's instant until its attestation was handed out.",
+            registry=self.registry,
+            buckets=_HOPS,
+        )
+        self.hops = Histogram(
+            "quotary_hop_seconds",
+            "Time of one hop, from the one before it (docs/operations.md).",
+            ["hop"],
+            registry=self.registry,
+            buckets=_HOPS,
         )
 
     def render(self) -> bytes:

@@ -15,24 +15,22 @@ from attestation.errors import (
     InvalidProofError,
     QuotaryError,
     RefusedError,
-    StaleError,
-    naming,
 )
 from attestation.request import SessionRequest
 from attestation.template import render_template
 from attestation.venues import VenueFile
 from notary.admission import ANONYMOUS, Admission
 from notary.clock import Clock
-from notary.envelope import prover_key, read_envelope
+from notary.envelope import read_envelope
 from notary.feeds import FeedBook
 from notary.issue import Issued
 from notary.limits import Meters, ProverAccount, ProverLimits
+from notary.replays import Replays, check_signature
 
 if TYPE_CHECKING:
     from notary.connection import Connection
 
 
-REPLAY_WINDOW_US = 30_000_000
 REMEMBER_US = 60_000_000
 """How long an ended session is known; its attestation is in the store for ever."""
 MAX_SESSIONS = 10_000
@@ -170,10 +168,9 @@ class SessionRegistry:
         self._feeds = feeds
         self._clock = clock
         self._random = random
-        self._started_us = clock.now_us()
+        self.replays = Replays(clock.now_us())
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._accounts: dict[str, ProverAccount] = {}
-        self._nonces: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -202,7 +199,7 @@ class SessionRegistry:
             )
         limits = self._admission.limits(request.prover)
         self._check_signature(request, signature)
-        self._check_fresh(request, now)
+        self.replays.check(request.prover, request.nonce, request.at_us, now)
         host, port, venue = self._admission.place(request)
         if self._feeds is not None and request.feed is not None:
             self._feeds.admit(request, now)
@@ -255,7 +252,7 @@ class SessionRegistry:
         self._forget_ended(now_us - REMEMBER_US)
         for prover in [name for name, account in self._accounts.items() if account.idle(now_us)]:
             del self._accounts[prover]
-        self._drop_nonces(now_us)
+        self.replays.prune(now_us)
 
     def _has_room(self, now_us: int) -> bool:
         """Whether one more session fits; those that ended make room, the latest last."""
@@ -306,37 +303,7 @@ class SessionRegistry:
                     "an anonymous prover's purpose is adhoc", rule="request.trade", http_status=403
                 )
             return
-        with naming("prover"):
-            key = prover_key(request.prover)
-        try:
-            key.verify(signature, request.encode())
-        except InvalidProofError as error:
-            raise InvalidProofError(error.detail, rule="signature") from None
-
-    def _check_fresh(self, request: SessionRequest, now: int) -> None:
-        earliest = max(now - REPLAY_WINDOW_US, self._started_us)
-        if not earliest <= request.at_us <= now + REPLAY_WINDOW_US:
-            raise StaleError(
-                "the request was signed too long ago, or with a wrong clock",
-                rule="request.at_us",
-                found=request.at_us,
-                wanted=now,
-            )
-        self._drop_nonces(now)
-        used = (request.prover, request.nonce)
-        if used in self._nonces:
-            raise RefusedError(
-                "the request was used already", rule="request.nonce", http_status=409
-            )
-        self._nonces[used] = now + 2 * REPLAY_WINDOW_US
-
-    def _drop_nonces(self, now: int) -> None:
-        nonces = self._nonces
-        while nonces:
-            key = next(iter(nonces))
-            if nonces[key] >= now:
-                return
-            del nonces[key]
+        check_signature(request.prover, request.encode(), signature)
 
     def _meters(self, prover: str, limits: ProverLimits, address: str, now: int) -> Meters:
         """Keys are free, so a stranger is metered by its address and among all, too."""
