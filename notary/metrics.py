@@ -15,8 +15,6 @@ from notary.hops import Hops
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0)
 
-_HOPS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-
 
 class Metrics:
     """One registry per notary, so that two can live in one process."""
@@ -92,7 +90,6 @@ class Metrics:
             ["witness", "result"],
             registry=self.registry,
         )
-
         self.slots = Counter(
             "quotary_notary_slots",
             "Slots of feeds that were decided, attested or missed.",
@@ -105,18 +102,10 @@ class Metrics:
             ["venue", "reason"],
             registry=self.registry,
         )
-        self.slot_lag = Histogram(
+        self.slot_lag = Gauge(
             "quotary_notary_slot_lag_seconds",
-            "Time from a slot's instant until its attestation was handed out.",
+            "Time from the latest slot's instant until it was handed out.",
             registry=self.registry,
-            buckets=_HOPS,
-        )
-        self.hops = Histogram(
-            "quotary_hop_seconds",
-            "Time of one hop, from the one before it (docs/operations.md).",
-            ["hop"],
-            registry=self.registry,
-            buckets=_HOPS,
         )
 
     def render(self) -> bytes:

@@ -164,7 +164,7 @@ class SessionRegistry:
         random: Callable[[int], bytes],
         feeds: FeedBook | None = None,
     ) -> None:
-        self._admission = admission
+        self.admission = admission
         self._feeds = feeds
         self._clock = clock
         self._random = random
@@ -182,12 +182,12 @@ class SessionRegistry:
         """
         request, signature = read_envelope(body)
         now = self._clock.now_us()
-        if request.notary != self._admission.notary:
+        if request.notary != self.admission.notary:
             raise RefusedError(
                 "the request is for another notary",
                 rule="request.notary",
                 found=request.notary,
-                wanted=self._admission.notary,
+                wanted=self.admission.notary,
                 http_status=403,
             )
         if request.feed is not None and self._feeds is None:
@@ -197,10 +197,10 @@ class SessionRegistry:
                 found=request.feed,
                 http_status=403,
             )
-        limits = self._admission.limits(request.prover)
+        limits = self.admission.limits(request.prover)
         self._check_signature(request, signature)
         self.replays.check(request.prover, request.nonce, request.at_us, now)
-        host, port, venue = self._admission.place(request)
+        host, port, venue = self.admission.place(request)
         if self._feeds is not None and request.feed is not None:
             self._feeds.admit(request, now)
         parent = self._continued(request, host, port)
@@ -217,7 +217,7 @@ class SessionRegistry:
             port=port,
             venue=venue,
             account=account,
-            known=request.prover in self._admission.provers,
+            known=request.prover in self.admission.provers,
             created_us=now,
             witness=parent,
         )
@@ -308,7 +308,7 @@ class SessionRegistry:
     def _meters(self, prover: str, limits: ProverLimits, address: str, now: int) -> Meters:
         """Keys are free, so a stranger is metered by its address and among all, too."""
         accounts = [self._account(prover, limits, now)]
-        rules = self._admission
+        rules = self.admission
         if prover not in rules.provers:
             if address and address not in rules.shared_addresses:
                 accounts.append(self._account(f"@{address}", rules.address_limits, now))

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from time import perf_counter
 from typing import Any
 
 from attestation.document import GapField
@@ -22,11 +20,10 @@ from attestation.encoding import decode_object, encode
 from attestation.errors import QuotaryError, UnavailableError
 from attestation.log.entry import FeedEntry
 from notary.clock import Clock
+from notary.context import Context
 from notary.feeds import ClosedSlot, FeedBook, Lapsed
 from notary.issue import Issued, accept_slot, sign
 from notary.log.sequencer import inclusion_of
-from notary.metrics import Metrics
-from notary.signer import Signer
 from notary.slot_board import MISSED, SLOT, SlotBoards, SlotEvent
 from notary.slot_store import MAX_MISSED, SlotStore
 
@@ -41,29 +38,12 @@ class Slots:
     """The slots of one notary's feeds, from ``start`` to ``stop``."""
 
     def __init__(
-        self,
-        book: FeedBook,
-        store: SlotStore,
-        boards: SlotBoards,
-        *,
-        clock: Clock,
-        random: Callable[[int], bytes],
-        signer: Signer,
-        software: str,
-        trouble: Callable[[], UnavailableError | None],
-        metrics: Metrics,
-        log: Any,
+        self, book: FeedBook, store: SlotStore, boards: SlotBoards, context: Context
     ) -> None:
         self._book = book
         self._store = store
         self._boards = boards
-        self._clock = clock
-        self._random = random
-        self._signer = signer
-        self._software = software
-        self._trouble = trouble
-        self._metrics = metrics
-        self._log = log
+        self._context = context
         self._lanes: dict[str, _Lane] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -92,7 +72,7 @@ class Slots:
         next_us = self._book.next_us
         if next_us is None:
             return
-        wait = max(0.0, (next_us - self._clock.now_us()) / 1_000_000)
+        wait = max(0.0, (next_us - self._context.clock.now_us()) / 1_000_000)
         self._timer = loop.call_later(min(wait, LONGEST_SLEEP), self._tick)
 
     def _tick(self) -> None:
@@ -100,7 +80,7 @@ class Slots:
         self._arm()
 
     def _take(self) -> None:
-        for over in self._book.take(self._clock.now_us()):
+        for over in self._book.take(self._context.clock.now_us()):
             lane = self._lanes.get(over.feed.feed)
             if lane is None:
                 lane = self._lanes[over.feed.feed] = _Lane(over.feed)
@@ -119,7 +99,7 @@ class Slots:
                     await self._miss(over, lane)
             except UnavailableError as error:
                 if not lane.blocked:
-                    self._log.error(
+                    self._context.log.error(
                         "slots_not_stored",
                         feed=lane.feed.feed,
                         rule=error.rule,
@@ -130,37 +110,42 @@ class Slots:
                     return
             except QuotaryError as error:
                 # A rule of the log that no slot in time can break: late, or decided already.
-                self._log.error(
+                self._context.log.error(
                     "slot_refused", feed=lane.feed.feed, rule=error.rule, detail=error.detail
                 )
                 if isinstance(over, ClosedSlot):
                     lane.put_back(over)
 
     async def _attest(self, closed: ClosedSlot) -> None:
-        feed, slot_us, clock = closed.feed.feed, closed.slot_us, self._clock
+        feed, slot_us, context = closed.feed.feed, closed.slot_us, self._context
+        clock, metrics = context.clock, context.metrics
         accepted = accept_slot(
             closed,
-            signer=self._signer,
-            software=self._software,
-            identifier=self._random(16).hex(),
-            seed=self._random(32),
+            signer=context.signer,
+            software=context.software,
+            identifier=context.random(16).hex(),
+            seed=context.random(32),
             issued_us=clock.now_us(),
         )
-        begun = perf_counter()
         ticket = await self._store.attest_slot(feed, slot_us, accepted.header, accepted.encode())
-        logged = perf_counter()
-        issued = Issued(attestation=sign(accepted, self._signer), log=inclusion_of(ticket))
-        signed = perf_counter()
+        logged_us = clock.now_us()
+        issued = Issued(attestation=sign(accepted, context.signer), log=inclusion_of(ticket))
+        signed_us = clock.now_us()
         self._boards.publish(feed, SlotEvent(slot_us, SLOT, issued.encode()))
-        hops = self._metrics.hops
-        hops.labels(hop="logged").observe(logged - begun)
-        hops.labels(hop="signed").observe(signed - logged)
-        hops.labels(hop="published").observe(perf_counter() - signed)
-        self._metrics.slots.labels(end=SLOT).inc()
-        self._metrics.slot_lag.observe(max(0, clock.now_us() - slot_us) / 1_000_000)
+        published_us = clock.now_us()
+        # Slot and entry are durable in one transaction.
+        for hop, at_us in (
+            ("stored", logged_us),
+            ("logged", logged_us),
+            ("signed", signed_us),
+            ("published", published_us),
+        ):
+            metrics.hops.note(hop, (at_us - slot_us) / 1_000_000)
+        metrics.slots.labels(end=SLOT).inc()
+        metrics.slot_lag.set((published_us - slot_us) / 1_000_000)
         for field in closed.fields:
             if isinstance(field, GapField):
-                self._metrics.gaps.labels(venue=field.venue, reason=field.reason).inc()
+                metrics.gaps.labels(venue=field.venue, reason=field.reason).inc()
 
     async def _miss(self, lapsed: Lapsed, lane: _Lane) -> None:
         """Misses a run, bounded batch by bounded batch; what is left of it comes next."""
@@ -175,14 +160,16 @@ class Slots:
 
     def _note_missed(self, feed: FeedEntry, count: int, first_us: int) -> None:
         if count:
-            self._metrics.slots.labels(end=MISSED).inc(count)
-            self._log.warning("slots_missed", feed=feed.feed, slots=count, first_us=first_us)
+            self._context.metrics.slots.labels(end=MISSED).inc(count)
+            self._context.log.warning(
+                "slots_missed", feed=feed.feed, slots=count, first_us=first_us
+            )
 
     async def _room(self, lane: _Lane) -> bool:
         """Waits until the store takes writes again; False where it will not any more."""
         lane.blocked = True
         while True:
-            trouble = self._trouble()
+            trouble = self._context.store.trouble
             if trouble is None:
                 lane.blocked = False
                 return True
