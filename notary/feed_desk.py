@@ -75,7 +75,7 @@ class FeedDesk:
         if isinstance(entry, FeedEntry):
             self._check_feed(entry, request.prover)
         elif isinstance(entry, PolicyEntry):
-            with naming("request.entry.document"):
+            with naming("entry.document"):
                 SettlementPolicy.from_json(entry.document)
         return await self._log(entry, now_us)
 
@@ -182,7 +182,7 @@ class FeedDesk:
                     "venues.venue_file",
                     [venue.venue, venue.venue_file],
                 )
-            with naming("request.entry.venues"):
+            with naming("entry.venues"):
                 market = file.market(venue.instrument)
             if market != entry.market:
                 raise _unfit("the instrument is of another market", "market", entry.market)
@@ -208,4 +208,4 @@ def read_instant(text: str, name: str) -> int:
 
 
 def _unfit(detail: str, member: str, found: object) -> RefusedError:
-    return RefusedError(detail, rule=f"request.entry.{member}", found=found, http_status=403)
+    return RefusedError(detail, rule=f"entry.{member}", found=found, http_status=403)
