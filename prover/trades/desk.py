@@ -9,6 +9,7 @@ void, with the operator's fee, and so is never settled by prices.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -196,19 +197,19 @@ class TradeDesk:
 
     async def _log(self, batch: Batch) -> None:
         """Submits a batch until the log has it; voids what it has later than promised."""
-        entry = batch.batch.entry()
-        attempt = 0
-        while True:
-            try:
-                index, logged_us = await self._submit(entry)
-                break
-            except QuotaryError as error:
-                self._on_trouble(error)
-                await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
-                attempt += 1
+        index, logged_us = await self._submitted(batch.batch.entry())
         await self._call(self._store.note_logged, batch.id, index, logged_us)
         await self._announce()
         await self._void_broken()
+
+    async def _submitted(self, entry: TradesEntry) -> tuple[int, int]:
+        for attempt in itertools.count():
+            try:
+                return await self._submit(entry)
+            except QuotaryError as error:
+                self._on_trouble(error)
+                await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+        raise AssertionError("counted to the end")
 
     async def _void_broken(self) -> None:
         for trade in await self._call(self._store.broken):
