@@ -159,9 +159,9 @@ class TradeDesk:
         for batch in await self._call(self._store.unlogged):
             await self._log(batch)
         while True:
-            batch = await self._call(lambda: self._store.make_batch(self._clock(), most=MAX_BATCH))
-            if batch is not None:
-                await self._log(batch)
+            made = await self._call(lambda: self._store.make_batch(self._clock(), most=MAX_BATCH))
+            if made is not None:
+                await self._log(made)
                 continue
             await self._placed.wait()
             self._placed.clear()
