@@ -27,7 +27,7 @@ from verifier.cli.documents import (
 )
 from verifier.cli.log import audit_command, mirror_command, prove_command
 from verifier.cli.page import page_command
-from verifier.cli.settlement import recompute_command
+from verifier.cli.settlement import recompute_command, reconcile_command
 from verifier.text import safe
 
 DEFAULT_PORT = 7049
@@ -48,6 +48,7 @@ app.command("verify")(verify_command)
 app.command("inspect")(inspect_command)
 app.command("recheck")(recheck_command)
 app.command("recompute")(recompute_command)
+app.command("reconcile")(reconcile_command)
 app.command("audit")(audit_command)
 app.command("mirror")(mirror_command)
 app.command("prove")(prove_command)
