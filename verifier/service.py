@@ -32,7 +32,8 @@ from verifier import openapi, settlement_openapi
 from verifier.question import BODY_LIMIT, MissingExpectError, read_questions
 from verifier.receiving import read_body
 from verifier.service_metrics import Metrics
-from verifier.settlement_routes import SETTLEMENTS, SettlementMeans, add_settlement_routes
+from verifier.settlement import SettlementMeans
+from verifier.settlement_routes import SETTLEMENTS, add_settlement_routes
 
 VERIFY = "/v1/verify"
 _TURN = 16

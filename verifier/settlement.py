@@ -13,6 +13,7 @@ from attestation.errors import MalformedError, QuotaryError, UsageError
 from attestation.hashing import hash_string
 from attestation.settlement.bundle import BUNDLE_LIMIT, SettlementBundle
 from attestation.settlement.expect import SettlementExpect
+from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.recompute import VerifiedSettlement, verify_settlement
 from attestation.settlement.verdict import SettlementVerdict, VerdictRange
 from attestation.trust import Trust
@@ -26,6 +27,19 @@ SETTLEMENT_BODY_LIMIT = BUNDLE_LIMIT + 64 * 1024
 CHECKED = ("log", "policy", "trade", "slots", "sessions", "messages", "outcome")
 NOT_CHECKED = ("last_message", "tls_evidence")
 """That a message was its venue's last before the slot; the raw TLS records."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementMeans:
+    """What a server recomputes settlements with.
+
+    ``log_policy``: the text of the log policy, whose hash settlement policies name; None:
+    no bundle is recomputed.  ``policies`` are shown by id, and decide nothing.
+    """
+
+    log_policy: bytes | None = None
+    policies: tuple[SettlementPolicy, ...] = ()
+    venue_files: Mapping[str, VenueFile] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

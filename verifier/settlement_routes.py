@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Request, Response
 
 from attestation.errors import UsageError
-from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.verdict import SettlementVerdict
 from attestation.trust import Trust
 from attestation.venues import VenueFile, shipped_venues
 from verifier import settlement_openapi as described
 from verifier.receiving import read_body
 from verifier.service_metrics import Metrics
-from verifier.settlement import SETTLEMENT_BODY_LIMIT, read_settlement_question
+from verifier.settlement import (
+    SETTLEMENT_BODY_LIMIT,
+    SettlementMeans,
+    read_settlement_question,
+)
 
 SETTLEMENTS = "/v1/settlements/verify"
 POLICIES = "/v1/policies/{policy_id}"
@@ -26,19 +28,6 @@ class NotServedError(UsageError):
     """This server does not have what is asked for."""
 
     http_status = 404
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class SettlementMeans:
-    """What a server recomputes settlements with.
-
-    ``log_policy``: the text of the log policy, whose hash settlement policies name; None:
-    no bundle is recomputed.  ``policies`` are shown by id, and decide nothing.
-    """
-
-    log_policy: bytes | None = None
-    policies: tuple[SettlementPolicy, ...] = ()
-    venue_files: Mapping[str, VenueFile] | None = None
 
 
 def add_settlement_routes(

@@ -33,8 +33,7 @@ from verifier.client import AsyncVerifyClient, VerifyClient
 from verifier.receiving import SlowBodyError, read_body
 from verifier.selftest import SAMPLES, SETTLEMENTS, samples
 from verifier.service import create_app
-from verifier.settlement import SETTLEMENT_BODY_LIMIT
-from verifier.settlement_routes import SettlementMeans
+from verifier.settlement import SETTLEMENT_BODY_LIMIT, SettlementMeans
 
 HERE = SAMPLES / SETTLEMENTS
 UP = (HERE / "up.0.json").read_bytes()

@@ -43,7 +43,7 @@ def serve_command(
                 f"{error.name} is not installed: pip install 'quotary[service]'"
             ) from error
         from attestation.settlement.policy import SettlementPolicy
-        from verifier.settlement_routes import SettlementMeans
+        from verifier.settlement import SettlementMeans
 
         logs = None
         if log_policy is not None or believed.log_policy_file is not None:
