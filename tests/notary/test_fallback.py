@@ -76,7 +76,7 @@ def test_quote_within_the_slot_is_the_slots(tmp_path: Path) -> None:
 def test_quote_outside_of_the_slot_is_not_attested(tmp_path: Path, when: str) -> None:
     async def scene() -> None:
         async with live_running(tmp_path, from_now_us=0, grid_us=GRID_US) as rig:
-            slot_us = slot_after(rig, 4 * GRID_US if when == "early" else 0)
+            slot_us = slot_after(rig, 4 * GRID_US if when == "early" else GRID_US // 4)
             until_us = slot_us - rig.context.clock.now_us()
             wait_us = 0 if when == "early" else until_us + 10_000
             with pytest.raises(RefusedError) as refused:
