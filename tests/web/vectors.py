@@ -91,12 +91,13 @@ def bundle_vector(
         "trust": trust.dump().decode(),
         "log_policy": log_policy.decode(),
         "expect": wanted,
-        "venue_files": [_content(file) for file in files.values()],
+        "venue_files": [venue_text(file) for file in files.values()],
     }
     return Vector(name=name, call="judgeBundle", question=question, answer=Answer.of(ask))
 
 
-def _content(file: VenueFile) -> str:
+def venue_text(file: VenueFile) -> str:
+    """The canonical JSON of a venue file."""
     parts = file.to_json()
     del parts["hash"]
     return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS).decode()
