@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from tests.web.browser import Tab, chromium
 from tests.web.market import Market, market
 from tests.web.test_vectors import differences
 from verifier.page import PAGE
+from verifier.selftest import SAMPLES, SETTLEMENTS
 
 pytestmark = [pytest.mark.peer("chromium"), pytest.mark.timeout(240)]
 
@@ -82,10 +86,55 @@ def test_bundle_dropped_on_the_saved_page_is_recomputed_and_told(
     assert "cosigned by witness.example/a and witness.example/b" in text
     for venue in outcome.venues:
         assert venue.venue in text
-    for words in ("Not part of the proof", "Not official", "What this does not show"):
+    for words in ("Not official", "What this does not show"):
         assert words in text
     assert outcome.trade in text
     assert tab.complaints == []
+
+
+def test_shipped_samples_come_out_as_on_the_command_line(tab: Tab) -> None:
+    folder = SAMPLES / SETTLEMENTS
+    keys = [folder / name for name in ("trust.toml", "log_policy.txt", "expect.toml")]
+    text = opened(tab, [folder / "up.0.json", *keys])
+    assert tab.text("h1").startswith("UP by ")
+    # Links to what the venues publish, marked as what they are.
+    assert "Not part of the proof" in text
+    links = tab.run("[...document.querySelectorAll('a[target]')].map((one) => one.href)")
+    assert any(link.startswith("https://api.binance.com/") for link in links)
+    tab.give(folder / "void.0.json")
+    tab.wait("document.querySelector('h1').textContent.startsWith('VOID')")
+    tab.give(folder / "claims_a_win.14.json")
+    assert "outcome.outcome" in tab.text(".refusal")
+
+
+def test_command_that_the_page_shows_repeats_the_check(
+    tab: Tab, trade: Market, files: list[Path], tmp_path: Path
+) -> None:
+    opened(tab, files)
+    command = tab.text("section pre:not(details pre)")
+    for path in files:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "expect.toml").unlink()
+    venues = "".join(f" --venue-file {path}" for path in venue_tomls(trade, tmp_path))
+    found = subprocess.run(
+        ["sh", "-ec", command + venues],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert found.returncode == 0, found.stderr
+    assert f"RECOMPUTED {world.settled_outcome(trade.made).outcome.upper()}" in found.stderr
+
+
+def venue_tomls(trade: Market, folder: Path) -> list[Path]:
+    """The venue files as the command reads them."""
+    paths = []
+    for venue in trade.policy.venues:
+        paths.append(folder / f"{venue.venue}.toml")
+        paths[-1].write_bytes(cases.venue_toml(venue.venue))
+    return paths
 
 
 def test_bundle_is_verified_in_under_300_ms(

@@ -4,6 +4,7 @@ import { shippedVenues } from "../api.js";
 import { fromUtf8, utf8 } from "../core/bytes.js";
 import { isKind, QuotaryError, usage } from "../core/errors.js";
 import { decodeBundle } from "../settlement/bundle.js";
+import { readSettlementExpect } from "../settlement/expect.js";
 import { recompute } from "../settlement/recompute.js";
 import { acceptedBanner, refusedBanner } from "./banner.js";
 import { chartSection } from "./chart.js";
@@ -14,7 +15,7 @@ import { checkHeads, keysSection } from "./keys.js";
 import { readLink } from "./link.js";
 import { remember, remembered } from "./memory.js";
 import { casesSection, statisticsSection } from "./several.js";
-import { BUNDLE_LIMIT, checkId, classify, logPolicySource, readExpect, trustSource } from "./sources.js";
+import { BUNDLE_LIMIT, checkId, classify, logPolicySource, trustSource } from "./sources.js";
 import { acceptDrops, dropZone, intro, settings, steps } from "./start.js";
 import { venuesSection } from "./venues.js";
 import { limitsSection, policySection } from "./words.js";
@@ -119,7 +120,7 @@ export class App {
       this.logPolicy = logPolicySource(found.text, false);
       remember("log policy", found.text);
     } else if (found.kind === "expect") {
-      this.expect = readExpect(found.text);
+      this.expect = readSettlementExpect(found.text);
       this.linked = false;
     } else if (found.kind === "policy") {
       this.expect = { ...this.expect, policy_id: found.policy.policy_id };

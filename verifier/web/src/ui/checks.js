@@ -54,7 +54,7 @@ export function elsewhereSection(result, files) {
   const policy = result.policy.policy_id;
   const command = [
     `printf 'policy_id = "${policy}"\\ntrade = "${trade}"\\n' > expect.toml`,
-    "verifier recompute bundle.json --trust trust.toml --expect expect.toml",
+    "verifier recompute bundle.json --trust trust.toml --log-policy log_policy.txt --expect expect.toml --explain",
   ].join("\n");
   return section(
     "Check it without this page",

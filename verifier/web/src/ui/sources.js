@@ -6,15 +6,12 @@ import { decodeObject } from "../core/canonical.js";
 import { malformed, usage } from "../core/errors.js";
 import { hashString } from "../core/hashing.js";
 import { parseTrust } from "../core/trust.js";
-import { readToml } from "../core/toml.js";
 import { VenueFile } from "../core/venue.js";
 import { parseLogPolicy } from "../log/policy.js";
 import { BUNDLE_LIMIT } from "../settlement/bundle.js";
 import { readPolicy } from "../settlement/policy.js";
 
 export { BUNDLE_LIMIT };
-
-const EXPECT = ["policy_id", "trade", "market", "player", "side", "stake"];
 
 /** Parses what the reader, or the page's server, says about keys. */
 export const trustSource = (text, brought) => ({
@@ -28,22 +25,6 @@ export const logPolicySource = (text, brought) => ({
   brought,
   parsed: parseLogPolicy(utf8(text)),
 });
-
-/** Reads an expect file; the members of attestation/settlement/expect.py alone. */
-export function readExpect(text) {
-  const table = readToml(text);
-  const expect = {};
-  for (const [member, value] of Object.entries(table)) {
-    if (EXPECT.includes(member) && typeof value === "string") expect[member] = value;
-    else if (member === "operators" && Array.isArray(value)) expect.operators = value;
-    else if (member === "insecure_allow_development" && typeof value === "boolean") {
-      expect[member] = value;
-    } else throw usage("the expect file has a member that settlement does not know", { rule: member });
-  }
-  checkId(expect.policy_id, "policy_id");
-  checkId(expect.trade, "trade");
-  return expect;
-}
 
 /** Throws unless a text is 32 bytes of lower-case hex, if there is one. */
 export function checkId(value, member) {
