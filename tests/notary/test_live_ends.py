@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from attestation.errors import QuotaryError, RefusedError
+from attestation.subscription import subscription
+from attestation.venues import shipped_venues
+from attestation.websocket import MessageReader
 from examples.venues.faults import Fault
 from examples.venues.server import VenueServer
 from notary.limits import Deadlines, ProverLimits, SessionLimits
@@ -396,5 +400,64 @@ def test_memory_does_not_grow_with_what_passed(tmp_path: Path) -> None:
             gate = session.witness.gate
             assert gate.received.size > 100_000
             assert gate.received.records == gate.sent.records == []
+
+    asyncio.run(scene())
+
+
+def test_upgrade_and_subscription_can_be_committed_to(tmp_path: Path) -> None:
+    def wish(name: str, direction: str) -> dict[str, str]:
+        return {"name": name, "direction": direction, "scheme": "hash", "salt": "ab" * 16}
+
+    names = ("request.line", "request.header.host", "response.status", "response.headers")
+    sections = [wish(name, "sent" if name.startswith("req") else "received") for name in names]
+    sections.append(wish("message.0", "sent"))
+
+    async def scene() -> None:
+        async with live_running(tmp_path) as rig:
+            client = rig.client()
+            sent = bytearray()
+            send = client.send
+
+            def record(data: bytes) -> None:
+                sent.extend(data)
+                send(data)
+
+            client.send = record  # type: ignore[method-assign]
+            await client.handshake()
+            attesting = asyncio.create_task(rig.attest(client, sections=sections))
+            await client.upgrade()
+            await client.subscribe()
+            issued = await attesting
+            assert issued is not None
+            found = {field.name: field for field in issued.attestation.sections().values()}
+            assert set(found) == {*names, "message.0"}
+            directions = {"sent": bytes(sent), "received": client.head}
+            for field in found.values():
+                data = directions[field.direction][field.start : field.end]
+                digest = hashlib.sha256(bytes.fromhex("ab" * 16) + data).hexdigest()
+                assert field.digest == f"sha256:{digest}"
+            (message,) = MessageReader(masked=True).feed(
+                bytes(sent)[found["message.0"].start : found["message.0"].end]
+            )
+            assert (message.data,) == subscription(shipped_venues()["kraken"], "XXBTZUSD", time_s=0)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("name", ["message.1", "message.00", "message.x", "response.body"])
+def test_section_that_is_not_there_refuses_the_start(tmp_path: Path, name: str) -> None:
+    direction = "received" if name == "response.body" else "sent"
+    wish = {"name": name, "direction": direction, "scheme": "tree", "salt": "ab" * 32}
+
+    async def scene() -> None:
+        async with live_running(tmp_path) as rig:
+            client = rig.client()
+            await client.handshake()
+            attesting = asyncio.create_task(rig.attest(client, sections=[wish | {"split": "json"}]))
+            await client.upgrade()
+            await client.subscribe()
+            with pytest.raises(RefusedError):
+                await attesting
+            await rig.ended(client, "invalid")
 
     asyncio.run(scene())
