@@ -22,10 +22,9 @@ from hypothesis import settings
 PEERS = {
     "caddy": "caddy",
     "ccxt": str(Path(__file__).parent.parent / "build/peers/ccxt/bin/python"),
-    "chromium": "chromium",
     "curl": "curl",
-    "esbuild": "esbuild",
     "gnutls": "gnutls-serv",
+    "esbuild": "esbuild",
     "go": "go",
     "nginx": "nginx",
     "node": "node",

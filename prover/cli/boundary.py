@@ -69,7 +69,7 @@ def naming_files() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def naming_what_is_missing() -> Iterator[None]:
+def naming_what_is_missing(extra: str = "prover") -> Iterator[None]:
     """Turns the lack of a package of the extra into UsageError with the cure."""
     try:
         yield
@@ -78,15 +78,15 @@ def naming_what_is_missing() -> Iterator[None]:
         if package in ("attestation", "prover"):
             raise
         raise UsageError(
-            f"{package} is not installed: pip install 'quotary[prover]'", rule="install"
+            f"{package} is not installed: pip install 'quotary[{extra}]'", rule="install"
         ) from error
 
 
 @contextlib.contextmanager
-def boundary(*, as_json: bool = False) -> Iterator[None]:
+def boundary(*, as_json: bool = False, extra: str = "prover") -> Iterator[None]:
     """Turns what a command raises into its message and exit code; 1 is left to bugs."""
     try:
-        with naming_files(), naming_what_is_missing():
+        with naming_files(), naming_what_is_missing(extra):
             yield
     except QuotaryError as error:
         if Options.debug:

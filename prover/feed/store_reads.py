@@ -145,8 +145,9 @@ class StoreReader:
         """Returns the newest slot that is stored, attested or missed."""
         with self._reading() as database:
             row = database.execute(
-                "SELECT max(coalesce((SELECT max(slot_us) FROM slots WHERE stream = no), -1), "
-                "coalesce((SELECT max(slot_us) FROM missed WHERE stream = no), -1)) "
+                "SELECT max("
+                "coalesce((SELECT max(slot_us) FROM slots WHERE stream = streams.no), -1), "
+                "coalesce((SELECT max(slot_us) FROM missed WHERE stream = streams.no), -1)) "
                 "FROM streams WHERE notary = ? AND feed = ?",
                 (notary, feed),
             ).fetchone()

@@ -49,7 +49,7 @@ def make_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(slot_routes(service, origins))
+    app.include_router(slot_routes(service, metrics, origins))
     app.include_router(evidence_routes(service))
     if ticks is not None:
         app.include_router(market_routes(service, ticks))

@@ -72,7 +72,7 @@ class Development(BaseModel):
     roots: tuple[Path, ...] = ()
 
 
-class FeedConfig(BaseSettings):
+class FeedSettings(BaseSettings):
     """See the module's docstring."""
 
     model_config = SettingsConfigDict(
@@ -94,7 +94,7 @@ class FeedConfig(BaseSettings):
     development: Development | None = None
 
     @model_validator(mode="after")
-    def _markets(self) -> FeedConfig:
+    def _markets(self) -> FeedSettings:
         try:
             listing(self.market, self.venues)
         except UsageError as error:
@@ -150,7 +150,7 @@ def listing(market: str, names: tuple[str, ...] | None) -> dict[str, VenueFile]:
     return {name: able[name] for name in sorted(names)}
 
 
-def load_config(file: Path | None, *, development: bool, **given: Any) -> FeedConfig:
+def load_config(file: Path | None, *, development: bool, **given: Any) -> FeedSettings:
     """Reads a configuration; raises UsageError for anything wrong with it.
 
     ``given`` goes before file and environment; its paths are relative to the working
@@ -160,7 +160,7 @@ def load_config(file: Path | None, *, development: bool, **given: Any) -> FeedCo
         raise UsageError("no such configuration file", rule="config", found=str(file))
     token = _FILE.set(file)
     try:
-        config = FeedConfig(**given)
+        config = FeedSettings(**given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -181,7 +181,7 @@ def load_config(file: Path | None, *, development: bool, **given: Any) -> FeedCo
     return config if file is None else _resolve(config, file.parent.resolve(), given)
 
 
-def _resolve(config: FeedConfig, folder: Path, given: dict[str, Any]) -> FeedConfig:
+def _resolve(config: FeedSettings, folder: Path, given: dict[str, Any]) -> FeedSettings:
     changes: dict[str, Any] = {
         name: folder / getattr(config, name)
         for name in ("trust", "key", "data")

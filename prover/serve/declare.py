@@ -17,7 +17,11 @@ PROBLEM_TYPE = "application/problem+json"
 Instant = Annotated[int, Field(ge=0, le=MAX_INTEGER, description="Microseconds since the epoch.")]
 NotaryName = Annotated[
     str,
-    Field(min_length=1, max_length=255, description="A notary of the feed; default: its first."),
+    Field(
+        min_length=1,
+        max_length=255,
+        description="A notary of the feed; default: the first by name.",
+    ),
 ]
 VenueList = Annotated[
     str,

@@ -10,11 +10,8 @@ prover's word, for which the notary's log has the proof.
 
 from __future__ import annotations
 
-from attestation.document import Attestation
 from attestation.encoding import JsonObject, encode, encode_decoded
 from attestation.errors import UsageError
-from attestation.log.inclusion import Inclusion
-from attestation.presentation import Presentation, ShownField
 from attestation.slot_presentation import present_slot
 from prover.feed.records import Slot
 from prover.serve.board import Posted
@@ -39,21 +36,6 @@ def read_venues(text: str | None, feed: FeedFacts) -> Venues | None:
             wanted=",".join(feed.venues),
         )
     return tuple(sorted(names))
-
-
-def show_all(attestation: Attestation, log: Inclusion | None) -> Presentation:
-    """Presents an attestation with every field, and no section opened."""
-    return Presentation(
-        header=attestation.header,
-        signature=attestation.signature,
-        fields=tuple(
-            [ShownField.of(index, field) for index, field in enumerate(attestation.fields)]
-        ),
-        proof=(),
-        openings=(),
-        seed=attestation.seed,
-        log=log,
-    )
 
 
 def slot_json(settled: Settled, venues: Venues | None) -> JsonObject:

@@ -136,5 +136,12 @@ STATUS = {
         }
     ],
     "hops": {"stored": {"p50_us": 9_000, "p95_us": 18_000, "p99_us": 21_000, "count": 2_048}},
-    "store": {"spool_records": 0, "reconcile_difference": 0, "store_available": 1},
+    "store": {
+        "store_available": 1,
+        "spool_bytes": 0,
+        "waiting_records": 3,
+        "reconcile_difference": 0,
+        "lost_records": 0,
+    },
+    "troubles": {},
 }

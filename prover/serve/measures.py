@@ -40,6 +40,10 @@ class Measures:
         self.metrics.hop(hop, seconds, **labels)
         self.status.hop(hop, seconds, **labels)
 
+    def stored(self, seconds: float) -> None:
+        """Takes the time a record took to be stored; called in the store's thread."""
+        self.hop("stored", seconds)
+
     def take(self, record: Record) -> None:
         """Counts what a record tells; comes last of the sinks, when it was published."""
         self.metrics.take(record)

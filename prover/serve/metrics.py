@@ -67,6 +67,14 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
             "Venues without a quote in an attested slot, by reason and its fault.",
             ("fault", "reason", *_LANE),
         ),
+        "slot_streams_total": ("Streams of slots that ended, by rule.", ("notary", "rule")),
+        "observations_total": (
+            "Observations held against own messages, by verdict.",
+            ("notary", "verdict"),
+        ),
+        "registrations_failed_total": ("Feeds that a notary did not log, by rule.", ("rule",)),
+        "sink_failures_total": ("Records that a part of this program failed at.", ("kind",)),
+        "incidents_unkept_total": ("Incidents that no disk took.", ("notary",)),
         "incidents_total": ("What a notary signed that is not what was sent.", ("notary", "rule")),
         "streams_cut_total": ("Consumers' streams that were cut, by reason.", ("reason",)),
     }
@@ -76,9 +84,11 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "connects_headroom_ratio": ("Connections a venue still allows, 0 to 1.", _LANE),
         "slot_age_seconds": ("Since the newest slot of a notary.", ("notary",)),
         "streams": ("Consumers' streams that are open.", ()),
-        "spool_records": ("Records that wait on disk for the store.", ()),
-        "spool_bytes": ("Bytes of the spool.", ()),
-        "reconcile_difference": ("Records taken less records stored, by the last count.", ()),
+        "spool_bytes": ("Bytes that wait on disk for the store.", ()),
+        "waiting_records": ("Records in memory that wait for the store.", ()),
+        "store_bytes": ("Bytes of the store on disk.", ()),
+        "reconcile_difference": ("Records of which nobody knows where they went.", ()),
+        "lost_records": ("Records that were given up since the start.", ()),
         "store_available": ("Whether the store takes records: 1 or 0.", ()),
     }
 )

@@ -13,15 +13,16 @@ Settled: TypeAlias = Slot | Missed
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FeedFacts:
-    """What is known of a feed before its first slot; ``notaries`` in order of preference.
+    """What is known of a feed before its first slot.
 
-    A slot's entry comes within ``late_us`` or never (docs/log.md, "Entries").
+    ``notaries`` are those whose slots are stored; others may follow.  A slot's entry
+    comes within ``late_us`` or never (docs/log.md, "Entries").
     """
 
     feed: str
     market: str
     venues: tuple[str, ...]
-    notaries: tuple[str, ...]
+    notaries: tuple[str, ...] = ()
     grid_us: int
     late_us: int
 

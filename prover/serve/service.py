@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeVar
 
-from attestation.errors import RefusedError
+from attestation.encoding import MAX_INTEGER
+from attestation.errors import RefusedError, UnavailableError
 from prover.feed.records import Missed, Record, Slot
 from prover.serve.board import SlotBoard
 from prover.serve.documents import Venues, read_venues
@@ -38,9 +39,7 @@ class Service:
         self.feed = feed
         self.reader = reader
         self.streams = Streams()
-        self.boards: Mapping[str, SlotBoard] = {
-            notary: SlotBoard(feed, notary) for notary in feed.notaries
-        }
+        self.boards = {notary: SlotBoard(feed, notary) for notary in feed.notaries}
 
     async def load(self) -> None:
         """Fills the boards with the newest stored slots; before any record is taken."""
@@ -53,12 +52,20 @@ class Service:
             for slot in await self._read(board, from_us, newest + 1):
                 board.post(slot)
 
+    async def catch_up(self) -> None:
+        """Posts what another process has stored since."""
+        for board in self.boards.values():
+            from_us = 0 if board.newest_us is None else board.newest_us + 1
+            for slot in await self._read(board, from_us, MAX_INTEGER):
+                board.post(slot)
+
     def take(self, record: Record) -> None:
         """Posts slots on their notary's board (a ``prover.feed.records.Sink``)."""
         if isinstance(record, Slot | Missed):
             board = self.boards.get(record.notary)
-            if board is not None and record.feed == self.feed.feed:
-                board.post(record)
+            if board is None:
+                board = self.boards[record.notary] = SlotBoard(self.feed, record.notary)
+            board.post(record)
 
     async def stop(self, seconds: float) -> None:
         """Ends every stream, each with the slot to go on from."""
@@ -67,14 +74,19 @@ class Service:
         await self.streams.drained(seconds)
 
     def board(self, notary: str | None) -> SlotBoard:
-        """Returns a notary's board, by default the first's; raises RefusedError (404)."""
-        board = self.boards.get(notary or self.feed.notaries[0])
+        """Returns a notary's board, by default that of the first by name.
+
+        Raises RefusedError (404) for another notary, UnavailableError before any is known.
+        """
+        if not self.boards:
+            raise UnavailableError("no notary's slots are known yet", rule="notary")
+        board = self.boards.get(notary or min(self.boards))
         if board is None:
             raise RefusedError(
                 "no such notary of this feed",
                 rule="notary",
                 found=notary,
-                wanted=list(self.boards),
+                wanted=sorted(self.boards),
                 http_status=404,
             )
         return board

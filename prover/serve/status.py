@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, deque
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
 
 from attestation.document import GapField
 from attestation.encoding import Json, JsonObject
@@ -22,7 +23,34 @@ RATE_SECONDS = 5
 SILENT_US = 5_000_000
 """A notary whose newest slot is older is away."""
 OK, DEGRADED, DOWN = "ok", "degraded", "down"
+STORE_VALUES = (
+    "store_available",
+    "spool_bytes",
+    "waiting_records",
+    "reconcile_difference",
+    "lost_records",
+)
 CONNECTING, LIVE, WAITING = "connecting", "live", "waiting"
+
+
+class LaneView(Protocol):
+    """What a feed's part says of itself (``prover.feed.supervise.LaneStatus``)."""
+
+    venue: str
+    notary: str
+    last_error: str
+
+
+class EngineView(Protocol):
+    """What a feed says beside its records (``prover.feed.engine.Feed``)."""
+
+    @property
+    def lanes(self) -> Sequence[LaneView]:
+        """The venues' connections."""
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """By URL, why a notary has no feed yet."""
 
 
 class MessageRate:
@@ -99,8 +127,6 @@ class LaneStatus:
             row["instrument"] = self.instrument
         if self.session:
             row["session"] = self.session
-        elif self.detail:
-            row["detail"] = self.detail
         return row
 
 
@@ -142,12 +168,11 @@ class FeedStatus:
         self.feed = feed
         self.hops = HopWindow()
         self.store: dict[str, int] = {}
-        self.notaries = {notary: NotaryStatus(notary=notary) for notary in feed.notaries}
-        self.lanes = {
-            (venue, notary): LaneStatus(venue=venue, notary=notary)
-            for venue in feed.venues
-            for notary in feed.notaries
-        }
+        self.notaries: dict[str, NotaryStatus] = {}
+        self.lanes: dict[tuple[str, str], LaneStatus] = {}
+        self.engine: EngineView | None = None
+        for notary in feed.notaries:
+            self._meet(notary)
 
     def take(self, record: Record) -> None:
         """Notes what a record tells (a ``prover.feed.records.Sink``)."""
@@ -187,7 +212,7 @@ class FeedStatus:
         if name == "connects_headroom_ratio":
             if lane := self._lane(labels["venue"], labels["notary"]):
                 lane.headroom = value
-        elif name in ("spool_records", "reconcile_difference", "store_available"):
+        elif name in STORE_VALUES:
             self.store[name] = round(value)
 
     def hop(self, hop: str, seconds: float, **labels: str) -> None:
@@ -199,12 +224,18 @@ class FeedStatus:
         states = [notary.state(now_us) for notary in self.notaries.values()]
         if OK not in states:
             return DOWN
+        well = DOWN not in states and not self._store_away and not self.troubles
         lanes_live = all(lane.state == LIVE for lane in self.lanes.values())
-        return OK if DOWN not in states and lanes_live and not self._store_away else DEGRADED
+        return OK if well and lanes_live else DEGRADED
 
     def to_json(self, now_us: int) -> JsonObject:
         """Returns the whole status."""
-        lanes: list[Json] = [lane.to_json(now_us) for lane in self.lanes.values()]
+        lanes: list[Json] = []
+        for lane in self.lanes.values():
+            row = lane.to_json(now_us)
+            if lane.state != LIVE and (detail := self.detail(lane)):
+                row["detail"] = detail
+            lanes.append(row)
         notaries: list[Json] = [notary.to_json(now_us) for notary in self.notaries.values()]
         return {
             "type": self.TYPE,
@@ -217,19 +248,40 @@ class FeedStatus:
             "lanes": lanes,
             "hops": self.hops.to_json(),
             "store": dict(self.store),
+            "troubles": dict(self.troubles),
         }
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """By URL, why a notary has no feed yet."""
+        return {} if self.engine is None else self.engine.troubles
+
+    def detail(self, lane: LaneStatus) -> str:
+        """Returns what a connection's part says went wrong last, else what records said."""
+        for told in () if self.engine is None else self.engine.lanes:
+            if (told.venue, told.notary) == (lane.venue, lane.notary) and told.last_error:
+                return told.last_error
+        return lane.detail
+
+    def _meet(self, notary: str) -> None:
+        """Makes place for a notary, whose name is known once it has answered."""
+        self.notaries[notary] = NotaryStatus(notary=notary)
+        for venue in self.feed.venues:
+            self.lanes[venue, notary] = LaneStatus(venue=venue, notary=notary)
 
     @property
     def _store_away(self) -> bool:
         return self.store.get("store_available") == 0
 
     def _lane(self, venue: str, notary: str) -> LaneStatus | None:
+        if notary not in self.notaries:
+            self._meet(notary)
         return self.lanes.get((venue, notary))
 
     def _take_slot(self, record: Slot | Missed) -> None:
-        notary = self.notaries.get(record.notary)
-        if notary is None:
-            return
+        if record.notary not in self.notaries:
+            self._meet(record.notary)
+        notary = self.notaries[record.notary]
         at = record.slot_us
         notary.newest_us = max(notary.newest_us, at)
         notary.total += 1

@@ -35,16 +35,29 @@ _STYLES = {
 }
 
 
-def screen(status: FeedStatus, now_us: int, *, width: int = 100) -> RenderableType:
-    """Returns the whole view: head, venues, notaries' slots, latencies."""
+def screen(
+    status: FeedStatus, now_us: int, *, width: int = 100, height: int = 50
+) -> RenderableType:
+    """Returns the whole view: head, venues, notaries' slots, latencies.
+
+    Where not all connections fit, those that are well are left out first.
+    """
+    hops = _hops(status)
+    # Of the rest: four lines between parts, the head, the table's, and the cursor's.
+    room = height - len(status.notaries) - hops.row_count - 9
+    room -= len(status.troubles)
+    lanes, hidden = _chosen(status, now_us, max(room, 3))
+    more = [Text(f"and {hidden} more connections that are live", style="dim")] if hidden else []
     return Group(
         _head(status, now_us),
         Text(),
-        _venues(status, now_us, width),
+        _venues(status, lanes, now_us, width),
+        *more,
         Text(),
         _notaries(status, now_us),
+        *[Text(f"{url}  {_plain(why)}", style="bold red") for url, why in status.troubles.items()],
         Text(),
-        _hops(status),
+        hops,
     )
 
 
@@ -69,16 +82,30 @@ def _head(status: FeedStatus, now_us: int) -> Text:
     text.append(f"{status.feed.market} ")
     text.append(state, style=_STYLES[state])
     text.append(f"  every {status.feed.grid_us // 1_000} ms", style="dim")
-    spooled = status.store.get("spool_records", 0)
-    difference = status.store.get("reconcile_difference", 0)
-    if status.store.get("store_available") == 0 or spooled:
-        text.append(f"  store away, {spooled} records spooled", style="bold red")
-    if difference:
-        text.append(f"  {difference} records not accounted for", style="bold red")
+    store = status.store
+    if store.get("store_available") == 0 or store.get("spool_bytes"):
+        size = store.get("spool_bytes", 0) / 1e6
+        text.append(f"  store away, {size:.1f} MB spooled", style="bold red")
+    if store.get("reconcile_difference"):
+        text.append(
+            f"  {store['reconcile_difference']} records not accounted for", style="bold red"
+        )
+    if store.get("lost_records"):
+        text.append(f"  {store['lost_records']} records lost", style="bold red")
     return text
 
 
-def _venues(status: FeedStatus, now_us: int, width: int) -> Table:
+def _chosen(status: FeedStatus, now_us: int, room: int) -> tuple[list[LaneStatus], int]:
+    """Returns the connections to show, and how many that are well are not."""
+    lanes = sorted(status.lanes.values(), key=lambda lane: (lane.venue, lane.notary))
+    if len(lanes) <= room:
+        return lanes, 0
+    well = [lane for lane in lanes if lane.state == LIVE and not lane.gaps_by_fault(now_us)]
+    hidden = well[-min(len(lanes) - room + 1, len(well)) :] if well else []
+    return [lane for lane in lanes if lane not in hidden], len(hidden)
+
+
+def _venues(status: FeedStatus, lanes: list[LaneStatus], now_us: int, width: int) -> Table:
     names = short_names(status.notaries)
     # From left to right, as far as they fit.
     columns: list[tuple[str, bool]] = [("venue", False)]
@@ -93,10 +120,10 @@ def _venues(status: FeedStatus, now_us: int, width: int) -> Table:
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for name, right in columns:
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    for lane in sorted(status.lanes.values(), key=lambda lane: (lane.venue, lane.notary)):
+    for lane in lanes:
         room = Text(f"{lane.headroom:.0%}", style="" if lane.headroom > 0.2 else "bold red")
         bid, ask, age = _quote(lane, now_us)
-        last = "" if lane.state == LIVE else _plain(lane.detail)[: width - 88]
+        last = "" if lane.state == LIVE else _plain(status.detail(lane))[: width - 88]
         cells: dict[str, str | Text] = {
             "venue": lane.venue,
             "notary": names[lane.notary],
@@ -175,4 +202,4 @@ def _slots(row: object) -> str:
 
 def _plain(text: str) -> str:
     """What venues and notaries say, as one harmless line."""
-    return ascii(text[:80])[1:-1]
+    return ascii(text[:200])[1:-1]

@@ -10,9 +10,6 @@ import os
 import time
 from typing import Any, Protocol
 
-from cryptography.exceptions import InvalidTag
-
-from attestation.errors import MalformedError
 from attestation.feed import Channel, Passed, Update
 from attestation.http_head import STATUS_LINE, read_head
 from attestation.subscription import subscription, upgrade_request, upgrade_target
@@ -50,8 +47,8 @@ class Tls(Protocol):
 class LooseTls:
     """The test client: it checks no certificate, and makes any record."""
 
-    def __init__(self, host: str, **options: Any) -> None:
-        self.peer = Client(host, **options)
+    def __init__(self, host: str) -> None:
+        self.peer = Client(host)
 
     def handshake(self) -> bool:
         return self.peer.established
@@ -164,11 +161,12 @@ class LiveClient:
         if not data:
             self.ended = True
             return False
-        # What a faulty venue says is the notary's to judge.
-        with contextlib.suppress(MalformedError, InvalidTag, ConnectionError):
-            self.tls.feed(data)
-            while piece := self.tls.read():
-                self._take(piece)
+        self.tls.feed(data)
+        plaintext = b""
+        while piece := self.tls.read():
+            plaintext += piece
+        if plaintext:
+            self._take(plaintext)
         return True
 
     def say(self, text: bytes, kind: Kind = "text") -> None:
@@ -216,7 +214,7 @@ class LiveClient:
                 len(self.messages) - 1,
                 "text" if message.kind == "text" else "binary",
             )
-        except MalformedError:
+        except Exception:
             return
         if isinstance(found, Passed):
             self._greeted |= found.kind == "greeting"

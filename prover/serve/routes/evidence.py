@@ -8,8 +8,8 @@ from fastapi import APIRouter, Path, Response
 
 from attestation.encoding import base64url_encode
 from attestation.errors import RefusedError
+from attestation.slot_presentation import present_start
 from prover.serve.declare import answer, json_response, problems
-from prover.serve.documents import show_all
 from prover.serve.examples import MESSAGE, SESSION
 from prover.serve.service import Service
 
@@ -63,7 +63,7 @@ def evidence_routes(service: Service) -> APIRouter:
                 "feed": found.feed,
                 "venue": found.venue,
                 "instrument": found.instrument,
-                "presentation": show_all(found.attestation, found.log).to_json(),
+                "presentation": present_start(found.attestation, found.log).to_json(),
             }
         )
 

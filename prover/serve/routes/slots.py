@@ -31,6 +31,7 @@ from prover.serve.declare import (
 )
 from prover.serve.documents import Venues, cut_json, posted_bytes, slot_json, unknown_bytes
 from prover.serve.examples import AT, PAGE, STREAM
+from prover.serve.metrics import FeedMetrics
 from prover.serve.sending import (
     HEARTBEAT,
     RETRY,
@@ -65,7 +66,9 @@ class StreamQuery(Parameters):
     venues: VenueList | None = None
 
 
-def slot_routes(service: Service, origins: frozenset[str] = frozenset()) -> APIRouter:
+def slot_routes(
+    service: Service, metrics: FeedMetrics, origins: frozenset[str] = frozenset()
+) -> APIRouter:
     """Returns the routes; ``origins`` are web origins that may open WebSockets."""
     router = APIRouter(tags=["slots"])
 
@@ -112,7 +115,7 @@ def slot_routes(service: Service, origins: frozenset[str] = frozenset()) -> APIR
         ),
         responses={
             200: answer("Without end.", STREAM, "text/event-stream"),
-            **problems(404, 422, 429),
+            **problems(404, 422, 429, 503),
         },
         response_class=Response,
     )
@@ -121,7 +124,8 @@ def slot_routes(service: Service, origins: frozenset[str] = frozenset()) -> APIR
         board = service.board(query.notary)
         from_us = _resumed(request, service.feed.grid_us) or query.from_us
         return EventStream(
-            _events(service.follow(board, from_us), board.notary, venues), service.streams
+            _events(service.follow(board, from_us), board.notary, venues, metrics),
+            service.streams,
         )
 
     @router.websocket("/v1/slots/ws")
@@ -139,7 +143,7 @@ def slot_routes(service: Service, origins: frozenset[str] = frozenset()) -> APIR
             )
             return
         with service.streams.counted():
-            await _socket(socket, stream, board.notary, venues)
+            await _socket(socket, stream, board.notary, venues, metrics)
 
     return router
 
@@ -148,7 +152,11 @@ async def _at(
     service: Service, at_us: int, notary: str | None, venues: Venues | None
 ) -> JsonObject:
     slot_us = service.feed.slot_at(at_us)
-    boards = [service.board(notary)] if notary is not None else list(service.boards.values())
+    boards = (
+        [service.board(notary)]
+        if notary is not None
+        else [service.boards[name] for name in sorted(service.boards)]
+    )
     found = [await service.find(board, slot_us) for board in boards]
     if not any(found):
         raise RefusedError("no such slot yet", rule="at_us", found=slot_us, http_status=404)
@@ -206,7 +214,9 @@ async def _page(
     return page
 
 
-async def _events(stream: SlotStream, notary: str, venues: Venues | None) -> Chunks:
+async def _events(
+    stream: SlotStream, notary: str, venues: Venues | None, metrics: FeedMetrics
+) -> Chunks:
     yield RETRY
     async with contextlib.aclosing(stream.events()) as events:
         async for event in events:
@@ -218,16 +228,17 @@ async def _events(stream: SlotStream, notary: str, venues: Venues | None) -> Chu
                     data = unknown_bytes(event, notary)
                     yield server_sent_event("unknown", data, event.last_us)
                 case Cut():
+                    metrics.count("streams_cut_total", reason=event.reason)
                     yield server_sent_event("cut", encode(cut_json(event)))
                 case Quiet():
                     yield HEARTBEAT
 
 
 async def _socket(
-    socket: WebSocket, stream: SlotStream, notary: str, venues: Venues | None
+    socket: WebSocket, stream: SlotStream, notary: str, venues: Venues | None, metrics: FeedMetrics
 ) -> None:
     await socket.accept()
-    sending = asyncio.ensure_future(_send_all(socket, stream, notary, venues))
+    sending = asyncio.ensure_future(_send_all(socket, stream, notary, venues, metrics))
     leaving = asyncio.ensure_future(_left(socket))
     try:
         await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -238,7 +249,7 @@ async def _socket(
 
 
 async def _send_all(
-    socket: WebSocket, stream: SlotStream, notary: str, venues: Venues | None
+    socket: WebSocket, stream: SlotStream, notary: str, venues: Venues | None, metrics: FeedMetrics
 ) -> None:
     async with contextlib.aclosing(stream.events()) as events:
         async for event in events:
@@ -246,6 +257,7 @@ async def _send_all(
                 # The server's pings tell that the connection is alive.
                 continue
             if isinstance(event, Cut):
+                metrics.count("streams_cut_total", reason=event.reason)
                 code = GOING_AWAY if event.reason == STOPPING else TRY_AGAIN_LATER
                 after = "" if event.from_us is None else f"; from={event.from_us}"
                 await socket.close(code, f"{event.reason}{after}")

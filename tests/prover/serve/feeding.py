@@ -21,11 +21,12 @@ from attestation.errors import UnavailableError
 from attestation.hashing import hash_string
 from attestation.keys import SigningKey
 from attestation.reasons import FAULTS
+from attestation.trust import Trust
 from attestation.venues import shipped_venues
 from prover.feed.records import Missed, Received, Slot, Started
 from prover.serve.listening import HttpServer, bind
 from prover.serve.reading import FeedFacts, Settled
-from tests.settlement.world import attest_key, sign
+from tests.settlement.world import attest_key, sign, trusted
 
 GRID = 500_000
 START = 1_768_478_400_000_000
@@ -38,6 +39,7 @@ FEED = FeedFacts(
     grid_us=GRID,
     late_us=1_000_000,
 )
+TRUST = Trust(keys=tuple(trusted(attest_key(name), "attest") for name in (ALPHA, BETA)))
 MESSAGE = b'{"bid":"64000.1","ask":"64000.2"}'
 SESSION = "7a" * 16
 

@@ -13,7 +13,6 @@ from attestation.encoding import encode
 from attestation.hashing import hash_string
 from attestation.presentation import Presentation
 from attestation.settlement.attested import verify_slot
-from attestation.trust import Trust
 from prover.feed.records import Received, Started
 from prover.serve.app import make_app
 from prover.serve.metrics import FeedMetrics
@@ -27,15 +26,13 @@ from tests.prover.serve.feeding import (
     GRID,
     MESSAGE,
     SESSION,
+    TRUST,
     MemoryStore,
     a_miss,
     a_slot,
     at,
 )
-from tests.settlement.world import attest_key, trusted
-from verifier import Expect, verify
-
-TRUST = Trust(keys=tuple(trusted(attest_key(name), "attest") for name in (ALPHA, BETA)))
+from verifier import Expect, StaleError, verify, verify_first
 
 
 class Api:
@@ -144,6 +141,25 @@ def test_an_instant_is_answered_with_the_slot_at_or_after_and_the_one_before(api
         assert row["slot_us"] == at(5)
         assert row["previous"]["slot_us"] == at(4)
         assert "missed_between" not in row
+
+
+def test_a_verifier_proves_with_both_that_the_slot_is_the_first_after_the_instant(api: Api) -> None:
+    found = api.slots(market=FEED.market, at_us=at(4) + 1, notary=ALPHA, venues="kraken")
+    (row,) = found["slots"]
+    shown, before = (
+        encode(row["presentation"]),
+        encode(row["previous"]["presentation"]),
+    )
+    expect = Expect.from_json({"venues": ["kraken"], "market": FEED.market})
+
+    def first(at_us: int) -> str:
+        return verify_first(
+            shown, before, at_us=at_us, grid_us=GRID, trust=TRUST, expect=expect, now_us=at(12)
+        ).purpose
+
+    assert first(at(4) + 1) == f"slot/{FEED.feed}/kraken/{at(5)}"
+    with pytest.raises(StaleError):
+        first(at(5) + 1)
 
 
 def test_a_predecessor_that_was_missed_stands_between_the_attested_ones(api: Api) -> None:

@@ -17,6 +17,8 @@ from fastapi import FastAPI
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
+from attestation.errors import IncompleteError
+from examples.read_slots import attested_quotes
 from prover.feed.records import Tick
 from prover.serve import sending
 from prover.serve.app import make_app
@@ -24,7 +26,18 @@ from prover.serve.metrics import FeedMetrics
 from prover.serve.service import Service
 from prover.serve.stream import MAX_BEHIND
 from prover.serve.ticks import TickBoard
-from tests.prover.serve.feeding import ALPHA, FEED, MemoryStore, a_miss, a_slot, at, served, until
+from tests.prover.serve.feeding import (
+    ALPHA,
+    FEED,
+    TRUST,
+    MemoryStore,
+    a_miss,
+    a_slot,
+    at,
+    served,
+    until,
+)
+from verifier import VerifiedQuote
 
 Event = dict[str, Any]
 
@@ -338,5 +351,23 @@ def test_ticks_are_conflated_to_the_latest_of_each_venue_and_marked() -> None:
                         found = json.loads(line.removeprefix("data: "))
                         break
         assert (found["venue"], found["bid"], found["indicative"]) == ("kraken", "64999", True)
+
+    run(test)
+
+
+def test_the_example_verifies_every_quote_and_every_gap_it_reads() -> None:
+    async def test(feed: Feed, url: str) -> None:
+        for number, gaps in enumerate(({}, {"kraken": "venue_silent"}, {})):
+            feed.service.take(a_slot(number, gaps=gaps))
+        quotes = attested_quotes(url, TRUST, "kraken", at(0))
+        found = [await asyncio.to_thread(next, quotes) for _ in range(3)]
+        await asyncio.to_thread(quotes.close)
+        assert [slot_us for slot_us, _ in found] == [at(0), at(1), at(2)]
+        first, gap, last = (answer for _, answer in found)
+        assert isinstance(gap, IncompleteError)
+        assert gap.rule == "slot.gap"
+        for quote in (first, last):
+            assert isinstance(quote, VerifiedQuote)
+            assert (quote.venue, quote.bid, quote.ask) == ("kraken", "64000.1", "64000.2")
 
     run(test)

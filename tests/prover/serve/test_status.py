@@ -114,7 +114,11 @@ def test_what_parts_of_the_feed_count_stands_beside_what_records_say() -> None:
     status.value("connects_headroom_ratio", 0.25, venue="okx", notary=ALPHA)
     letter = DeadLetter(received=received("okx", NOW), rule="W11", detail="no")
     status.take(letter)
-    row = status.lanes["okx", ALPHA].to_json(NOW)
+    (row,) = (
+        row
+        for row in status.to_json(NOW)["lanes"]  # type: ignore[union-attr]
+        if isinstance(row, dict) and (row["venue"], row["notary"]) == ("okx", ALPHA)
+    )
     assert (row["failures"], row["headroom_percent"], row["dead_letters"]) == (1, 25, 1)
     assert (row["state"], row["detail"]) == ("waiting", "network")
 
@@ -140,6 +144,18 @@ def test_the_screen_fits_its_terminal_and_shows_every_connection(width: int) -> 
         assert word in text, word
     assert "…" not in text
     assert "p99" in text and "12.3" in text
+
+
+def test_where_the_screen_is_low_those_that_are_not_well_are_shown() -> None:
+    status = running()
+    status.take(ended("okx"))
+    console = Console(width=100, force_terminal=False)
+    with console.capture() as capture:
+        console.print(screen(status, NOW, width=100, height=14))
+    rows = capture.get().splitlines()
+    assert len(rows) < 14
+    assert any(row.startswith("okx") and "waiting" in row for row in rows)
+    assert any(re.fullmatch("and [0-9] more connections that are live *", row) for row in rows)
 
 
 def test_what_venues_say_cannot_change_the_terminal() -> None:

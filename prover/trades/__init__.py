@@ -1,1 +1,0 @@
-"""Trades: taken at once, promised, logged in batches, and ended exactly once."""

@@ -1,0 +1,91 @@
+"""The page of live feeds says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from prover.serve.config import FeedSettings
+from prover.serve.metrics import BUDGET_MS, COUNTERS, GAUGES, HOPS
+from prover.serve.sending import MAX_STREAMS, STALL_SECONDS
+from prover.serve.stream import HOLD_US, MAX_BEHIND
+from tests.docs.test_tables import table
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "feeds.md").read_text(encoding="utf-8")
+
+
+def code(cell: str) -> str:
+    return cell.strip("`")
+
+
+def test_every_member_of_the_configuration_is_listed_with_its_default() -> None:
+    said = {code(row[0]): code(row[1]) for row in table(PAGE, "feed configuration")}
+    assert said.keys() == FeedSettings.model_fields.keys()
+    for name, field in FeedSettings.model_fields.items():
+        if field.is_required():
+            assert said[name] == "required", name
+        elif isinstance(field.default, int | str | Path):
+            assert said[name] == str(field.default), name
+
+
+def test_every_metric_is_listed_with_its_labels() -> None:
+    said = {code(row[0]): row[1] for row in table(PAGE, "feed metrics")}
+    known = {
+        f"quotary_{name}": ", ".join(labels)
+        for name, (_, labels) in (*COUNTERS.items(), *GAUGES.items())
+    }
+    assert said == known
+
+
+def test_every_hop_is_listed_with_its_budget() -> None:
+    said = {code(row[0]): row[4] for row in table(PAGE, "hops")}
+    assert list(said) == [
+        "received",
+        "relayed",
+        "verified",
+        "observed",
+        "stored",
+        "signed",
+        "logged",
+        "published",
+    ]
+    assert set(said) == set(HOPS)
+    assert {hop: int(budget) for hop, budget in said.items() if budget} == dict(BUDGET_MS)
+
+
+def test_every_alert_says_what_to_do() -> None:
+    rules = yaml.safe_load((ROOT / "docs/deploy/alerts.yml").read_text(encoding="utf-8"))
+    said = [
+        name for row in table(PAGE, "feed alerts") for name in re.findall("`([A-Z]\\w+)`", row[0])
+    ]
+    assert sorted(said) == sorted(rule["alert"] for rule in rules["groups"][0]["rules"])
+
+
+def test_the_alerts_over_budget_are_the_budgets() -> None:
+    rules = yaml.safe_load((ROOT / "docs/deploy/alerts.yml").read_text(encoding="utf-8"))
+    expressions = {rule["alert"]: rule["expr"] for rule in rules["groups"][0]["rules"]}
+    for alert, hop in (
+        ("HopOverBudgetArrival", "verified"),
+        ("HopOverBudgetStored", "stored"),
+        ("HopOverBudgetSlot", "published"),
+    ):
+        assert float(expressions[alert].rpartition("> ")[2]) * 1_000 == BUDGET_MS[hop]
+        assert hop in expressions[alert]
+
+
+def test_what_consumers_are_promised_is_what_streams_do() -> None:
+    streams = PAGE.partition("### Streams")[2].partition("## Metrics")[0]
+    assert f"{MAX_BEHIND} slots" in streams
+    assert f"{STALL_SECONDS:.0f} s" in streams
+    assert f"At most {MAX_STREAMS} streams" in streams
+    assert HOLD_US == 2_000_000
+    assert "two seconds" in streams
+
+
+def test_the_ten_lines_are_those_of_the_example() -> None:
+    shown = re.search(r"<!-- read_slots -->\n```python\n(.*?)```", PAGE, re.DOTALL)
+    assert shown is not None
+    assert shown[1] in (ROOT / "examples/read_slots.py").read_text(encoding="utf-8")
