@@ -2,7 +2,7 @@
 
 ``fetch`` fetches through notaries and keeps what proves it, ``sidecar`` has other
 programs do the fetching, ``present`` and
-``dispute`` make of that what others may see.
+``dispute`` make of that what others may see, ``present-slot`` of a feed's store.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import typer
 from attestation.encoding import JsonObject
 from attestation.errors import MalformedError, UsageError
 from attestation.keys import DEFAULT_SIGNATURE, SEED_SIZE, SigningKey
-from prover.cli import doctor, fetching, sidecar, stored, venues
+from prover.cli import doctor, fetching, sidecar, slots, stored, venues
 from prover.cli.boundary import DEFAULT_KEY, JsonOption, Options, answer, boundary, say
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.command("doctor")(doctor.doctor)
 app.command("fetch")(fetching.fetch)
 app.command("sidecar")(sidecar.sidecar)
 app.command("present")(stored.present)
+app.command("present-slot")(slots.present_slot_command)
 app.command("dispute")(stored.dispute)
 
 

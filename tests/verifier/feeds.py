@@ -152,15 +152,20 @@ def session_id(venue: str, notary: LyingNotary, feed: str = FEED) -> str:
     return hash_of(f"live/{notary.name}/{feed}/{venue}", 16).hex()
 
 
-def start(
+def start(venue: str, **changes: Any) -> Presentation:
+    """Presents what ``started`` attests, all fields shown."""
+    return present_start(started(venue, **changes))
+
+
+def started(
     venue: str,
     *,
     notary: LyingNotary | None = None,
     feed: str = FEED,
     at_us: int = forge.T0,
     lies: Mapping[str, Any] | None = None,
-) -> Presentation:
-    """Presents the attested start of a venue's live session, all fields shown."""
+) -> Attestation:
+    """The attested start of a venue's live session, honest but for ``lies``."""
     notary = notary or LyingNotary()
     file = load_venue(venue)
     instrument = file.instrument(forge.MARKET)
@@ -215,7 +220,6 @@ def start(
     ]
     fields.append(Field(name="notary", value=notary.notary_field().to_json()))
     fields = [forge.lie(field, lies or {}) for field in fields]
-    attestation = notary.sign(
+    return notary.sign(
         fields, label=f"start/{venue}/{notary.name}/{feed}", issued_us=at_us + 95_000
     )
-    return present_start(attestation)
