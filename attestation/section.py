@@ -18,11 +18,16 @@ from attestation.transcript import Direction, Transcript
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """One complete request and its complete response, with their plaintext."""
+    """One complete request and its complete response, with their plaintext.
+
+    Of a live session's start, the upgrade; ``frames`` are the places of the messages
+    that subscribed, each one whole frame of the client's.
+    """
 
     transcript: Transcript
     request: Request
     response: Response
+    frames: tuple[Span, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +66,9 @@ def locate(name: str, exchange: Exchange) -> Located:
                 framing=response.framing,
                 data=response.body,
             )
-    raise MalformedError("not a reserved section of an HTTP exchange", found=name)
+        case ["message", number] if number in map(str, range(len(exchange.frames))):
+            return _plain(exchange, "sent", exchange.frames[int(number)])
+    raise MalformedError("not a reserved section of the exchange", found=name)
 
 
 def commit_section(wanted: SectionRequest, exchange: Exchange, algorithm: str) -> SectionField:

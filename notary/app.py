@@ -13,7 +13,9 @@ from attestation.errors import MalformedError, QuotaryError, RefusedError
 from notary import problems
 from notary.desk import Desk
 from notary.envelope import MAX_BODY
+from notary.feed_desk import FeedDesk
 from notary.routes.declare import SECURITY, read_caller
+from notary.routes.feeds import feed_routes
 from notary.routes.log import log_routes
 from notary.routes.service import service_routes
 from notary.routes.sessions import (
@@ -91,7 +93,7 @@ class _Described(FastAPI):
         return document
 
 
-def make_app(desk: Desk, info: Mapping[str, Any]) -> FastAPI:
+def make_app(desk: Desk, info: Mapping[str, Any], feeds: FeedDesk | None = None) -> FastAPI:
     """Assembles the application; every failure answers with a problem document."""
     app = _Described(
         title="Quotary notary",
@@ -106,6 +108,8 @@ def make_app(desk: Desk, info: Mapping[str, Any]) -> FastAPI:
     ledger = desk.context.ledger
     if ledger is not None:
         app.include_router(log_routes(ledger.publisher, ledger.reader))
+    if feeds is not None:
+        app.include_router(feed_routes(feeds))
 
     def respond(error: QuotaryError) -> Response:
         desk.context.metrics.refused.labels(kind=error.slug).inc()

@@ -61,6 +61,11 @@ class Clock:
         """Whether the clocks agreed to within 50 ms when last compared."""
         return -MAX_APART_US <= self._apart_us <= MAX_APART_US
 
+    @property
+    def agrees(self) -> bool:
+        """Whether the clocks agree now, and did when last compared."""
+        return self.healthy and -MAX_APART_US <= self._measure_us() <= MAX_APART_US
+
     def check(self) -> None:
         """Raises UnavailableError (``clock``) if the clocks disagree now, or did when compared.
 

@@ -220,6 +220,10 @@ class FeedBook:
         """The slot that is closed next, of whichever feed; None without feeds."""
         return min((feed.next_us for feed in self._feeds.values()), default=None)
 
+    def next_of(self, name: str) -> int:
+        """Returns the slot of a feed that is closed next; RefusedError (404) without it."""
+        return self._feed(name).next_us
+
     def add(self, entry: FeedEntry, now_us: int) -> None:
         """Takes a feed that is in the log; its slots after ``now_us`` are the book's.
 

@@ -8,6 +8,7 @@ from attestation.errors import QuotaryError, UnavailableError
 from attestation.request import AttestationRequest
 from notary.blame import of_wish
 from notary.context import Context
+from notary.fallback import note_fetched
 from notary.issue import Issued, accept, sign
 from notary.log.sequencer import inclusion_of
 from notary.problems import refusal
@@ -65,4 +66,5 @@ async def issue(turn: Turn, request: AttestationRequest, context: Context) -> Is
         log=None if ticket is None else inclusion_of(ticket),
     )
     context.complete_session(session, issued)
+    note_fetched(claim, session, context.feeds, context.clock.now_us())
     return issued

@@ -18,11 +18,15 @@ from attestation.tls13.opening import opening_of
 from attestation.tls13.session import TranscriptVerifier
 from attestation.tls13.wire import Direction
 from attestation.transcript import Transcript
+from attestation.websocket import MessageReader
 from notary.claims import Claim
 from notary.context import Context
 from notary.gate import Gate
 from notary.observer import Observer
 from notary.sessions import Session
+
+_WHOLE = 0x81
+"""FIN and text: the first byte of a message in one frame (RFC 6455 section 5.2)."""
 
 
 class _Begun:
@@ -129,7 +133,12 @@ class LiveStream:
         )
         transcript = Transcript(sent=bytes(sent.data), received=reader.response)
         return Claim(
-            exchange=Exchange(transcript=transcript, request=request, response=response),
+            exchange=Exchange(
+                transcript=transcript,
+                request=request,
+                response=response,
+                frames=_frames(transcript.sent, len(reader.request), reader.subscription),
+            ),
             facts=self._verifier.facts,
             request_first_us=sent.first_us,
             request_last_us=sent.last_us,
@@ -155,3 +164,15 @@ class LiveStream:
         for record in records[self._fed[direction] : stop]:
             self._fed[direction] += 1
             self._verifier.feed(direction, record)
+
+
+def _frames(sent: bytes, start: int, subscription: tuple[bytes, ...]) -> tuple[Span, ...]:
+    """Returns the places of the subscription's frames behind the upgrade; none if in pieces."""
+    spans: list[Span] = []
+    end = start
+    for message in MessageReader(masked=True).feed(sent[start:]):
+        place, end = Span(end, start + message.end), start + message.end
+        wanted = subscription[len(spans)] if len(spans) < len(subscription) else None
+        if message.kind == "text" and message.data == wanted and sent[place.start] == _WHOLE:
+            spans.append(place)
+    return tuple(spans) if len(spans) == len(subscription) else ()

@@ -90,6 +90,23 @@ class Metrics:
             ["witness", "result"],
             registry=self.registry,
         )
+        self.slots = Counter(
+            "quotary_notary_slots",
+            "Slots of feeds that were decided, attested or missed.",
+            ["end"],
+            registry=self.registry,
+        )
+        self.gaps = Counter(
+            "quotary_notary_gaps",
+            "Gaps in attested slots, by venue and reason.",
+            ["venue", "reason"],
+            registry=self.registry,
+        )
+        self.slot_lag = Gauge(
+            "quotary_notary_slot_lag_seconds",
+            "Time from the latest slot's instant until it was handed out.",
+            registry=self.registry,
+        )
 
     def render(self) -> bytes:
         """Returns the text exposition format."""

@@ -12,6 +12,7 @@ from attestation.tls13.opening import opening_of
 from notary.blame import Ends, is_plain, of_answer, of_status, unless_hindered
 from notary.claims import Claim, ClaimReader
 from notary.context import Context
+from notary.fallback import check_slot_times
 from notary.gate import Gate
 from notary.issue import check_venue
 from notary.places import is_place
@@ -79,6 +80,7 @@ class OpenedConnection:
         if claim is not None:
             self._context.metrics.verify.observe(perf_counter() - started)
             self._check_answered(claim, turn.session)
+            self._check_slot(claim, turn.session)
         return claim
 
     def _check_answered(self, claim: Claim, session: Session) -> None:
@@ -98,6 +100,15 @@ class OpenedConnection:
                 found=claim.exchange.response.status,
                 http_status=409,
             )
+
+    def _check_slot(self, claim: Claim, session: Session) -> None:
+        """Raises RefusedError (W13) for a slot's session that was not within the slot."""
+        try:
+            check_slot_times(claim, session, self._context.feeds)
+        except RefusedError:
+            # When to begin is the prover's choice, and how much time that leaves the venue.
+            self._verdict = "timeout"
+            raise
 
     def reason(self, error: QuotaryError | None, session: Session, ends: Ends) -> str:
         """Why the claim under way comes to nothing; ``error`` is None if it is awaited in vain."""

@@ -38,6 +38,7 @@ from notary.context import Context
 from notary.control import control_protocol
 from notary.crowd import Crowd
 from notary.desk import Desk
+from notary.feed_service import FeedService
 from notary.listening import ControlServer, bind, fit_descriptors, signals
 from notary.log.cosigners import Cosigner
 from notary.log.files import PlainFiles
@@ -207,7 +208,8 @@ def describe(config: Config, context: Context, proxy: str) -> dict[str, Any]:
         "operator": config.operator,
         "vkeys": list(context.signer.vkeys),
         "algorithms": {"hash": sorted(HASHES), "signature": list(context.signer.algorithms)},
-        "modes": ["sealed", "open"],
+        # A live session is one of a feed's, and feeds are in the log.
+        "modes": ["sealed", "open"] + ["live"] * (context.feeds is not None),
         "bindings": ["full", "template"],
         "forms": list(FORMS),
         "venues": [
@@ -248,17 +250,21 @@ async def serve(
     clock = Clock(time.time_ns, time.monotonic_ns)
     log_key = load_log_key(config)
     store = make_store(config, log_key, clock)
+    feeds: FeedService | None = None
     try:
         context = make_context(config, signer, roots, store, clock)
         ended = await store.recover(clock.now_us())
         if log_key is not None:
             context.ledger = make_ledger(config, log_key, store, context)
             await _log_rotations(config, store)
+            feeds = await FeedService.open(context, config.data / STORE_FILE)
         relay_address = join_address(*relay_socket.getsockname()[:2])
         proxy = config.proxy or relay_address
-        desk = Desk(context, make_registry(config, context), proxy=proxy)
+        registry = make_registry(config, context)
+        desk = Desk(context, registry, proxy=proxy)
+        feed_desk = None if feeds is None else feeds.desk(registry.admission, registry.replays)
         relay = Relay(desk, crowd=make_crowd(limits, limits.connections))
-        app = make_app(desk, describe(config, context, proxy))
+        app = make_app(desk, describe(config, context, proxy), feed_desk)
         crowd = make_crowd(limits, limits.control_connections)
         control = ControlServer(HotPath(app, desk), control_protocol(crowd, context.metrics))
         await relay.listen(relay_socket)
@@ -266,6 +272,8 @@ async def serve(
         background = [asyncio.create_task(_tick(desk))]
         if context.ledger is not None:
             background.append(asyncio.create_task(context.ledger.publisher.run()))
+        if feeds is not None:
+            feeds.start()
         with signals(stop):
             await control.listening.wait()
             ready = {
@@ -285,6 +293,8 @@ async def serve(
             log.info("stopping")
             relay.stop_accepting()
             await desk.stop()
+            if feeds is not None:
+                await feeds.stop()
             await relay.drain(FLUSH_SECONDS)
             control.should_exit = True
             for task in background:
@@ -293,6 +303,8 @@ async def serve(
             await asyncio.gather(*background, return_exceptions=True)
             if context.ledger is not None:
                 await context.ledger.close()
+            if feeds is not None:
+                feeds.close()
     finally:
         # Blocking, but the last thing done: nothing durable may be outrun.
         store.close()

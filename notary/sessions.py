@@ -15,24 +15,22 @@ from attestation.errors import (
     InvalidProofError,
     QuotaryError,
     RefusedError,
-    StaleError,
-    naming,
 )
 from attestation.request import SessionRequest
 from attestation.template import render_template
 from attestation.venues import VenueFile
 from notary.admission import ANONYMOUS, Admission
 from notary.clock import Clock
-from notary.envelope import prover_key, read_envelope
+from notary.envelope import read_envelope
 from notary.feeds import FeedBook
 from notary.issue import Issued
 from notary.limits import Meters, ProverAccount, ProverLimits
+from notary.replays import Replays, check_signature
 
 if TYPE_CHECKING:
     from notary.connection import Connection
 
 
-REPLAY_WINDOW_US = 30_000_000
 REMEMBER_US = 60_000_000
 """How long an ended session is known; its attestation is in the store for ever."""
 MAX_SESSIONS = 10_000
@@ -166,14 +164,13 @@ class SessionRegistry:
         random: Callable[[int], bytes],
         feeds: FeedBook | None = None,
     ) -> None:
-        self._admission = admission
+        self.admission = admission
         self._feeds = feeds
         self._clock = clock
         self._random = random
-        self._started_us = clock.now_us()
+        self.replays = Replays(clock.now_us())
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._accounts: dict[str, ProverAccount] = {}
-        self._nonces: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -185,12 +182,12 @@ class SessionRegistry:
         """
         request, signature = read_envelope(body)
         now = self._clock.now_us()
-        if request.notary != self._admission.notary:
+        if request.notary != self.admission.notary:
             raise RefusedError(
                 "the request is for another notary",
                 rule="request.notary",
                 found=request.notary,
-                wanted=self._admission.notary,
+                wanted=self.admission.notary,
                 http_status=403,
             )
         if request.feed is not None and self._feeds is None:
@@ -200,10 +197,10 @@ class SessionRegistry:
                 found=request.feed,
                 http_status=403,
             )
-        limits = self._admission.limits(request.prover)
+        limits = self.admission.limits(request.prover)
         self._check_signature(request, signature)
-        self._check_fresh(request, now)
-        host, port, venue = self._admission.place(request)
+        self.replays.check(request.prover, request.nonce, request.at_us, now)
+        host, port, venue = self.admission.place(request)
         if self._feeds is not None and request.feed is not None:
             self._feeds.admit(request, now)
         parent = self._continued(request, host, port)
@@ -220,7 +217,7 @@ class SessionRegistry:
             port=port,
             venue=venue,
             account=account,
-            known=request.prover in self._admission.provers,
+            known=request.prover in self.admission.provers,
             created_us=now,
             witness=parent,
         )
@@ -255,7 +252,7 @@ class SessionRegistry:
         self._forget_ended(now_us - REMEMBER_US)
         for prover in [name for name, account in self._accounts.items() if account.idle(now_us)]:
             del self._accounts[prover]
-        self._drop_nonces(now_us)
+        self.replays.prune(now_us)
 
     def _has_room(self, now_us: int) -> bool:
         """Whether one more session fits; those that ended make room, the latest last."""
@@ -306,42 +303,12 @@ class SessionRegistry:
                     "an anonymous prover's purpose is adhoc", rule="request.trade", http_status=403
                 )
             return
-        with naming("prover"):
-            key = prover_key(request.prover)
-        try:
-            key.verify(signature, request.encode())
-        except InvalidProofError as error:
-            raise InvalidProofError(error.detail, rule="signature") from None
-
-    def _check_fresh(self, request: SessionRequest, now: int) -> None:
-        earliest = max(now - REPLAY_WINDOW_US, self._started_us)
-        if not earliest <= request.at_us <= now + REPLAY_WINDOW_US:
-            raise StaleError(
-                "the request was signed too long ago, or with a wrong clock",
-                rule="request.at_us",
-                found=request.at_us,
-                wanted=now,
-            )
-        self._drop_nonces(now)
-        used = (request.prover, request.nonce)
-        if used in self._nonces:
-            raise RefusedError(
-                "the request was used already", rule="request.nonce", http_status=409
-            )
-        self._nonces[used] = now + 2 * REPLAY_WINDOW_US
-
-    def _drop_nonces(self, now: int) -> None:
-        nonces = self._nonces
-        while nonces:
-            key = next(iter(nonces))
-            if nonces[key] >= now:
-                return
-            del nonces[key]
+        check_signature(request.prover, request.encode(), signature)
 
     def _meters(self, prover: str, limits: ProverLimits, address: str, now: int) -> Meters:
         """Keys are free, so a stranger is metered by its address and among all, too."""
         accounts = [self._account(prover, limits, now)]
-        rules = self._admission
+        rules = self.admission
         if prover not in rules.provers:
             if address and address not in rules.shared_addresses:
                 accounts.append(self._account(f"@{address}", rules.address_limits, now))

@@ -49,9 +49,7 @@ class Witness:
         self._opened: OpenedConnection | None = None
         self._turns: dict[str, Turn] = {}
         self._queue: deque[Session] = deque()
-        self._venue_gone = False
-        self._client_gone = False
-        self._dead = False
+        self._venue_gone = self._client_gone = self._dead = False
         self._alarms = Alarms(self._loop)
         self._ending = ResponseEnd(
             self._gate, context.deadlines, self._alarms, lambda: self._guard(self._seal)

@@ -22,9 +22,10 @@ from hypothesis import settings
 PEERS = {
     "caddy": "caddy",
     "ccxt": str(Path(__file__).parent.parent / "build/peers/ccxt/bin/python"),
+    "chromium": "chromium",
     "curl": "curl",
-    "gnutls": "gnutls-serv",
     "esbuild": "esbuild",
+    "gnutls": "gnutls-serv",
     "go": "go",
     "nginx": "nginx",
     "node": "node",

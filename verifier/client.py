@@ -2,6 +2,7 @@
 
     with VerifyClient("http://127.0.0.1:7049") as client:
         verdict = client.verify(presentation, expect=expect)    # raises, or: accepted
+        settled = client.verify_settlement(bundle, expect={"policy_id": ..., "trade": ...})
 
 A verdict is worth what the server is: run it yourself.
 """
@@ -17,9 +18,19 @@ import httpx
 
 from attestation import errors
 from attestation.encoding import Json, JsonObject, decode_message, decode_object
-from attestation.errors import MalformedError, QuotaryError, UnavailableError, UsageError
+from attestation.errors import (
+    InvalidProofError,
+    MalformedError,
+    QuotaryError,
+    UnavailableError,
+    UsageError,
+)
 from attestation.expect import Expect
 from attestation.presentation import Presentation
+from attestation.settlement.bundle import BUNDLE_LIMIT, SettlementBundle
+from attestation.settlement.expect import SettlementExpect
+from attestation.settlement.policy import SettlementPolicy
+from attestation.settlement.verdict import SettlementVerdict, read_settlement_verdict
 from attestation.verdict import Accepted, Rejected, read_verdict
 from verifier.question import BODY_LIMIT
 
@@ -30,6 +41,8 @@ One: TypeAlias = "Presentation | bytes"
 Quote: TypeAlias = "One | Sequence[One]"
 """A presentation, or those of several notaries for one quote."""
 Wanted: TypeAlias = "Expect | Mapping[str, Any]"
+Bundle: TypeAlias = "SettlementBundle | bytes"
+SettlementWanted: TypeAlias = "SettlementExpect | Mapping[str, Any]"
 
 _KINDS: dict[str, type[QuotaryError]] = {
     kind.slug: kind
@@ -50,7 +63,7 @@ class VerifyClient:
     """A verify API at ``url``.  ``http`` replaces the client that is made otherwise."""
 
     def __init__(self, url: str, *, http: httpx.Client | None = None) -> None:
-        self._url = _endpoint(url)
+        self._url = url.rstrip("/")
         self._http = http or httpx.Client(timeout=TIMEOUT)
 
     def __enter__(self) -> Self:
@@ -81,15 +94,41 @@ class VerifyClient:
         UsageError for a question the server does not take, UnavailableError
         where it does not answer.
         """
-        return _checked(_verdict(self._post(_question(quote, expect))), check)
+        return _checked(read_verdict(self._post(_VERIFY, _question(quote, expect))), check)
 
     def verify_batch(self, questions: Sequence[tuple[Quote, Wanted]]) -> list[Accepted | Rejected]:
         """Asks about many quotes at once; rejections are returned, not raised."""
-        return _verdicts(self._post(_batch(questions)), len(questions))
+        return _verdicts(self._post(_VERIFY, _batch(questions)), len(questions))
 
-    def _post(self, body: bytes) -> JsonObject:
+    @overload
+    def verify_settlement(
+        self, bundle: Bundle, *, expect: SettlementWanted, check: Literal[True] = True
+    ) -> SettlementVerdict: ...
+
+    @overload
+    def verify_settlement(
+        self, bundle: Bundle, *, expect: SettlementWanted, check: bool
+    ) -> SettlementVerdict | Rejected: ...
+
+    def verify_settlement(
+        self, bundle: Bundle, *, expect: SettlementWanted, check: bool = True
+    ) -> SettlementVerdict | Rejected:
+        """Asks to recompute a trade's settlement; raises as ``verify``."""
+        answer = self._post(_SETTLEMENTS, _settlement_question(bundle, expect))
+        return _settled(read_settlement_verdict(answer), check)
+
+    def policy(self, policy_id: str) -> SettlementPolicy:
+        """Returns a settlement policy by its id, which is checked; UsageError for none."""
+        return _policy(policy_id, self._request("GET", _POLICIES + policy_id))
+
+    def _post(self, path: str, body: bytes) -> JsonObject:
+        return _object(self._request("POST", path, body))
+
+    def _request(self, method: str, path: str, body: bytes = b"") -> bytes:
         try:
-            response = self._http.post(self._url, content=body, headers=_HEADERS)
+            response = self._http.request(
+                method, self._url + path, content=body, headers=_HEADERS if body else None
+            )
         except httpx.HTTPError as error:
             raise UnavailableError(f"the verify API does not answer: {error}") from error
         return _read(response)
@@ -99,7 +138,7 @@ class AsyncVerifyClient:
     """Like ``VerifyClient``, for asyncio."""
 
     def __init__(self, url: str, *, http: httpx.AsyncClient | None = None) -> None:
-        self._url = _endpoint(url)
+        self._url = url.rstrip("/")
         self._http = http or httpx.AsyncClient(timeout=TIMEOUT)
 
     async def __aenter__(self) -> Self:
@@ -129,27 +168,50 @@ class AsyncVerifyClient:
         self, quote: Quote, *, expect: Wanted, check: bool = True
     ) -> Accepted | Rejected:
         """Asks about one quote; see ``VerifyClient.verify``."""
-        return _checked(_verdict(await self._post(_question(quote, expect))), check)
+        return _checked(read_verdict(await self._post(_VERIFY, _question(quote, expect))), check)
 
     async def verify_batch(
         self, questions: Sequence[tuple[Quote, Wanted]]
     ) -> list[Accepted | Rejected]:
         """Asks about many quotes at once; rejections are returned, not raised."""
-        return _verdicts(await self._post(_batch(questions)), len(questions))
+        return _verdicts(await self._post(_VERIFY, _batch(questions)), len(questions))
 
-    async def _post(self, body: bytes) -> JsonObject:
+    @overload
+    async def verify_settlement(
+        self, bundle: Bundle, *, expect: SettlementWanted, check: Literal[True] = True
+    ) -> SettlementVerdict: ...
+
+    @overload
+    async def verify_settlement(
+        self, bundle: Bundle, *, expect: SettlementWanted, check: bool
+    ) -> SettlementVerdict | Rejected: ...
+
+    async def verify_settlement(
+        self, bundle: Bundle, *, expect: SettlementWanted, check: bool = True
+    ) -> SettlementVerdict | Rejected:
+        """Asks to recompute a trade's settlement; see ``VerifyClient.verify_settlement``."""
+        answer = await self._post(_SETTLEMENTS, _settlement_question(bundle, expect))
+        return _settled(read_settlement_verdict(answer), check)
+
+    async def policy(self, policy_id: str) -> SettlementPolicy:
+        """Returns a settlement policy by its id; see ``VerifyClient.policy``."""
+        return _policy(policy_id, await self._request("GET", _POLICIES + policy_id))
+
+    async def _post(self, path: str, body: bytes) -> JsonObject:
+        return _object(await self._request("POST", path, body))
+
+    async def _request(self, method: str, path: str, body: bytes = b"") -> bytes:
         try:
-            response = await self._http.post(self._url, content=body, headers=_HEADERS)
+            response = await self._http.request(
+                method, self._url + path, content=body, headers=_HEADERS if body else None
+            )
         except httpx.HTTPError as error:
             raise UnavailableError(f"the verify API does not answer: {error}") from error
         return _read(response)
 
 
 _HEADERS = {"content-type": "application/json"}
-
-
-def _endpoint(url: str) -> str:
-    return url.rstrip("/") + "/v1/verify"
+_VERIFY, _SETTLEMENTS, _POLICIES = "/v1/verify", "/v1/settlements/verify", "/v1/policies/"
 
 
 def _question(quote: Quote, expect: Wanted) -> bytes:
@@ -181,12 +243,16 @@ def _encode(question: dict[str, Any]) -> bytes:
     ).encode()
 
 
-def _read(response: httpx.Response) -> JsonObject:
+def _settlement_question(bundle: Bundle, expect: SettlementWanted) -> bytes:
+    wanted = expect.to_json() if isinstance(expect, SettlementExpect) else dict(expect)
+    if isinstance(bundle, bytes):
+        return _encode({"bundle": decode_object(bundle, limit=BUNDLE_LIMIT), "expect": wanted})
+    return _encode({"bundle": bundle.to_json(), "expect": wanted})
+
+
+def _read(response: httpx.Response) -> bytes:
     if response.status_code == 200:
-        value = decode_message(response.content, limit=BODY_LIMIT)
-        if not isinstance(value, dict):
-            raise MalformedError("the verify API answers without an object")
-        return value
+        return response.content
     if response.status_code >= 500:
         raise UnavailableError("the verify API fails", found=response.status_code)
     try:
@@ -197,8 +263,26 @@ def _read(response: httpx.Response) -> JsonObject:
     raise UsageError(detail, rule=None if rule is None else str(rule), found=response.status_code)
 
 
-def _verdict(answer: JsonObject) -> Accepted | Rejected:
-    return read_verdict(answer)
+def _object(content: bytes) -> JsonObject:
+    value = decode_message(content, limit=BODY_LIMIT)
+    if not isinstance(value, dict):
+        raise MalformedError("the verify API answers without an object")
+    return value
+
+
+def _policy(policy_id: str, content: bytes) -> SettlementPolicy:
+    policy = SettlementPolicy.decode(content)
+    if policy.policy_id != policy_id:
+        raise InvalidProofError(
+            "another policy than asked for", found=policy.policy_id, wanted=policy_id
+        )
+    return policy
+
+
+def _settled(verdict: SettlementVerdict | Rejected, check: bool) -> SettlementVerdict | Rejected:
+    if check and isinstance(verdict, Rejected):
+        raise error_of(verdict)
+    return verdict
 
 
 def _verdicts(answer: JsonObject, count: int) -> list[Accepted | Rejected]:

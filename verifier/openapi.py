@@ -56,7 +56,7 @@ def schema_of(kind: Any) -> Schema:
     if kind is Presentation:
         return {"$ref": _ref("Presentation")}  # one may stand beside another
     if isinstance(kind, type) and issubclass(kind, Document):
-        return _object(kind)
+        return describe(kind)
     if kind is bytes:
         return {"type": "string", "contentEncoding": "base64url"}
     names = {str: "string", int: "integer", bool: "boolean"}
@@ -66,11 +66,11 @@ def schema_of(kind: Any) -> Schema:
 def request_body() -> Schema:
     """The request body of ``POST /v1/verify``."""
     presentation, expect = {"$ref": _ref("Presentation")}, {"$ref": _ref("Expect")}
-    one = _question({"presentation": presentation, "expect": expect}, ["presentation", "expect"])
+    one = question({"presentation": presentation, "expect": expect}, ["presentation", "expect"])
     voices = {"type": "array", "items": presentation, "minItems": 1, "maxItems": MAX_VOICES}
-    many = _question({"presentations": voices, "expect": expect}, ["presentations", "expect"])
-    loose = [{**question, "required": question["required"][:1]} for question in (one, many)]
-    batch = _question(
+    many = question({"presentations": voices, "expect": expect}, ["presentations", "expect"])
+    loose = [{**each, "required": each["required"][:1]} for each in (one, many)]
+    batch = question(
         {
             "batch": {
                 "type": "array",
@@ -143,14 +143,20 @@ def problem() -> Schema:
 def components() -> Schema:
     """The named schemas."""
     kinds: list[type[Document]] = [Presentation, Expect, Accepted, Rejected]
-    return {kind.__name__: _object(kind) for kind in kinds} | {"Problem": PROBLEM}
+    return {kind.__name__: describe(kind) for kind in kinds} | {"Problem": PROBLEM}
+
+
+def reference(kind: type[Document]) -> Schema:
+    """Refers to a document's schema among the components."""
+    return {"$ref": _ref(kind.__name__)}
 
 
 def _ref(name: str) -> str:
     return f"#/components/schemas/{name}"
 
 
-def _question(properties: Schema, required: list[str]) -> Schema:
+def question(properties: Schema, required: list[str]) -> Schema:
+    """The schema of an object with these members and no others."""
     return {
         "type": "object",
         "properties": properties,
@@ -159,7 +165,8 @@ def _question(properties: Schema, required: list[str]) -> Schema:
     }
 
 
-def _object(kind: type[Document]) -> Schema:
+def describe(kind: type[Document]) -> Schema:
+    """The schema of a document's members."""
     properties: Schema = {} if kind.TYPE is None else {"type": {"const": kind.TYPE}}
     required = list(properties)
     for name, hint, always in member_types(kind):

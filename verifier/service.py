@@ -1,4 +1,4 @@
-"""The verify API: ``POST /v1/verify`` answers with verdicts.
+"""The verify API: ``POST /v1/verify`` answers with verdicts, on settlements another route.
 
 Stateless: a trust file at the start, a question with its expectation in each
 request.  Run it yourself, beside what relies on it: a verdict from somebody
@@ -20,19 +20,22 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram
+from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client import generate_latest as render_metrics
 from starlette.exceptions import HTTPException
 
-from attestation.errors import MalformedError, QuotaryError, UsageError
+from attestation.errors import QuotaryError, UsageError
 from attestation.trust import Trust
 from attestation.venues import shipped_venues
 from attestation.verdict import Rejected, rejected
-from verifier import openapi
+from verifier import openapi, settlement_openapi
 from verifier.question import BODY_LIMIT, MissingExpectError, read_questions
+from verifier.receiving import read_body
+from verifier.service_metrics import Metrics
+from verifier.settlement import SettlementMeans
+from verifier.settlement_routes import SETTLEMENTS, add_settlement_routes
 
 VERIFY = "/v1/verify"
-_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0)
 _TURN = 16
 """Questions of a batch that are answered before other requests have their turn."""
 
@@ -44,45 +47,13 @@ def system_clock() -> int:
     return time.time_ns() // 1_000
 
 
-class TooLargeError(MalformedError):
-    """The body is beyond ``BODY_LIMIT``."""
+def create_app(
+    *, trust: Trust, clock: Clock = system_clock, settlement: SettlementMeans | None = None
+) -> FastAPI:
+    """Builds the application; ``clock`` says what time it is, in microseconds.
 
-    http_status = 413
-
-
-class MediaTypeError(UsageError):
-    """The body is not declared as JSON."""
-
-    http_status = 415
-
-
-class Metrics:
-    """One registry per application, so that two can live in one process."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.verdicts = Counter(
-            "quotary_verifier_verdicts",
-            "Verdicts, by kind of error where rejected.",
-            ["verdict", "error"],
-            registry=self.registry,
-        )
-        self.seconds = Histogram(
-            "quotary_verifier_request_seconds",
-            "Time to read and answer one request, all its questions included.",
-            registry=self.registry,
-            buckets=_SECONDS,
-        )
-        self.problems = Counter(
-            "quotary_verifier_problems",
-            "Requests that were no question, by HTTP status.",
-            ["status"],
-            registry=self.registry,
-        )
-
-
-def create_app(*, trust: Trust, clock: Clock = system_clock) -> FastAPI:
-    """Builds the application; ``clock`` says what time it is, in microseconds."""
+    ``settlement`` is what bundles are recomputed with, if they are.
+    """
     shipped_venues()  # read before the first request, not in it
     metrics = Metrics()
     app = FastAPI(
@@ -109,6 +80,7 @@ def create_app(*, trust: Trust, clock: Clock = system_clock) -> FastAPI:
                 status: {"description": text, "content": openapi.problem()}
                 for status, text in (
                     (400, "Not JSON of the profile"),
+                    (408, "Too slow"),
                     (413, f"Larger than {BODY_LIMIT} bytes"),
                     (415, "Not application/json"),
                     (422, "Not a question, or one without expect"),
@@ -121,6 +93,8 @@ def create_app(*, trust: Trust, clock: Clock = system_clock) -> FastAPI:
         with metrics.seconds.time():
             return await _answer(request, trust, clock, metrics)
 
+    add_settlement_routes(app, trust=trust, means=settlement or SettlementMeans(), metrics=metrics)
+
     @app.get("/healthz", summary="Is the process answering?")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
@@ -131,7 +105,11 @@ def create_app(*, trust: Trust, clock: Clock = system_clock) -> FastAPI:
 
     @app.exception_handler(QuotaryError)
     async def on_error(request: Request, error: QuotaryError) -> Response:
-        return _problem(metrics, error.http_status, error.slug, error)
+        example = None
+        if isinstance(error, MissingExpectError):
+            is_bundle = request.url.path == SETTLEMENTS
+            example = settlement_openapi.expect_example() if is_bundle else openapi.EXPECT_EXAMPLE
+        return _problem(metrics, error.http_status, error.slug, error, example=example)
 
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
@@ -148,10 +126,7 @@ def create_app(*, trust: Trust, clock: Clock = system_clock) -> FastAPI:
 
 
 async def _answer(request: Request, trust: Trust, clock: Clock, metrics: Metrics) -> Response:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise MediaTypeError("send application/json", rule="content-type", found=kind)
-    questions = read_questions(await _body(request))
+    questions = read_questions(await read_body(request, limit=BODY_LIMIT))
     now_us = clock()
     verdicts: list[bytes] = []
     for number, question in enumerate(questions.items, start=1):
@@ -165,29 +140,13 @@ async def _answer(request: Request, trust: Trust, clock: Clock, metrics: Metrics
     return Response(content, media_type="application/json")
 
 
-async def _body(request: Request) -> bytes:
-    """Reads the body, and no more of it than may be read."""
-    declared = request.headers.get("content-length", "")
-    if len(declared) > 16 or (declared.isdecimal() and int(declared) > BODY_LIMIT):
-        raise _too_large()
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_LIMIT:
-            raise _too_large()
-    return bytes(body)
-
-
-def _too_large() -> TooLargeError:
-    return TooLargeError(f"body is larger than {BODY_LIMIT} bytes", rule="body")
-
-
 def _problem(
     metrics: Metrics,
     status: int,
     slug: str,
     error: QuotaryError,
     headers: dict[str, str] | None = None,
+    example: openapi.Schema | None = None,
 ) -> Response:
     """Returns an RFC 9457 problem document."""
     metrics.problems.labels(str(status)).inc()
@@ -202,8 +161,8 @@ def _problem(
         value = getattr(shown, member)
         if value is not None:
             body[member] = value
-    if isinstance(error, MissingExpectError):
-        body["example"] = openapi.EXPECT_EXAMPLE
+    if example is not None:
+        body["example"] = example
     return Response(
         json.dumps(body),
         status_code=status,
@@ -218,7 +177,8 @@ def _describe(app: FastAPI) -> None:
 
     def described() -> dict[str, Any]:
         document = derive()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(openapi.components())
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas.update(openapi.components(), **settlement_openapi.components())
         return document
 
     app.openapi = described  # type: ignore[method-assign]
@@ -244,14 +204,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(*, trust: Trust, host: str, port: int) -> None:
+def serve(*, trust: Trust, host: str, port: int, settlement: SettlementMeans | None = None) -> None:
     """Serves until SIGTERM or SIGINT; port 0 is the system's choice."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=1024) as listener:
         # Inherited by what is accepted: asyncio sets it on sockets that name their protocol alone.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         config = uvicorn.Config(
-            create_app(trust=trust),
+            create_app(trust=trust, settlement=settlement),
             log_level="warning",
             access_log=False,
             server_header=False,

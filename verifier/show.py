@@ -26,6 +26,7 @@ from attestation.settlement.outcome import OutcomeDocument
 from attestation.settlement.parts import EntriesPart, RangePart, SlotPart, TradePart
 from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.promise import SignedPromise
+from attestation.settlement.reconciliation import Reconciliation
 from attestation.verdict import read_verdict
 from verifier.text import safe, safe_bytes, utc
 
@@ -56,6 +57,7 @@ _TYPES: dict[str | None, type[Document]] = {
         SlotPart,
         OutcomeDocument,
         LedgerLine,
+        Reconciliation,
         SignedPromise,
     )
 }

@@ -82,14 +82,24 @@ def body(example: Mapping[str, Any]) -> dict[str, Any]:
 
 
 SECURITY: Mapping[str, Any] = MappingProxyType(
-    {"session": {"type": "http", "scheme": "bearer", "description": "The session's token."}}
+    {
+        "session": {"type": "http", "scheme": "bearer", "description": "The session's token."},
+        "feed": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": (
+                "base64url of the canonical `{request, signature}` of a prover of the feed; "
+                "30 s, one use (docs/formats.md)."
+            ),
+        },
+    }
 )
 """OpenAPI's security schemes."""
 
 
 def with_token(extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Adds to a route's OpenAPI part that the session's token is wanted."""
-    return {**(extra or {}), "security": [{name: []} for name in SECURITY]}
+    return {**(extra or {}), "security": [{"session": []}]}
 
 
 def read_token(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from notary.desk import Desk
+from notary.feed_service import describe_feeds
 from notary.routes.declare import LeanRoute, answer, json_response
 
 _INFO = {
@@ -16,7 +17,7 @@ _INFO = {
     "operator": "Example Ltd",
     "vkeys": ["notary.example+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"],
     "algorithms": {"hash": ["sha256", "sha3-256"], "signature": ["ed25519"]},
-    "modes": ["sealed", "open"],
+    "modes": ["sealed", "open", "live"],
     "bindings": ["full", "template"],
     "forms": ["quotary", "httpx", "curl"],
     "venues": [{"name": "binance", "hash": "sha256:" + "00" * 32}],
@@ -28,6 +29,16 @@ _INFO = {
     "proxy": "127.0.0.1:7048",
     "development": False,
     "software": "quotary 0.1.0",
+    "feeds": [
+        {
+            "name": "btc-usd",
+            "market": "BTC/USD",
+            "grid_us": 500_000,
+            "late_us": 1_000_000,
+            "from_us": 1_768_478_401_000_000,
+            "venues": ["binance"],
+        }
+    ],
     "now_us": 1_768_478_400_000_000,
 }
 
@@ -42,7 +53,9 @@ def service_routes(desk: Desk, info: Mapping[str, Any]) -> APIRouter:
         responses={200: answer(_INFO, "Nothing of it is proof: trust files decide.")},
     )
     async def read_info(request: Request) -> Response:
-        return json_response({**info, "now_us": desk.context.clock.now_us()})
+        context = desk.context
+        feeds = describe_feeds(context.feeds)
+        return json_response({**info, "feeds": feeds, "now_us": context.clock.now_us()})
 
     @router.get(
         "/healthz",

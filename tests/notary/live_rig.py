@@ -154,7 +154,7 @@ def entries(path: Path) -> list[Entry]:
         return [read_entry(data) for _, data in iterate_entries(database)]
 
 
-def feed_entry(venues: Sequence[str], from_us: int) -> dict[str, Any]:
+def feed_entry(venues: Sequence[str], from_us: int, grid_us: int = 500_000) -> dict[str, Any]:
     """Returns the members of a feed's entry."""
     files = shipped_venues()
     return {
@@ -166,7 +166,7 @@ def feed_entry(venues: Sequence[str], from_us: int) -> dict[str, Any]:
             for name in sorted(venues)
         ),
         "market": MARKET,
-        "grid_us": 500_000,
+        "grid_us": grid_us,
         "late_us": 1_000_000,
         "provers": (PROVER.verifying_key.vkey,),
         "from_us": from_us,
@@ -180,6 +180,8 @@ async def live_running(
     venues: Sequence[str] = ("kraken",),
     server: VenueServer | None = None,
     hostile: tuple[int, bytes] | None = None,
+    from_now_us: int = 60_000_000,
+    grid_us: int = 500_000,
     deadlines: Deadlines | None = None,
     limits: SessionLimits | None = None,
     prover_limits: ProverLimits | None = None,
@@ -201,15 +203,17 @@ async def live_running(
     async with server:
         port, roots = hostile or (server.port, server.ca_pem)
         store = Store(path, sequence=sequence)
-        members = feed_entry(venues, clock.now_us() + 60_000_000)
+        members = feed_entry(venues, clock.now_us() + from_now_us + 100_000, grid_us)
         await store.log_entry(FeedEntry, **members)
         feeds = FeedBook(
             [FeedEntry(logged_us=clock.now_us(), **members)],
             started_us=clock.now_us(),
             clocks_agree=lambda: True,
         )
-        fixed = {
-            (host, file.channel.port): Endpoint(address="127.0.0.1", port=port)
+        here = Endpoint(address="127.0.0.1", port=port)
+        fixed = {(file.hosts[0], file.port): here for file in shipped_venues().values()}
+        fixed |= {
+            (host, file.channel.port): here
             for file in shipped_venues().values()
             for host in (*file.channel.hosts, *HOSTS.values())
         }

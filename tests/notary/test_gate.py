@@ -306,3 +306,46 @@ def test_commitment_before_the_server_answered_or_without_a_key_log_is_refused()
         early.commit(3)
     with pytest.raises(RefusedError):
         held().commit(5)
+
+
+@pytest.mark.parametrize("row_first", [True, False])
+def test_live_connection_is_held_until_it_is_verified_and_its_row_durable(row_first: bool) -> None:
+    made = held("live")
+    both = [lambda: made.permit(5), lambda: verified(made)]
+    first, second = both if row_first else both[::-1]
+    assert first() == (b"", b"")
+    assert made.receive("sent", SENT[FIRST_PROTECTED + 1], 6) == (b"", b"")
+    assert made.receive("received", b"".join(RECEIVED[FLIGHT:]), 6) == (b"", b"")
+    passing = second()
+    assert passing.to_venue == b"".join(SENT[FIRST_PROTECTED : FIRST_PROTECTED + 2])
+    assert passing.to_client == b"".join(RECEIVED[FLIGHT:])
+    assert made.state is State.RELEASED
+    made.move(Event.ISSUE, 9)
+    assert made.receive("sent", SENT[FIRST_PROTECTED + 1], 9).to_venue
+
+
+def verified(made: Gate) -> Passing:
+    """Opens and verifies; returns what that lets pass."""
+    assert made.move(Event.OPEN, 7) == (b"", b"")
+    return made.move(Event.VERIFY, 7)
+
+
+def test_bounds_of_a_session_hold_for_a_live_one_up_to_its_release() -> None:
+    limits = SessionLimits(records=len(RECEIVED) + 1)
+    made = Gate("live", HOST, limits)
+    made.move(Event.CONNECTED, 1)
+    made.receive("sent", SENT[0], 2)
+    made.permit(2)
+    made.receive("received", b"".join(RECEIVED[:FLIGHT]), 3)
+    for raw in SENT[1 : FIRST_PROTECTED + 1]:
+        made.receive("sent", raw, 4)
+    verified(made)
+    for _ in range(100):
+        assert made.receive("received", RECEIVED[-1], 8).to_client == RECEIVED[-1]
+    assert len(made.received.take()[0]) == 100 + FLIGHT
+    assert made.received.records == []
+    assert made.received.size == sum(map(len, RECEIVED[:FLIGHT])) + 100 * len(RECEIVED[-1])
+    unreleased = held("live")
+    unreleased._limits = limits
+    with pytest.raises(RefusedError, match="records"):
+        unreleased.receive("received", RECEIVED[-1] * 100, 8)

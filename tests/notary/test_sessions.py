@@ -15,7 +15,7 @@ from attestation.errors import QuotaryError
 from attestation.keys import SigningKey
 from notary.clock import Clock
 from notary.limits import ProverLimits
-from notary.sessions import REPLAY_WINDOW_US
+from notary.replays import REPLAY_WINDOW_US
 from tests.notary.rig import (
     PROVER,
     Rig,

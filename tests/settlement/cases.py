@@ -27,8 +27,13 @@ def venue_file(name: str) -> VenueFile:
     """A venue whose messages are in the shape of one that tells its time; shipped ones as such."""
     if name in venue_names():
         return load_venue(name)
+    return parse_venue(venue_toml(name))
+
+
+def venue_toml(name: str) -> bytes:
+    """The file of a venue that is not shipped."""
     content = _SHAPE.read_text("utf-8").replace('name = "gate"', f'name = "{name}"')
-    return parse_venue(content.replace("BTC_USDT", "BTCUSD").encode())
+    return content.replace("BTC_USDT", "BTCUSD").encode()
 
 
 def message(seen: ObservationField) -> bytes:

@@ -9,6 +9,7 @@ import base64
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import orjson
@@ -19,11 +20,12 @@ from attestation.settlement.expect import SettlementExpect
 from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.recompute import recompute
 from attestation.trust import Trust
-from attestation.venues import VenueFile
+from attestation.venues import VenueFile, shipped_venues
 from tests.adversaries import operator
 from tests.fuzz.edits import mutate_json
 from tests.settlement import cases, test_sessions, world
 from tests.web.canonical import SPELLINGS
+from verifier.selftest import SAMPLES, SETTLEMENTS, samples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,12 +93,13 @@ def bundle_vector(
         "trust": trust.dump().decode(),
         "log_policy": log_policy.decode(),
         "expect": wanted,
-        "venue_files": [_content(file) for file in files.values()],
+        "venue_files": [venue_text(file) for file in files.values()],
     }
     return Vector(name=name, call="judgeBundle", question=question, answer=Answer.of(ask))
 
 
-def _content(file: VenueFile) -> str:
+def venue_text(file: VenueFile) -> str:
+    """The canonical JSON of a venue file."""
     parts = file.to_json()
     del parts["hash"]
     return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS).decode()
@@ -195,6 +198,40 @@ def changed_bundles() -> Iterator[Vector]:
         yield bundle_vector(f"spelled/{name}", spell(data), made.policy)
 
 
+def sample_bundles() -> Iterator[Vector]:
+    """The bundles that ``verifier selftest`` runs, under the page's own venue files."""
+    folder = SAMPLES / SETTLEMENTS
+    log_policy = (folder / "log_policy.txt").read_text()
+    for sample in samples(folder):
+        data = sample.files[0].read_bytes()
+        trust, expect = sample.trust.read_text(), sample.expect.read_text()
+
+        def ask(data: bytes = data, trust: str = trust, expect: str = expect) -> bytes:
+            return recompute(
+                SettlementBundle.decode(data, limit=BUNDLE_LIMIT),
+                trust=Trust.parse(trust.encode()),
+                log_policy=log_policy.encode(),
+                expect=SettlementExpect.parse(expect.encode()),
+                venue_files=shipped_venues(),
+            ).encode()
+
+        question = {
+            "bundle": encoded(data),
+            "trust": trust,
+            "log_policy": log_policy,
+            "expect": expect,
+        }
+        name = f"sample/{sample.name}.{sample.code}"
+        yield Vector(name=name, call="judgeBundle", question=question, answer=Answer.of(ask))
+
+
+@cache
 def bundles() -> list[Vector]:
-    """All questions about bundles."""
-    return [*honest_bundles(), *cheating_bundles(), *expectations(), *changed_bundles()]
+    """All questions about bundles; asked in Node and in a browser, made once."""
+    return [
+        *sample_bundles(),
+        *honest_bundles(),
+        *cheating_bundles(),
+        *expectations(),
+        *changed_bundles(),
+    ]

@@ -15,22 +15,19 @@ from typing import Annotated
 
 import typer
 
-from attestation.errors import UsageError
 from verifier.cli import bundle, trust
-from verifier.cli.boundary import BUG, Options, answer, boundary, read_trust, say
+from verifier.cli.boundary import BUG, Options, answer, boundary, say
 from verifier.cli.documents import (
     JsonOption,
-    TrustOption,
     inspect_command,
     recheck_command,
     verify_command,
 )
 from verifier.cli.log import audit_command, mirror_command, prove_command
 from verifier.cli.page import page_command
-from verifier.cli.settlement import recompute_command
+from verifier.cli.serving import serve_command
+from verifier.cli.settlement import recompute_command, reconcile_command
 from verifier.text import safe
-
-DEFAULT_PORT = 7049
 
 app = typer.Typer(
     name="verifier",
@@ -48,10 +45,12 @@ app.command("verify")(verify_command)
 app.command("inspect")(inspect_command)
 app.command("recheck")(recheck_command)
 app.command("recompute")(recompute_command)
+app.command("reconcile")(reconcile_command)
 app.command("audit")(audit_command)
 app.command("mirror")(mirror_command)
 app.command("prove")(prove_command)
 app.command("page")(page_command)
+app.command("serve")(serve_command)
 
 
 def _version(wanted: bool) -> None:
@@ -115,24 +114,6 @@ def selftest(
             answer(encode({"type": "quotary/selftest/v1", "passed": not wrong, "samples": rows}))
         if wrong:
             raise typer.Exit(BUG)
-
-
-@app.command()
-def serve(
-    trust: TrustOption,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0: the system's choice.")] = DEFAULT_PORT,
-) -> None:
-    """Serve the verify API. Run it yourself: somebody else's verdict proves nothing."""
-    with boundary():
-        believed = read_trust(trust)
-        try:
-            from verifier.service import serve as run_service
-        except ModuleNotFoundError as error:
-            raise UsageError(
-                f"{error.name} is not installed: pip install 'quotary[service]'"
-            ) from error
-        run_service(trust=believed, host=host, port=port)
 
 
 def main() -> None:

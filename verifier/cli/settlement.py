@@ -1,20 +1,29 @@
-"""``verifier recompute``: a trade's outcome, from its bundle alone."""
+"""``verifier recompute`` and ``reconcile``: a trade's outcome, and a whole ledger's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attestation.errors import UsageError
+from attestation.errors import AuditFinding, UsageError
 from attestation.trust import Trust
 from verifier.cli.boundary import CONFIGURATION_LIMIT, answer, boundary, read, read_trust, say
 from verifier.cli.documents import JsonOption, TrustOption
 
 if TYPE_CHECKING:
+    from attestation.settlement.bundle import SettlementBundle
     from attestation.venues import VenueFile
+    from verifier.reconcile import Promised
+
+MAX_PROMISES = 256 * 1024 * 1024
+"""Bytes of a file of promises."""
 
 LogPolicyOption = Annotated[
     str | None,
@@ -99,3 +108,146 @@ def read_venue_files(names: list[str] | tuple[str, ...]) -> Mapping[str, VenueFi
         file = parse_venue(read(name, limit=CONFIGURATION_LIMIT))
         files[file.name] = file
     return files
+
+
+def reconcile_command(
+    ledger: Annotated[str, typer.Option("--ledger", metavar="FILE", help="One line a leaf.")],
+    log: Annotated[
+        str, typer.Option("--log", metavar="SOURCE", help="The log: its URL, or a mirror's folder.")
+    ],
+    bundles: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="<trade>.json: a bundle, or a trade part with its parts in FOLDER/parts.",
+        ),
+    ],
+    trust: TrustOption,
+    expect: Annotated[
+        str, typer.Option("--expect", metavar="FILE", help="Which policy was agreed on.")
+    ],
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report here, as Markdown.")
+    ] = None,
+    promises: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Promises that players kept, one a line; --operator."),
+    ] = None,
+    operator: Annotated[
+        str | None, typer.Option(metavar="VKEY", help="The key that signs the promises.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Batches logged from then on, RFC 3339.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Batches logged before then.")
+    ] = None,
+    log_policy: LogPolicyOption = None,
+    venue_file: VenueOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a ledger with the log and every trade's bundle: 0 equal, 16 findings."""
+    with boundary(as_json=as_json):
+        from attestation.log.tiles import CHECKPOINT_PATH
+        from attestation.settlement.expect import SettlementExpect
+        from attestation.settlement.ledger import read_ledger
+        from attestation.trust import parse_time
+        from verifier.logsource import open_source
+        from verifier.reconcile import Reading, reconcile
+        from verifier.reconcile_report import render, summary
+
+        believed = read_trust(trust)
+        reading = Reading(
+            trust=believed,
+            log_policy=read_log_policy(log_policy, trust, believed),
+            expect=SettlementExpect.parse(read(expect, limit=CONFIGURATION_LIMIT)),
+            venue_files=read_venue_files(venue_file or ()),
+        )
+        with (
+            open_source(log) as source,
+            Path(ledger).open("rb") as file,
+            counting("reconciled") as step,
+        ):
+            found = reconcile(
+                read_ledger(file),
+                note=source.read(CHECKPOINT_PATH),
+                read=source.read,
+                bundle=lambda trade: read_bundle_of(bundles, trade),
+                reading=reading,
+                promised=read_promises(promises, operator),
+                from_us=0 if since is None else parse_time(since),
+                until_us=None if until is None else parse_time(until),
+                step=step,
+            )
+        if report is not None:
+            text = render(
+                found, commands=[shlex.join(["verifier", *sys.argv[1:]])], versions=versions()
+            )
+            report.write_text(text, "utf-8")
+        if as_json:
+            answer(found.encode())
+        for line in summary(found):
+            say(line)
+        if found.findings:
+            raise typer.Exit(AuditFinding.exit_code)
+
+
+def read_bundle_of(folder: Path, trade: str) -> SettlementBundle | None:
+    """Reads a trade's bundle, or joins it of its part; None where the folder has neither."""
+    from attestation.encoding import decode_object
+    from attestation.settlement.bundle import BUNDLE_LIMIT, SettlementBundle
+    from attestation.settlement.parts import TradePart, join_parts
+    from verifier.cli.bundle import read_parts
+
+    path = folder / f"{trade}.json"
+    if not path.is_file():
+        return None
+    value = decode_object(read(str(path), limit=BUNDLE_LIMIT), limit=BUNDLE_LIMIT)
+    if value.get("type") == TradePart.TYPE:
+        return join_parts(TradePart.from_json(value), read_parts(folder / "parts"))
+    return SettlementBundle.from_json(value)
+
+
+def read_promises(name: str | None, operator: str | None) -> Promised | None:
+    """Reads promises, one a line, and the operator's key; UsageError for one without the other."""
+    from attestation.keys import VerifyingKey
+    from attestation.settlement.promise import SignedPromise
+    from verifier.reconcile import Promised
+
+    if name is None and operator is None:
+        return None
+    if name is None or operator is None:
+        raise UsageError("--promises and --operator need each other", rule="promises")
+    lines = read(name, limit=MAX_PROMISES).splitlines()
+    return Promised(
+        promises=tuple([SignedPromise.decode(line) for line in lines]),
+        operator=VerifyingKey.parse(operator),
+    )
+
+
+def versions() -> list[str]:
+    """Returns the package's version and Python's, for who repeats a check."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        package = version("quotary")
+    except PackageNotFoundError:
+        package = "(not installed)"
+    return [f"quotary {package}", f"Python {platform.python_version()}"]
+
+
+@contextlib.contextmanager
+def counting(done: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A line that counts, where somebody looks."""
+    if not sys.stderr.isatty():
+        yield lambda what, position, size: None
+        return
+
+    def step(what: str, position: int, size: int) -> None:
+        sys.stderr.write(f"\r\x1b[K{position} of {size} {what} {done}")
+        sys.stderr.flush()
+
+    try:
+        yield step
+    finally:
+        sys.stderr.write("\r\x1b[K")

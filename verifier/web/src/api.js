@@ -7,6 +7,7 @@ import { parseTrust } from "./core/trust.js";
 import { readVenueFiles } from "./core/venue.js";
 import VENUES from "./data/venues.json";
 import { decodeBundle } from "./settlement/bundle.js";
+import { readSettlementExpect } from "./settlement/expect.js";
 import { recompute } from "./settlement/recompute.js";
 
 /** The venue files of this version, by name. */
@@ -32,14 +33,14 @@ export function judged(step) {
 
 /**
  * Recomputes a bundle (bytes) under a trust file and a log policy (texts), and what was agreed on,
- * {policy_id, trade?}. `venue_files`: canonical JSON texts, the page's own without.
+ * an expect file's text or its members. `venue_files`: canonical JSON texts, the page's own without.
  */
 export const judgeBundle = ({ bundle, trust, log_policy: logPolicy, expect, venue_files: files }) =>
   judged(() => {
     const { data } = recompute(decodeBundle(bundle), {
       trust: parseTrust(trust),
       logPolicy: utf8(logPolicy),
-      expect,
+      expect: typeof expect === "string" ? readSettlementExpect(expect) : expect,
       venueFiles: files === undefined ? shippedVenues : readVenueFiles(files),
     });
     return { document: shown(data) };

@@ -17,6 +17,11 @@ export class LogPolicy {
     this.quorum = quorum;
   }
 
+  /** The witness's key of a vkey. */
+  witnessOf(vkey) {
+    return [...this.witnesses.values()].find((key) => key.vkey === vkey);
+  }
+
   /** Opens a checkpoint's note, whoever has cosigned it. */
   openLog(text) {
     return openCheckpoint(text, { logs: this.logs, witnesses: [...this.witnesses.values()] });

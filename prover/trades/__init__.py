@@ -1,0 +1,1 @@
+"""Trades: taken at once, promised, logged in batches, and ended exactly once."""

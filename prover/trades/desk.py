@@ -1,0 +1,226 @@
+"""The trade desk: orders in, promises out at once, batches into the log (S1).
+
+An order is on disk before its promise leaves.  Batches are made at least every
+``BATCH_SECONDS`` and submitted until the notary says where its log has them: submitting
+the same batch again is the same entry.  A trade that the log has later than promised is
+void, with the operator's fee, and so is never settled by prices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from attestation.errors import QuotaryError, RefusedError
+from attestation.hashing import digest
+from attestation.keys import SigningKey
+from attestation.log.entry import TradesEntry
+from attestation.settlement.policy import SettlementPolicy
+from attestation.settlement.promise import Promise, SignedPromise, sign_promise
+from attestation.settlement.trade import TradeOpening
+from prover.trades.order import Order
+from prover.trades.payout import Payouts
+from prover.trades.store import Batch, Event, Placed, Trade, TradeStore
+
+BATCH_SECONDS = 0.05
+"""How long a batch waits for more trades."""
+MAX_BATCH = 4_096
+MAX_WAITING = 10_000
+"""Orders that wait to be on disk; more are refused."""
+RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+BROKEN = "promise_broken"
+"""Why a trade is void that the log has later than promised."""
+
+T = TypeVar("T")
+Submit = Callable[[TradesEntry], Awaitable[tuple[int, int]]]
+"""Has an entry logged; returns its index and its time.  The same entry twice is one."""
+
+
+class TradeDesk:
+    """Takes the orders of one policy.
+
+    ``submit`` logs at the policy's first notary; ``clock`` returns microseconds,
+    ``random`` so many random bytes.  Used on one event loop.
+    """
+
+    def __init__(
+        self,
+        store: TradeStore,
+        policy: SettlementPolicy,
+        key: SigningKey,
+        submit: Submit,
+        *,
+        payouts: Payouts,
+        clock: Callable[[], int],
+        random: Callable[[int], bytes],
+        on_trouble: Callable[[QuotaryError], None] = lambda error: None,
+    ) -> None:
+        self.policy = policy
+        self.payouts = payouts
+        self._store = store
+        self._key = key
+        self._submit = submit
+        self._clock = clock
+        self._random = random
+        self._on_trouble = on_trouble
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trades")
+        self._waiting: list[tuple[Placed, asyncio.Future[SignedPromise]]] = []
+        self._storing: asyncio.Task[None] | None = None
+        self._placed = asyncio.Event()
+        self._changed = asyncio.Condition()
+
+    async def place(self, order: Order, idempotency: str) -> SignedPromise:
+        """Takes an order; its promise is durable when this returns.
+
+        Raises UsageError or ExpectationError for an order that the policy has not,
+        RefusedError for a used key or nonce (409), or for too many at a time (503).
+        """
+        now_us = self._clock()
+        order.check(self.policy, now_us)
+        if len(self._waiting) >= MAX_WAITING:
+            raise RefusedError("too many orders at a time", rule="overload", http_status=503)
+        opening = TradeOpening(salt=self._random(16).hex(), leaf=order.leaf(self.policy))
+        commitment = opening.commitment()
+        promise = Promise(
+            trade=commitment.trade,
+            digest=commitment.digest,
+            log_by_us=now_us + self.policy.log_by_us,
+        )
+        placed = Placed(
+            idempotency=idempotency,
+            request=digest(order.encode()),
+            placed_us=now_us,
+            opening=opening,
+            promise=sign_promise(promise, self._key),
+        )
+        answer: asyncio.Future[SignedPromise] = asyncio.get_running_loop().create_future()
+        self._waiting.append((placed, answer))
+        if self._storing is None or self._storing.done():
+            self._storing = asyncio.create_task(self._store_waiting())
+        return await answer
+
+    async def get(self, trade: str) -> Trade | None:
+        """Reads a trade; None if there is no such."""
+        return await self._call(self._store.get, trade)
+
+    async def batch(self, identifier: int) -> Batch:
+        """Reads a batch with all its commitments."""
+        return await self._call(self._store.batch, identifier)
+
+    async def pending(self) -> list[Trade]:
+        """Returns the trades that wait for their settlement, in the log's order."""
+        return await self._call(self._store.pending)
+
+    async def events(self, after: int, *, most: int = 1_000) -> list[Event]:
+        """Returns the events after a number, oldest first."""
+        return await self._call(lambda: self._store.events(after, most=most))
+
+    async def wait_events(self, after: int, *, most: int = 1_000) -> list[Event]:
+        """Waits until there are events after a number."""
+        async with self._changed:
+            # Looked at under the lock: what is announced in between is not missed.
+            while not (found := await self.events(after, most=most)):
+                await self._changed.wait()
+        return found
+
+    async def counts(self) -> dict[str, int]:
+        """Returns how many trades are in each state."""
+        return await self._call(self._store.counts)
+
+    async def end(
+        self,
+        trade: Trade,
+        *,
+        state: str,
+        reason: str | None,
+        payout: str,
+        settlement: bytes | None,
+    ) -> bool:
+        """Ends a trade, once; False if it has ended before."""
+        done = await self._call(
+            lambda: self._store.end(
+                trade.trade,
+                state=state,
+                reason=reason,
+                payout=payout,
+                settlement=settlement,
+                ended_us=self._clock(),
+            )
+        )
+        await self._announce()
+        return done
+
+    async def run(self) -> None:
+        """Logs batches until cancelled; begins with those of before a crash."""
+        await self._void_broken()
+        for batch in await self._call(self._store.unlogged):
+            await self._log(batch)
+        while True:
+            made = await self._call(lambda: self._store.make_batch(self._clock(), most=MAX_BATCH))
+            if made is not None:
+                await self._log(made)
+                continue
+            await self._placed.wait()
+            self._placed.clear()
+            await asyncio.sleep(BATCH_SECONDS)
+
+    async def close(self) -> None:
+        """Waits for what is being stored."""
+        if self._storing is not None:
+            await self._storing
+        await self._call(self._store.close)
+        self._thread.shutdown()
+
+    async def _store_waiting(self) -> None:
+        """Stores what waits, again and again: one transaction for all that came meanwhile."""
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                answers = await self._call(self._store.place, [placed for placed, _ in batch])
+            except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+                for _, answer in batch:
+                    if not answer.done():
+                        answer.set_exception(error)
+                continue
+            for (_, future), found in zip(batch, answers, strict=True):
+                if future.done():
+                    continue  # Nobody waits for it any more; it is placed all the same.
+                if isinstance(found, RefusedError):
+                    future.set_exception(found)
+                else:
+                    future.set_result(found)
+            self._placed.set()
+            await self._announce()
+
+    async def _log(self, batch: Batch) -> None:
+        """Submits a batch until the log has it; voids what it has later than promised."""
+        index, logged_us = await self._submitted(batch.batch.entry())
+        await self._call(self._store.note_logged, batch.id, index, logged_us)
+        await self._announce()
+        await self._void_broken()
+
+    async def _submitted(self, entry: TradesEntry) -> tuple[int, int]:
+        for attempt in itertools.count():
+            try:
+                return await self._submit(entry)
+            except QuotaryError as error:
+                self._on_trouble(error)
+                await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+        raise AssertionError("counted to the end")
+
+    async def _void_broken(self) -> None:
+        for trade in await self._call(self._store.broken):
+            payout = self.payouts.refund(trade.opening.leaf, fee=True)
+            await self.end(trade, state="void", reason=BROKEN, payout=payout, settlement=None)
+
+    async def _announce(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: function(*arguments)
+        )

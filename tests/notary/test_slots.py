@@ -1,0 +1,234 @@
+"""Slots of a running notary: each is attested or missed, in order, and its provers are told."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from attestation.document import GapField, ObservationField
+from attestation.log.entry import MissedEntry, SlotEntry
+from notary.log.fsck import check_log
+from notary.log.published import PublishedFile
+from notary.writer import offline
+from tests.notary.feed_rig import FEED, GRID, FeedRig, Told, serving
+from tests.notary.test_log import KEY
+
+
+def decided(rig: FeedRig) -> list[tuple[str, int]]:
+    """The log's entries of slots, in its order."""
+    return [
+        (entry.kind, entry.slot_us)
+        for entry in rig.entries()
+        if isinstance(entry, SlotEntry | MissedEntry)
+    ]
+
+
+def check_whole(slots: list[int]) -> None:
+    """Demands that slots follow one another without a hole."""
+    assert slots == list(range(slots[0], slots[0] + len(slots) * GRID, GRID))
+
+
+async def until(rig: FeedRig, venue: str, reason: str | None, query: str = "") -> Told:
+    """Reads until a slot has a venue's quote, or a gap of that reason: a busy machine is late."""
+    async for told in rig.stream(query):
+        if told.name == "slot":
+            field = told.slot.fields[venue]
+            if reason == (field.reason if isinstance(field, GapField) else None):
+                return told
+    raise AssertionError("the stream ended")
+
+
+def test_slots_are_attested_logged_and_told_in_order(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with serving(tmp_path) as rig:
+            feed = await rig.begin()
+            source = rig.play()
+            found = await rig.events(4)
+            assert [told.name for told in found] == ["slot"] * 4
+            check_whole([told.slot_us or 0 for told in found])
+            assert found[0].slot_us is not None
+            assert found[0].slot_us - GRID < feed.from_us <= found[0].slot_us
+            for told in found:
+                assert (told.slot.slot.feed, told.slot.slot.slot_us) == (FEED, told.slot_us)
+            told = await until(rig, "binance", None)
+            seen, gap = told.slot.fields["binance"], told.slot.fields["kraken"]
+            assert isinstance(seen, ObservationField)
+            assert (seen.bid, seen.session, seen.source) == ("10", source.session, "live")
+            assert gap == GapField(venue="kraken", reason="restart", fault="notary")
+            kinds = decided(rig)
+            assert [slot for _, slot in kinds[:4]] == [told.slot_us for told in found]
+
+    asyncio.run(scene())
+
+
+def test_end_of_a_live_session_is_the_reason_of_the_gap(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with serving(tmp_path) as rig:
+            await rig.begin()
+            source = rig.play()
+            await until(rig, "binance", None)
+            rig.end(source, "venue_closed")
+            told = await until(rig, "binance", "venue_closed")
+            gap = GapField(venue="binance", reason="venue_closed", fault="venue")
+            assert told.slot.fields["binance"] == gap
+            metrics = rig.context.metrics.render().decode()
+            assert 'quotary_notary_slots_total{end="slot"}' in metrics
+            assert 'quotary_notary_gaps_total{reason="venue_closed",venue="binance"}' in metrics
+            for hop in ("signed", "logged", "stored", "published"):
+                assert f'quotary_hop_seconds_count{{hop="{hop}"}} 0.0' not in metrics
+
+    asyncio.run(scene())
+
+
+def test_slots_up_to_the_end_are_attested_and_readers_are_told_to_go_on(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with serving(tmp_path) as rig:
+            await rig.begin()
+            found: list[Told] = []
+
+            async def read() -> None:
+                async for told in rig.stream():
+                    found.append(told)
+
+            reading = asyncio.create_task(read())
+            await rig.events(2)
+            await rig.feeds.stop()
+            end_us = rig.context.clock.now_us()
+            await reading
+            *slots, cut = found
+            assert (cut.name, cut.slot_us, cut.data["reason"]) == ("cut", None, "stopping")
+            last_us = slots[-1].slot_us
+            assert last_us is not None
+            assert end_us - last_us < 2 * GRID
+            assert cut.data["from"] == last_us + 1
+            assert decided(rig)[-1] == ("slot", last_us)
+
+    asyncio.run(scene())
+
+
+def test_slots_that_passed_while_no_notary_ran_are_missed_at_the_start(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with serving(tmp_path) as rig:
+            await rig.begin()
+            await rig.events(2)
+        before = len(decided(rig))
+        await asyncio.sleep(3 * GRID / 1_000_000)
+        async with serving(tmp_path) as rig:
+            missed = decided(rig)[before:]
+            assert len(missed) >= 3
+            assert {kind for kind, _ in missed} == {"missed"}
+            rig.play()
+            first_us = decided(rig)[0][1]
+            found = await rig.events(before + len(missed) + 2, f"?from={first_us}")
+            assert [told.name for told in found] == [kind for kind, _ in decided(rig)][: len(found)]
+            check_whole([told.slot_us or 0 for told in found])
+            for told in found:
+                if told.name == "missed":
+                    assert told.data["missed"]["fault"] == "notary"
+                    assert told.data["missed"]["slot_us"] == told.slot_us
+                else:
+                    assert told.slot.slot.slot_us == told.slot_us
+
+    asyncio.run(scene())
+
+
+async def until_slot_after_missed(rig: FeedRig, from_us: int) -> AsyncIterator[Told]:
+    """Yields slots until one is attested again after some were missed."""
+    missed = False
+    async for told in rig.stream(f"?from={from_us}"):
+        yield told
+        missed = missed or told.name == "missed"
+        if missed and told.name == "slot":
+            return
+
+
+class Disk:
+    """Makes commits fail for want of room, or wait."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.free = threading.Event()
+        self.free.set()
+
+    def connect(self, path: Path) -> sqlite3.Connection:
+        disk = self
+
+        class Connection(sqlite3.Connection):
+            def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+                if sql == "COMMIT":
+                    disk.free.wait(20)
+                if disk.full and sql == "COMMIT":
+                    error = sqlite3.OperationalError("database or disk is full")
+                    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                    raise error
+                return super().execute(sql, *values)
+
+        return sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, factory=Connection
+        )
+
+
+def test_slots_of_a_full_disk_are_missed_once_there_is_room(tmp_path: Path) -> None:
+    disk = Disk()
+
+    async def scene() -> None:
+        async with serving(tmp_path, connect=disk.connect) as rig:
+            await rig.begin()
+            rig.play()
+            before = await rig.events(2)
+            disk.full = True
+            last_us = before[-1].slot_us
+            assert last_us is not None
+            await asyncio.sleep(8 * GRID / 1_000_000)
+            disk.full = False
+            rig.context.store.check_room()
+            found = [told async for told in until_slot_after_missed(rig, last_us + 1)]
+            check_whole([last_us] + [told.slot_us or 0 for told in found])
+            assert [told.name for told in found].count("missed") >= 6
+            assert ("slot", found[-1].slot_us) in decided(rig)
+
+    asyncio.run(scene())
+    with offline(tmp_path / "notary.db") as database:
+        report = check_log(database, KEY.verifying_key, PublishedFile(tmp_path / "checkpoint"))
+    assert report.damages == ()
+
+
+def test_slot_that_comes_to_the_log_too_late_is_missed(tmp_path: Path) -> None:
+    disk = Disk()
+
+    async def scene() -> None:
+        async with serving(tmp_path, connect=disk.connect) as rig:
+            await rig.begin(late_us=100_000)
+            rig.play()
+            before = await rig.events(2)
+            last_us = before[-1].slot_us
+            assert last_us is not None
+            disk.free.clear()
+            await asyncio.sleep(6 * GRID / 1_000_000)
+            disk.free.set()
+            found = [told async for told in until_slot_after_missed(rig, last_us + 1)]
+            check_whole([last_us] + [told.slot_us or 0 for told in found])
+            assert [told.name for told in found].count("missed") >= 2
+
+    asyncio.run(scene())
+
+
+def test_loop_that_comes_late_to_a_slot_says_overload(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with serving(tmp_path) as rig:
+            await rig.begin()
+            rig.play()
+            before = await rig.events(1)
+            last_us = before[-1].slot_us
+            assert last_us is not None
+            # The loop is held up, as by a message that takes long.
+            threading.Event().wait(3 * GRID / 1_000_000)
+            late = await until(rig, "binance", "overload", f"?from={last_us + 1}")
+            assert {field.venue for field in late.slot.fields.values()} == {"binance", "kraken"}
+            assert all(isinstance(field, GapField) for field in late.slot.fields.values())
+            await until(rig, "binance", None, f"?from={late.slot_us}")
+
+    asyncio.run(scene())

@@ -1,0 +1,194 @@
+"""The page on a server that is not to be believed: permalinks, and all that can be sent instead."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attestation.settlement.bundle import SettlementBundle
+from tests.settlement import world
+from tests.web.browser import Tab, chromium
+from tests.web.market import Market, market
+from tests.web.server import Site, serve
+
+pytestmark = [pytest.mark.peer("chromium"), pytest.mark.timeout(240)]
+
+SHOWN = "document.querySelector('.chart svg')"
+VERDICT = "document.querySelector('#verdict')"
+KEYS = {"trust": "/trust.toml", "log_policy": "/log_policy.txt"}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Tab]:
+    with chromium() as tab:
+        yield tab
+
+
+@pytest.fixture(scope="module")
+def trade() -> Market:
+    return market()
+
+
+@pytest.fixture
+def site(trade: Market) -> Iterator[Site]:
+    with serve() as made:
+        made.files |= {f"/{name}": data for name, data in trade.files().items()}
+        yield made
+
+
+@pytest.fixture
+def tab(browser: Tab, site: Site) -> Tab:
+    browser.rest()
+    browser.look(width=390, height=844, phone=True)
+    browser.open(site.url)
+    browser.run("localStorage.clear()")
+    browser.complaints.clear()
+    return browser
+
+
+def refusal(tab: Tab, url: str) -> str:
+    """Follows a link that must not verify; returns what the reader is told."""
+    tab.open(url)
+    tab.wait(VERDICT)
+    assert not tab.run(f"!!{SHOWN}")
+    return tab.text()
+
+
+def with_venues(tab: Tab, trade: Market, folder: Path) -> None:
+    """Gives the venue files of a simulated market, which no server may bring."""
+    paths = [path for path in trade.write(folder) if path.name.startswith("venue_")]
+    tab.give(*paths)
+
+
+def test_link_without_own_keys_verifies_in_amber(
+    tab: Tab, site: Site, trade: Market, tmp_path: Path
+) -> None:
+    leaf = trade.made.opening.leaf
+    link = site.link(**KEYS, policy_id=leaf.policy_id, trade=leaf.trade)
+    tab.open(link)
+    tab.wait(VERDICT)
+    with_venues(tab, trade, tmp_path)
+    tab.wait(SHOWN)
+    text = tab.text()
+    assert "The keys came with this page from its own server" in tab.text(".banner .amber")
+    assert "brought by this page" in text
+    assert "Policy and trade are those of the link" in text
+    assert set(site.asked) <= {
+        "/",
+        "/bundle.json",
+        "/trust.toml",
+        "/log_policy.txt",
+        "/favicon.ico",
+    }
+    assert tab.complaints == []
+
+
+def test_own_keys_are_not_replaced_by_the_servers(
+    tab: Tab, site: Site, trade: Market, tmp_path: Path
+) -> None:
+    tab.give(
+        *[path for path in trade.write(tmp_path) if path.name in ("trust.toml", "log_policy.txt")]
+    )
+    site.asked.clear()
+    site.files["/trust.toml"] = b"[[notary]]\n"
+    tab.open(site.link(**KEYS))
+    tab.wait(VERDICT)
+    assert "/trust.toml" not in site.asked
+    with_venues(tab, trade, tmp_path)
+    tab.wait(SHOWN)
+    assert "brought by this page" not in tab.text()
+
+
+def test_bundle_of_another_trade_is_refused(tab: Tab, site: Site, trade: Market) -> None:
+    leaf = trade.made.opening.leaf
+    link = site.link(**KEYS, policy_id=leaf.policy_id, trade="0f" * 32)
+    assert "expect.trade" in refusal(tab, link)
+
+
+def test_bundle_of_another_policy_is_refused(tab: Tab, site: Site) -> None:
+    assert "expect.policy_id" in refusal(tab, site.link(**KEYS, policy_id="0f" * 32))
+
+
+def test_other_log_policy_than_the_policys_is_refused(tab: Tab, site: Site) -> None:
+    site.files["/log_policy.txt"] += b"# easier\n"
+    assert "policy.log_policy" in refusal(tab, site.link(**KEYS))
+
+
+def test_stale_head_is_refused(tab: Tab, site: Site, trade: Market, tmp_path: Path) -> None:
+    bundle = SettlementBundle.decode(trade.bundle)
+    (log,) = bundle.logs
+    stale = dataclasses.replace(log, checkpoint=log.start)
+    data = dataclasses.replace(bundle, logs=(stale,)).encode()
+    site.files["/bundle.json"] = data
+    tab.open(site.link(**KEYS))
+    tab.wait(VERDICT)
+    with_venues(tab, trade, tmp_path)
+    tab.wait("document.querySelector('.refusal')")
+    assert "log.entries" in tab.text(".refusal")
+
+
+def test_keys_of_others_are_refused(tab: Tab, site: Site, trade: Market, tmp_path: Path) -> None:
+    other = world.trusted(world.attest_key("stranger"), "attest")
+    site.files["/trust.toml"] = world.Trust(keys=(other,)).dump()
+    tab.open(site.link(**KEYS))
+    tab.wait(VERDICT)
+    with_venues(tab, trade, tmp_path)
+    tab.wait("document.querySelector('.refusal')")
+    assert "trust.unknown" in tab.text(".refusal")
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"<html>404</html>", b"\xff" * 1000, b"[" * 100_000])
+def test_bytes_that_are_no_bundle_are_refused(tab: Tab, site: Site, data: bytes) -> None:
+    site.files["/bundle.json"] = data
+    assert "Not the format" in refusal(tab, site.link(**KEYS))
+
+
+def test_hundred_megabytes_are_not_read(tab: Tab, site: Site) -> None:
+    site.acts["/bundle.json"] = site.endless
+    assert "link.size" in refusal(tab, site.link(**KEYS))
+
+
+def test_server_that_never_answers_is_given_up(tab: Tab, site: Site) -> None:
+    site.acts["/bundle.json"] = site.never
+    tab.hurry(20)
+    assert "did not answer in time" in refusal(tab, site.link(**KEYS)).lower()
+
+
+def test_missing_file_is_told(tab: Tab, site: Site) -> None:
+    assert "404" in refusal(tab, site.link("/nowhere.json", **KEYS))
+
+
+def test_redirect_is_not_followed(tab: Tab, site: Site) -> None:
+    site.acts["/bundle.json"] = site.elsewhere
+    assert "cannot be reached" in refusal(tab, site.link(**KEYS))
+    assert "/other.json" not in site.asked
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:9/bundle.json",
+        "//example.com/b.json",
+        "data:application/json,{}",
+        "javascript:1",
+    ],
+)
+def test_link_to_another_server_is_not_opened(tab: Tab, site: Site, address: str) -> None:
+    assert "own server alone" in refusal(tab, site.link(address, **KEYS))
+
+
+def test_policy_of_the_page_stops_what_is_not_its_own(tab: Tab, site: Site) -> None:
+    tab.open(site.url)
+    stopped = tab.run(
+        """new Promise((done) => {
+          addEventListener("securitypolicyviolation", (event) => done(event.effectiveDirective));
+          const script = document.createElement("script");
+          script.textContent = "document.title = 'mine'";
+          document.body.append(script);
+        })"""
+    )
+    assert stopped == "script-src-elem"
+    assert tab.run("document.title") != "mine"

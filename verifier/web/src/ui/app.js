@@ -1,0 +1,290 @@
+// Keeps what was opened and draws it. Verification is pure and elsewhere; here is what it is given.
+
+import { shippedVenues } from "../api.js";
+import { fromUtf8, utf8 } from "../core/bytes.js";
+import { isKind, QuotaryError, usage } from "../core/errors.js";
+import { decodeBundle } from "../settlement/bundle.js";
+import { readSettlementExpect } from "../settlement/expect.js";
+import { recompute } from "../settlement/recompute.js";
+import { acceptedBanner, refusedBanner } from "./banner.js";
+import { chartSection } from "./chart.js";
+import { elsewhereSection, whatIfSection } from "./checks.js";
+import { h, visible } from "./dom.js";
+import { fetchFile } from "./fetching.js";
+import { checkHeads, keysSection } from "./keys.js";
+import { readLink } from "./link.js";
+import { remember, remembered } from "./memory.js";
+import { casesSection, statisticsSection } from "./several.js";
+import { BUNDLE_LIMIT, checkId, classify, logPolicySource, trustSource } from "./sources.js";
+import { acceptDrops, dropZone, intro, settings, steps } from "./start.js";
+import { venuesSection } from "./venues.js";
+import { limitsSection, policySection } from "./words.js";
+
+const SMALL = 1024 * 1024;
+
+export class App {
+  constructor(root) {
+    this.root = root;
+    this.trust = null;
+    this.logPolicy = null;
+    this.expect = {};
+    this.linked = false;
+    this.venues = new Map(shippedVenues);
+    this.items = [];
+    this.current = null;
+    this.failure = null;
+  }
+
+  start() {
+    this.recall();
+    acceptDrops((files) => this.take(files));
+    addEventListener("hashchange", () => this.follow());
+    this.follow();
+  }
+
+  /** Takes up the keys that this browser keeps for its reader. */
+  recall() {
+    this.guard(() => {
+      const trust = remembered("trust");
+      const logPolicy = remembered("log policy");
+      if (trust !== null) this.trust = trustSource(trust, false);
+      if (logPolicy !== null) this.logPolicy = logPolicySource(logPolicy, false);
+    });
+  }
+
+  /** Opens what the page's link names. */
+  async follow() {
+    const link = readLink();
+    if (link.bundle === undefined) {
+      this.draw();
+      return;
+    }
+    this.root.replaceChildren(h("p", { class: "waiting", role: "status" }, "Fetching the bundle to verify it here…"));
+    this.items = [];
+    this.failure = null;
+    await this.guardAsync(async () => {
+      checkId(link.policy_id, "policy_id");
+      checkId(link.trade, "trade");
+      this.expect = {
+        ...(link.policy_id === undefined ? {} : { policy_id: link.policy_id }),
+        ...(link.trade === undefined ? {} : { trade: link.trade }),
+      };
+      this.linked = true;
+      const data = await fetchFile(link.bundle, { limit: BUNDLE_LIMIT });
+      if (this.trust === null && link.trust !== undefined) {
+        this.trust = trustSource(textOf(await fetchFile(link.trust, { limit: SMALL })), true);
+      }
+      if (this.logPolicy === null && link.log_policy !== undefined) {
+        const text = textOf(await fetchFile(link.log_policy, { limit: SMALL }));
+        this.logPolicy = logPolicySource(text, true);
+      }
+      this.open("the linked bundle", data);
+    });
+    this.judgeAll();
+    this.draw();
+    this.focus();
+  }
+
+  /** Takes files: keys and expectations first, then all bundles. */
+  async take(files) {
+    this.failure = null;
+    const read = await Promise.all(
+      files.map(async (file) => [file.name, file.size, file.size > BUNDLE_LIMIT ? null : new Uint8Array(await file.arrayBuffer())]),
+    );
+    const fresh = read.length ? [] : this.items;
+    for (const [name, size, data] of read) {
+      this.guard(() => {
+        if (data === null) {
+          throw usage(`${visible(name, 80)} is larger than any bundle`, { rule: "file", found: size });
+        }
+        const found = classify(name, data);
+        if (found.kind === "bundle") fresh.push({ name, data });
+        else this.learn(found);
+      });
+    }
+    if (fresh.length) this.items = fresh;
+    this.judgeAll();
+    this.draw();
+    this.focus();
+  }
+
+  open(name, data) {
+    this.items.push({ name, data });
+  }
+
+  learn(found) {
+    if (found.kind === "trust") {
+      this.trust = trustSource(found.text, false);
+      remember("trust", found.text);
+    } else if (found.kind === "log policy") {
+      this.logPolicy = logPolicySource(found.text, false);
+      remember("log policy", found.text);
+    } else if (found.kind === "expect") {
+      this.expect = readSettlementExpect(found.text);
+      this.linked = false;
+    } else if (found.kind === "policy") {
+      this.expect = { ...this.expect, policy_id: found.policy.policy_id };
+      this.linked = false;
+    } else this.venues.set(found.file.name, found.file);
+  }
+
+  judgeAll() {
+    for (const item of this.items) this.judge(item);
+    this.current = this.items[0] ?? null;
+  }
+
+  /** Verifies one bundle: leaves a result or an error in it. */
+  judge(item) {
+    delete item.result;
+    delete item.error;
+    const started = performance.now();
+    try {
+      const bundle = decodeBundle(item.data);
+      if (this.trust === null) {
+        throw usage("no keys are known: open the trust file of whom you believe", { rule: "trust" });
+      }
+      if (this.logPolicy === null) {
+        throw usage("no log policy is known: open the one that the policy names", { rule: "log_policy" });
+      }
+      const policyId = this.expect.policy_id ?? bundle.policy.entry.policy_id;
+      item.bundle = bundle;
+      item.result = recompute(bundle, {
+        trust: this.trust.parsed,
+        logPolicy: utf8(this.logPolicy.text),
+        expect: { ...this.expect, policy_id: policyId },
+        venueFiles: this.venues,
+      });
+      item.took = performance.now() - started;
+    } catch (error) {
+      if (!(error instanceof QuotaryError)) throw error;
+      item.error = error;
+    }
+  }
+
+  warnings() {
+    const found = [];
+    if (this.trust.brought || this.logPolicy.brought) {
+      found.push("The keys came with this page from its own server. Who serves both bundle and keys can make them agree: compare the fingerprints below, or open your own trust file.");
+    }
+    if (this.expect.policy_id === undefined) {
+      found.push("You did not say which policy you agreed to: the bundle was compared with its own.");
+    } else if (this.linked) {
+      found.push("Policy and trade are those of the link you followed. Compare them with your receipt.");
+    }
+    if (this.expect.insecure_allow_development) {
+      found.push("Simulated venues are allowed: nothing of this needs to be real.");
+    }
+    return found;
+  }
+
+  draw() {
+    const item = this.current;
+    const zone = dropZone((files) => this.take(files));
+    const values = {
+      trust: this.trust?.brought === false ? this.trust.text : "",
+      logPolicy: this.logPolicy?.brought === false ? this.logPolicy.text : "",
+      policyId: this.expect.policy_id ?? "",
+      trade: this.expect.trade ?? "",
+      development: this.expect.insecure_allow_development ?? false,
+    };
+    const own = settings(
+      values,
+      (given) => this.apply(given),
+      () => this.forget(),
+    );
+    const failure = this.failure === null ? null : refusedBanner(this.failure, "what was opened");
+    if (item === null) {
+      this.root.replaceChildren(...[failure, intro(), zone, own, steps()].filter(Boolean));
+      return;
+    }
+    const choose = (other) => {
+      this.current = other;
+      this.draw();
+      this.focus();
+    };
+    const several = this.items.length > 1 ? casesSection(this.items, choose, item) : null;
+    const parts = item.result === undefined ? [refusedBanner(item.error, visible(item.name, 80))] : this.report(item);
+    this.root.replaceChildren(...[failure, ...parts.slice(0, 1), several, ...parts.slice(1), zone, own].filter(Boolean));
+  }
+
+  report(item) {
+    const { result, bundle } = item;
+    const sources = { trust: this.trust, logPolicy: this.logPolicy };
+    item.heads ??= checkHeads(bundle, result);
+    const warnings = this.warnings();
+    if (item.heads.some((head) => head.state === "fork")) {
+      warnings.unshift("This is not the log that this browser saw before. See “Log and keys”.");
+    }
+    return [
+      acceptedBanner(result, warnings, item.took),
+      chartSection(result),
+      venuesSection(result),
+      policySection(result, this.expect.policy_id !== undefined),
+      keysSection(result, sources, item.heads),
+      statisticsSection(this.items),
+      whatIfSection(result),
+      elsewhereSection(result, { bundle: item.data }),
+      limitsSection(result),
+    ];
+  }
+
+  apply({ trust, logPolicy, policyId, trade, development }) {
+    this.failure = null;
+    this.guard(() => {
+      checkId(policyId || undefined, "policy_id");
+      checkId(trade || undefined, "trade");
+      if (trust) this.learn({ kind: "trust", text: trust });
+      if (logPolicy) this.learn({ kind: "log policy", text: logPolicy });
+      this.expect = {
+        ...(policyId ? { policy_id: policyId } : {}),
+        ...(trade ? { trade } : {}),
+        ...(development ? { insecure_allow_development: true } : {}),
+      };
+      this.linked = false;
+    });
+    this.judgeAll();
+    this.draw();
+    this.focus();
+  }
+
+  forget() {
+    remember("trust", null);
+    remember("log policy", null);
+    this.trust = null;
+    this.logPolicy = null;
+    this.expect = {};
+    this.judgeAll();
+    this.draw();
+    this.focus();
+  }
+
+  /** Tells readers of screens what came out. */
+  focus() {
+    this.root.querySelector("h1")?.focus({ preventScroll: true });
+    scrollTo({ top: 0 });
+  }
+
+  guard(step) {
+    try {
+      step();
+    } catch (error) {
+      if (!isKind(error, "UsageError", "MalformedError", "UntrustedError", "UnavailableError")) throw error;
+      this.failure = error;
+    }
+  }
+
+  async guardAsync(step) {
+    try {
+      await step();
+    } catch (error) {
+      if (!(error instanceof QuotaryError)) throw error;
+      this.failure = error;
+    }
+  }
+}
+
+function textOf(data) {
+  const text = fromUtf8(data);
+  if (text === null) throw usage("the server's file is no text", { rule: "link" });
+  return text;
+}

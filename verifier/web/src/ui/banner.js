@@ -1,0 +1,127 @@
+// The verdict: what happened, by how much, and who says so; or why a bundle is refused.
+
+import { moved, noise } from "./derived.js";
+import { code, h, visible, when } from "./dom.js";
+import { duration, grouped, list, plural, points } from "./format.js";
+
+const WORDS = { up: "UP", down: "DOWN", tie: "TIE", void: "VOID" };
+
+function ended({ leaf, settlement }) {
+  const side = leaf.side.toUpperCase();
+  const { outcome, fee } = settlement;
+  if (outcome === "void") {
+    return `The bet on ${side} is void: the stake returns${fee ? ", and the operator pays the fee" : ""}.`;
+  }
+  if (outcome === "tie") return `The bet on ${side} is a tie: the stake returns.`;
+  return `The bet on ${side} ${outcome === leaf.side ? "won" : "lost"}.`;
+}
+
+function headline(result) {
+  const by = moved(result.settlement);
+  const { outcome } = result.settlement;
+  const word = h("strong", { class: "outcome" }, WORDS[outcome]);
+  if (outcome === "void" || by === null) return [word];
+  if (outcome === "tie") return [word, " at exactly the open"];
+  return [word, ` by ${points(by, { sign: false }).replace("−", "")}`];
+}
+
+function noiseText({ settlement }) {
+  if (settlement.outcome === "void") return visible(settlement.reason ?? "");
+  const found = noise(settlement);
+  return found === null
+    ? "No venue counts by prices that were not withheld."
+    : `Noise of this rule ${points(found, { sign: false })}: half of the venues lie that near to the result.`;
+}
+
+function witnesses(result) {
+  const trusted = new Map(result.slots.map((slot) => [slot.notary, slot.trusted]));
+  const operators = [...new Set([...trusted.values()].map((entry) => entry.operator))];
+  const notaries = [...trusted.keys()].map((name) => visible(name, 80));
+  const count = result.policy.notaries.length;
+  if (!operators.length) return "No slot was signed for this outcome.";
+  const who = `Witnessed by ${plural(notaries.length, "notary", "notaries")}: ${list(notaries)}, run by ${list(operators.map((name) => visible(name, 120)))}.`;
+  return count === 1
+    ? `${who} Single notary: this checks the arithmetic, not the operator.`
+    : who;
+}
+
+function cosigners(result) {
+  const names = new Set();
+  for (const { signed } of result.witnessed.values()) {
+    for (const vkey of signed.times.keys()) names.add(visible(vkey.split("+")[0], 80));
+  }
+  return names.size
+    ? `The log was cosigned by ${list([...names].sort())}.`
+    : "No witness has cosigned the log.";
+}
+
+const fact = (name, ...value) => h("div", {}, h("dt", {}, name), h("dd", {}, ...value));
+const wide = (name, ...value) => h("div", { class: "wide" }, h("dt", {}, name), h("dd", {}, ...value));
+
+function facts({ leaf, terms, settlement, outcome }) {
+  return h(
+    "dl",
+    { class: "facts" },
+    fact("Market", visible(leaf.market, 40)),
+    fact("Bet", `${leaf.side.toUpperCase()}, stake ${grouped(leaf.stake)}, ${duration(leaf.duration_us)}`),
+    fact("Opened", when(settlement.open_us)),
+    fact("Closed", when(settlement.close_us + settlement.slid_us)),
+    fact("In the log", when(terms.logged_us)),
+    fact("Price to look at", outcome.display_price === undefined ? "–" : grouped(outcome.display_price)),
+    wide("Trade", code(leaf.trade)),
+  );
+}
+
+/** The banner of a bundle that was recomputed; `warnings` are what a reader should know first. */
+export function acceptedBanner(result, warnings, took) {
+  return h(
+    "section",
+    { class: "banner", "aria-labelledby": "verdict" },
+    h("p", { class: "kicker" }, "The claim follows from the log"),
+    h("h1", { id: "verdict", tabindex: "-1" }, headline(result)),
+    h("p", { class: "lead" }, `${ended(result)} ${noiseText(result)}`),
+    h("p", {}, `${witnesses(result)} ${cosigners(result)}`),
+    warnings.map((text) => h("p", { class: "amber" }, text)),
+    facts(result),
+    h("p", { class: "quiet" }, `Recomputed in this browser in ${Math.max(1, Math.round(took))} ms. Nothing was sent anywhere.`),
+  );
+}
+
+const KINDS = {
+  usage: "Not set up",
+  malformed: "Not the format",
+  invalid_proof: "A proof does not hold",
+  untrusted: "A key is not trusted",
+  stale: "Outside the times asked for",
+  outcome_mismatch: "The claim does not follow",
+  incomplete: "Something is missing",
+  finding: "The log shows misbehaviour",
+  expectation: "Not what was agreed on",
+  unavailable: "Could not be fetched",
+};
+
+const shownValue = (value) =>
+  typeof value === "string" ? visible(value, 300) : visible(JSON.stringify(value), 300);
+
+/** The banner of a refusal, with the rule and what was compared. */
+export function refusedBanner(error, name) {
+  const rows = [fact("What", name), fact("Rule", code(error.rule ?? "–"))];
+  for (const member of ["found", "wanted"]) {
+    const value = error[member];
+    if (value !== null && value !== undefined) {
+      rows.push(wide(member === "found" ? "Found" : "Wanted", code(shownValue(value), 400)));
+    }
+  }
+  const setUp = ["usage", "unavailable"].includes(error.slug);
+  return h(
+    "section",
+    { class: setUp ? "banner" : "banner refusal", "aria-labelledby": "verdict", role: "alert" },
+    h("p", { class: "kicker" }, setUp ? "Nothing was decided" : "Refused"),
+    h("h1", { id: "verdict", tabindex: "-1" }, KINDS[error.slug]),
+    h("p", { class: "lead" }, sentence(visible(error.detail, 400))),
+    h("dl", { class: "facts" }, rows),
+    setUp ? null : h("p", { class: "quiet" }, "Do not rely on this bundle. Save it: it may be evidence."),
+  );
+}
+
+const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;

@@ -1,0 +1,126 @@
+// The log and the keys: what was signed by whom, who cosigned, and what this browser saw before.
+
+import { base64, unhex } from "../core/bytes.js";
+import { Frontier } from "../core/merkle.js";
+import { entryLeaf } from "../log/entry.js";
+import { code, h, scrolling, section, visible, when } from "./dom.js";
+import { integer, list, plural } from "./format.js";
+import { remember, remembered } from "./memory.js";
+
+/** Whether the log of a bundle extends the head of it that this browser saw last. */
+function compare(bundleLog, checkpoint, startSize) {
+  const seen = remembered(`head ${checkpoint.origin}`);
+  const own = { size: checkpoint.size, root: base64(checkpoint.root) };
+  if (seen === null) return { state: "first", own };
+  if (seen.size === own.size) return { state: seen.root === own.root ? "same" : "fork", own, seen };
+  if (seen.size > own.size) return { state: "older", own, seen };
+  if (seen.size < startSize) return { state: "beyond", own, seen };
+  const tree = new Frontier(startSize, bundleLog.frontier.map((node) => unhex(node, 32)));
+  for (const entry of bundleLog.entries.slice(0, seen.size - startSize)) tree.append(entryLeaf(entry));
+  return { state: base64(tree.root()) === seen.root ? "extends" : "fork", own, seen };
+}
+
+const SAYS = {
+  first: () => "This browser sees this log for the first time, and remembers its head.",
+  same: () => "The same head as this browser saw last.",
+  extends: ({ seen }) => `Extends the head that this browser saw last (${plural(seen.size, "entry", "entries")}): nothing before it was changed.`,
+  older: ({ seen }) => `This browser has seen a later head of this log (${plural(seen.size, "entry", "entries")}). Only a proof of consistency could compare the two: verifier audit.`,
+  beyond: ({ seen }) => `This bundle begins after the head that this browser saw last (${plural(seen.size, "entry", "entries")}). Only a proof of consistency could compare the two: verifier audit.`,
+  fork: ({ seen }) => `NOT the log that this browser saw before: at ${plural(seen.size, "entry", "entries")} it had another root. One of the two was made for you alone. Save this bundle.`,
+};
+
+/** Compares every log with what was seen before; a fork is not remembered. */
+export function checkHeads(bundle, result) {
+  return bundle.logs.map((log) => {
+    const { signed } = result.witnessed.get(log.notary);
+    const { first } = result.ranges.get(log.notary);
+    const found = compare(log, signed.checkpoint, first);
+    if (["first", "extends", "beyond"].includes(found.state)) {
+      remember(`head ${signed.checkpoint.origin}`, found.own);
+    }
+    return { log, signed, ...found };
+  });
+}
+
+function logText(result, head) {
+  const range = result.ranges.get(head.log.notary);
+  const { checkpoint, times } = head.signed;
+  const { quorumTime } = result.witnessed.get(head.log.notary);
+  const names = [...times.keys()].map((vkey) => visible(vkey.split("+")[0], 80)).sort();
+  return h(
+    "div",
+    { class: "log" },
+    h("h3", {}, visible(checkpoint.origin, 120)),
+    h(
+      "p",
+      {},
+      `All ${integer(range.entries.length)} entries from ${integer(range.first)} to ${integer(checkpoint.size - 1)} are in the bundle and fold to the signed head of ${integer(checkpoint.size)}. The last was logged at `,
+      when(range.untilUs),
+      ".",
+    ),
+    h(
+      "p",
+      {},
+      names.length ? `Cosigned by ${list(names)}` : "Cosigned by nobody this log policy knows",
+      quorumTime === null
+        ? "; the log policy asks for no witness."
+        : [", the quorum complete by ", when(Number(quorumTime) * 1000000), "."],
+    ),
+    h("p", { class: head.state === "fork" ? "refused" : "quiet" }, SAYS[head.state](head)),
+  );
+}
+
+const TEXTS = ["what for", "run by", "fingerprint (SHA-256 of the key, first half)", "whose word"];
+const ROLES = { attest: "signs slots", log: "keeps the log", witness: "witness" };
+
+function keyRow({ key, operator, role, brought }) {
+  return h(
+    "tr",
+    { class: brought ? "amber" : null },
+    h("th", { scope: "row" }, visible(key.name, 80)),
+    h("td", { class: "text" }, ROLES[role]),
+    h("td", { class: "text" }, operator === null ? "–" : visible(operator, 120)),
+    h("td", { class: "text" }, code(key.fingerprint)),
+    h("td", { class: "text" }, brought ? "brought by this page" : "yours"),
+  );
+}
+
+/** The keys that were used: the trust file's, and the log policy's. */
+function usedKeys(result, sources) {
+  const rows = [];
+  const attesting = new Map(result.slots.map((slot) => [slot.trusted.key.vkey, slot.trusted]));
+  for (const entry of attesting.values()) {
+    rows.push({ key: entry.key, operator: entry.operator, role: "attest", brought: entry.brought });
+  }
+  const { brought } = sources.logPolicy;
+  for (const [, { signed }] of result.witnessed) {
+    rows.push({ key: signed.log, operator: null, role: "log", brought });
+    for (const vkey of signed.times.keys()) {
+      const key = sources.logPolicy.parsed.witnessOf(vkey);
+      if (!rows.some((row) => row.key.vkey === vkey)) {
+        rows.push({ key, operator: null, role: "witness", brought });
+      }
+    }
+  }
+  return rows;
+}
+
+export function keysSection(result, sources, heads) {
+  const rows = usedKeys(result, sources);
+  const names = ["key", ...TEXTS];
+  const table = h(
+    "table",
+    {},
+    h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: TEXTS.includes(name) ? "text" : null }, name)))),
+    h("tbody", {}, rows.map(keyRow)),
+  );
+  return section(
+    "Log and keys",
+    heads.map((head) => logText(result, head)),
+    rows.some((row) => row.brought)
+      ? h("p", { class: "amber" }, "Keys in amber came with this page from the same server as the bundle. They show that the parts agree with one another, and nothing about who signed. Compare the fingerprints with ones you have from elsewhere, or open your own trust file.")
+      : null,
+    scrolling("Table of keys", table),
+  );
+}
+

@@ -1,0 +1,15 @@
+// Permalinks: `#bundle=URL&trust=URL&log_policy=URL&policy_id=HEX&trade=HEX`, all of this server.
+// After the sign, so that a server never learns which trade is looked at by the link alone.
+
+const MEMBERS = ["bundle", "trust", "log_policy", "policy_id", "trade", "index"];
+
+/** The members of the page's link; empty texts are left out. */
+export function readLink(address = location) {
+  const given = new URLSearchParams(address.hash.replace(/^#/, "") || address.search);
+  const link = {};
+  for (const member of MEMBERS) {
+    const value = given.get(member);
+    if (value) link[member] = value;
+  }
+  return link;
+}
