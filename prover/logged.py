@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from attestation.document import Attestation
+from attestation.document import Attestation, Header
 from attestation.encoding import Json
 from attestation.errors import (
     InvalidProofError,
@@ -21,7 +21,7 @@ from attestation.errors import (
 )
 from attestation.keys import VerifyingKey
 from attestation.log.checkpoint import open_note
-from attestation.log.inclusion import Inclusion
+from attestation.log.inclusion import Folded, Inclusion
 from attestation.log.note import MAX_NOTE_SIZE
 from attestation.log.proof import MAX_PROOF_SIZE
 from attestation.log.tiles import CHECKPOINT_PATH
@@ -68,16 +68,27 @@ def check_inclusion(
     must be run by the notary's operator.  Raises InvalidProofError, MalformedError,
     UntrustedError.
     """
-    folded = inclusion.fold()
-    entry = folded.check_header(attestation.header)
+    folded, receipt = check_logged(inclusion, attestation.header, trust)
     folded.check_session(attestation.session().id)
+    return receipt
+
+
+def check_logged(
+    inclusion: Inclusion, header: Header, trust: Trust | VerifyingKey | None
+) -> tuple[Folded, LogReceipt]:
+    """Checks that the entry logs a header, and the log's signature as ``check_inclusion``.
+
+    Whether it is the entry of the header's session, or slot, is the caller's to check.
+    """
+    folded = inclusion.fold()
+    entry = folded.check_header(header)
     origin = folded.checkpoint.origin
     known = trust.logs_of(origin) if isinstance(trust, Trust) else {}
     if known and isinstance(trust, Trust):
         valid = {key: entry for key, entry in known.items() if entry.revoked_at_us is None}
         with naming("log"):
             log = valid[open_note(folded.note, logs=valid).log]
-        operator = trust.operator_of(attestation.header.key.rpartition("+")[0])
+        operator = trust.operator_of(header.key.rpartition("+")[0])
         if log.operator != operator:
             raise UntrustedError(
                 "the log is another operator's",
@@ -86,7 +97,7 @@ def check_inclusion(
                 wanted=operator,
             )
     names = [line.name for line in folded.note.signatures if line.name != origin]
-    return LogReceipt(
+    return folded, LogReceipt(
         origin=origin,
         index=folded.index,
         size=folded.checkpoint.size,

@@ -18,7 +18,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from attestation.errors import QuotaryError, UnavailableError, UntrustedError, UsageError
+from attestation.feed_request import (
+    EntryRequest,
+    FeedRequest,
+    SignedEntryRequest,
+    SignedFeedRequest,
+)
 from attestation.keys import SigningKey, VerifyingKey
+from attestation.log.entry import FeedEntry
 from attestation.request import AttestationRequest, KeylogOpened, Opened, SessionRequest
 from attestation.secrets import Evidence
 from attestation.trust import Trust
@@ -164,6 +171,28 @@ class Notary:
         ).encode()
         signature = self._prover_key.sign(request).hex()
         return b'{"request":' + request + b',"signature":"' + signature.encode("ascii") + b'"}'
+
+    def sign_entry(self, name: str, entry: FeedEntry) -> bytes:
+        """Returns the body that has an entry logged, signed by the prover's key."""
+        request = EntryRequest(
+            notary=name,
+            at_us=self._clock_us(),
+            nonce=secrets.token_hex(16),
+            prover=self.prover.vkey,
+            entry=entry.to_json(),
+        )
+        return SignedEntryRequest.sign(request, self._prover_key).encode()
+
+    def feed_token(self, name: str, feed: str) -> str:
+        """Returns the bearer token that reads a feed's slots; good once, and soon."""
+        request = FeedRequest(
+            notary=name,
+            feed=feed,
+            at_us=self._clock_us(),
+            nonce=secrets.token_hex(16),
+            prover=self.prover.vkey,
+        )
+        return SignedFeedRequest.sign(request, self._prover_key).bearer
 
     @property
     def sessions_ahead(self) -> int:

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple, TypeAlias, cast
 
 from attestation.errors import MalformedError, RefusedError
 from attestation.feed import Passed, Update
+from attestation.http_head import Span
 from attestation.subscription import keep_alive, subscription, upgrade_request
 from attestation.upgrade import accept_value, read_upgrade_response
 from attestation.venues import VenueFile
@@ -94,6 +95,8 @@ class Conversation:
         """The head of the 101, once it is whole."""
         self.subscription: list[bytes] = []
         """The payloads of the subscription that were sent."""
+        self.frames: list[Span] = []
+        """Where the subscription's frames are in what was sent."""
         self.begun = bytearray()
         """What was sent up to the subscription's end, as plaintext."""
         self._upgraded = self._told = self._closed = False
@@ -252,7 +255,9 @@ class Conversation:
             text = subscription(self._venue, self._instrument, time_s=time_s)[position]
             self._unsaid.pop(0)
             self.subscription.append(text)
+            start = len(self.begun) + len(self._outgoing)
             self._say("text", text)
+            self.frames.append(Span(start, len(self.begun) + len(self._outgoing)))
             self._spoke_us = now.steady_us
         if not self._unsaid:
             self._unsaid = None

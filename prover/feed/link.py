@@ -79,9 +79,11 @@ class Link(asyncio.Protocol):
         tls: TlsClient,
         conversation: Conversation,
         *,
+        session: str,
         on_heard: Callable[[Heard, int], None],
         moment: Callable[[], Moment] = system_moment,
     ) -> None:
+        self.session = session
         self._tls = tls
         self.conversation = conversation
         self._on_heard = on_heard
@@ -107,7 +109,13 @@ class Link(asyncio.Protocol):
         moment: Callable[[], Moment] = system_moment,
     ) -> Link:
         """Asks for the upgrade over a tunnel."""
-        link = cls(tunnel.tls, conversation, on_heard=on_heard, moment=moment)
+        link = cls(
+            tunnel.tls,
+            conversation,
+            session=tunnel.session,
+            on_heard=on_heard,
+            moment=moment,
+        )
         await link._loop.create_connection(lambda: link, sock=tunnel.socket)
         return link
 

@@ -6,6 +6,8 @@ every slot rests on until the next quote comes.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -21,6 +23,8 @@ MAX_QUOTES = 20_000
 """Quotes of one session that are kept at most."""
 MAX_REFS = 4_096
 """Messages of one session that a quote still to come may rest on, beside the last one's."""
+MAX_FETCHES = 1_024
+"""Quotes over REST that are kept, of all venues."""
 MAX_ENDED = 64
 """Ended sessions that are kept at most, the oldest forgotten first."""
 
@@ -31,6 +35,19 @@ class OwnQuote:
 
     quote: DerivedQuote
     messages: tuple[MessageRef, ...]
+    received_us: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OwnFetch:
+    """A quote that was fetched over REST for one slot; ``received_us`` is the notary's."""
+
+    session: str
+    notary: str
+    venue: str
+    bid: str
+    ask: str
+    exchange_us: int | None
     received_us: int
 
 
@@ -45,6 +62,26 @@ class OwnSession:
         self._refs: dict[int, MessageRef] = {}
         self._quotes: OrderedDict[tuple[int, ...], tuple[int, OwnQuote]] = OrderedDict()
         self._last: tuple[int, ...] = ()
+        self._waiting: asyncio.Event | None = None
+
+    async def reached(self, index: int, seconds: float) -> bool:
+        """Waits until message ``index`` was read; False if it was not, in time or ever."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.read <= index and not self.ended:
+                    self._waiting = self._waiting or asyncio.Event()
+                    await self._waiting.wait()
+        return self.read > index
+
+    def end(self) -> None:
+        """Notes that no more messages come."""
+        self.ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.set()
 
     def note(
         self, index: int, payload: bytes, update: Update | None, *, wall_us: int, steady_us: int
@@ -59,6 +96,8 @@ class OwnSession:
             self._quotes[update.messages] = (steady_us, own)
             self._last = update.messages
         self._forget(steady_us)
+        if self._waiting is not None:
+            self._wake()
 
     def find(self, messages: Sequence[MessageRef]) -> OwnQuote | None:
         """Returns the quote that rests on the messages of these indexes."""
@@ -82,6 +121,17 @@ class OwnMessages:
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, OwnSession] = OrderedDict()
+        self._fetches: OrderedDict[str, OwnFetch] = OrderedDict()
+
+    def fetched(self, fetch: OwnFetch) -> None:
+        """Notes a quote that was fetched over REST."""
+        self._fetches[fetch.session] = fetch
+        if len(self._fetches) > MAX_FETCHES:
+            self._fetches.popitem(last=False)
+
+    def fetch(self, session: str) -> OwnFetch | None:
+        """Returns the quote that a session fetched a while ago at most."""
+        return self._fetches.get(session)
 
     def begin(self, session: str, *, notary: str, venue: str, instrument: str) -> OwnSession:
         """Begins a session."""
@@ -93,7 +143,7 @@ class OwnMessages:
         """Notes that a session ended; slots may still rest on it for a while."""
         own = self._sessions.get(session)
         if own is not None:
-            own.ended = True
+            own.end()
         ended = [key for key, one in self._sessions.items() if one.ended]
         for key in ended[: max(len(ended) - MAX_ENDED, 0)]:
             del self._sessions[key]

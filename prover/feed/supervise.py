@@ -126,6 +126,7 @@ class Lane:
             before.close()
         started = self._moment()
         self.status.state, self.status.since_us = State.LIVE, started.wall_us
+        self.status.session = link.session
         self.status.starts += 1
         self._metrics.count("starts_total", **self._labels)
         await self._until_unwanted(link, started)

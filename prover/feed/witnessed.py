@@ -14,20 +14,19 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from attestation.encoding import JsonObject
 from attestation.errors import InvalidProofError, QuotaryError, RefusedError, UsageError
 from attestation.http1 import Response, read_request
 from attestation.http_head import STATUS_LINE, Span, read_head
 from attestation.request import AttestationRequest
 from attestation.secrets import Secrets
 from attestation.section import Exchange
-from attestation.subscription import subscription, upgrade_request
 from attestation.tls13.certificates import RootStore
 from attestation.tls13.opening import opening_of
 from attestation.tls13.session import TranscriptVerifier
 from attestation.tls13.wire import Direction, RecordReader
 from attestation.transcript import Transcript
 from attestation.venues import VenueFile
-from attestation.websocket import client_frame
 from prover.check import Expected, OwnSight, check_attestation
 from prover.feed.conversation import Conversation, Place
 from prover.feed.records import Started
@@ -42,7 +41,6 @@ from prover.tls import OwnConnection
 
 FAULT_S = 2.0
 """How long a notary that ended a connection may take to say why."""
-SUBSCRIPTION = "x.subscription"
 
 KeepSecrets = Callable[[Secrets], None]
 
@@ -52,7 +50,8 @@ class WitnessedDial:
     """Dials one venue's channel through one notary, for a feed of its log.
 
     ``name`` is the notary's; ``roots`` are those of ``notary.tls``.  ``keep`` is given
-    what the prover needs to show the sections of an attested start.
+    what the prover needs to show the sections of an attested start, ``on_lie`` what the
+    notary answered where that does not hold.
     """
 
     notary: Notary
@@ -63,6 +62,7 @@ class WitnessedDial:
     roots: RootStore
     clock_us: Callable[[], int]
     keep: KeepSecrets | None = None
+    on_lie: Callable[[QuotaryError, JsonObject], None] | None = None
 
     async def __call__(self, place: Place) -> WitnessedTunnel:
         """Connects, completes the handshake and opens its key to the notary.
@@ -79,9 +79,9 @@ class WitnessedDial:
             instrument=self.instrument,
             feed=self.feed,
         )
-        return await run_async(self._open(spec, place), self.notary.timeouts)
+        return await run_async(self._open(spec), self.notary.timeouts)
 
-    def _open(self, spec: SessionSpec, place: Place) -> Flow[WitnessedTunnel]:
+    def _open(self, spec: SessionSpec) -> Flow[WitnessedTunnel]:
         lane = yield from self.notary.acquire(spec)
         link = None
         try:
@@ -92,7 +92,7 @@ class WitnessedDial:
             own = tls.own()
             request = attestation_request(
                 session.id,
-                sections(self.venue, self.instrument, place),
+                sections(self.venue),
                 json_body=False,
                 quote=False,
                 hash_algorithm="sha256",
@@ -148,6 +148,14 @@ class WitnessedTunnel:
         Raises what the notary refused, or what is wrong with what it signed.
         """
         answer = await asyncio.shield(self._answer)
+        try:
+            return self._check(conversation, answer)
+        except QuotaryError as error:
+            if self._dial.on_lie is not None:
+                self._dial.on_lie(error, answer)
+            raise
+
+    def _check(self, conversation: Conversation, answer: JsonObject) -> Started:
         dial = self._dial
         exchange = exchange_of(conversation)
         attestation = read_attestation(answer)
@@ -246,16 +254,16 @@ class WitnessedTunnel:
             )
 
 
-def sections(venue: VenueFile, instrument: str, place: Place) -> tuple[Section, ...]:
+def sections(venue: VenueFile) -> tuple[Section, ...]:
     """Returns what to have attested of a start: both heads, and the subscription's frames."""
-    found = [Section(name="request.headers"), Section(name="response.headers")]
-    # Of the same length whatever the key, the masks and the time.
-    texts = subscription(venue, instrument, time_s=1_000_000_000)
-    if texts:
-        start = len(upgrade_request(place.host, place.port, place.target, bytes(16)))
-        size = sum([len(client_frame("text", text, bytes(4))) for text in texts])
-        found.append(Section(name=SUBSCRIPTION, direction="sent", start=start, end=start + size))
-    return tuple(found)
+    return (
+        Section(name="request.headers"),
+        Section(name="response.headers"),
+        *[
+            Section(name=f"message.{number}", direction="sent")
+            for number in range(len(venue.channel.subscribe))
+        ],
+    )
 
 
 def exchange_of(conversation: Conversation) -> Exchange:
@@ -274,4 +282,9 @@ def exchange_of(conversation: Conversation) -> Exchange:
         keep_alive=True,
     )
     transcript = Transcript(sent=bytes(conversation.begun), received=conversation.response)
-    return Exchange(transcript=transcript, request=request, response=response)
+    return Exchange(
+        transcript=transcript,
+        request=request,
+        response=response,
+        frames=tuple(conversation.frames),
+    )

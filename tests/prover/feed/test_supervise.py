@@ -186,6 +186,7 @@ class FakeLink:
 
     def __init__(self, name: str, order: list[str]) -> None:
         self.name, self._order = name, order
+        self.session = name
         self.ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self.unwanted = asyncio.Event()
         self.why_unwanted = ""

@@ -19,7 +19,7 @@ from prover.feed import witnessed
 from prover.feed.connector import VenueConnector
 from prover.feed.link import Link
 from prover.feed.records import Ended, Received, Started, Tick
-from prover.feed.witnessed import SUBSCRIPTION, WitnessedDial
+from prover.feed.witnessed import WitnessedDial
 from prover.notary_client import Notary
 from tests.prover.feed.direct import MARKET, Stage
 from tests.prover.feed.feeding import FEED, altered, notary_with_feed
@@ -100,7 +100,10 @@ def test_the_start_of_each_venues_session_is_attested_and_its_messages_follow(
         assert {one.session for one in received} == {started.session}
         assert [one.index for one in received] == list(range(len(received)))
         names = [field.name for field in attestation.sections().values()]
-        assert (SUBSCRIPTION in names) == bool(load_venue(name).channel.subscribe)
+        subscribe = load_venue(name).channel.subscribe
+        assert [one for one in names if one.startswith("message.")] == [
+            f"message.{number}" for number in range(len(subscribe))
+        ]
         assert kept[0].header == attestation.header.id
 
     asyncio.run(run())

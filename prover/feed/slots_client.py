@@ -1,0 +1,289 @@
+"""One notary's slots as they are decided: followed without loss, checked, handed on in order.
+
+Laws:
+
+1. Every slot is handed on once and in order, whatever interrupts the stream: it is asked
+   for again from the first one that is missing.
+2. A slot is handed on after it was checked.  What is wrong with one is kept as an incident
+   and counted; the slot is still handed on, for it is what the notary signed, unless its
+   very signature, feed or form is not the notary's.
+3. Memory is bounded: one slot is looked at at a time, the rest wait in the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import httpx
+import orjson
+
+from attestation.document import Attestation, ObservationField
+from attestation.encoding import JsonObject
+from attestation.errors import (
+    IncompleteError,
+    InvalidProofError,
+    MalformedError,
+    QuotaryError,
+    UnavailableError,
+    UntrustedError,
+    naming,
+)
+from attestation.log.entry import FeedEntry, MissedEntry, load_entry
+from attestation.log.inclusion import Inclusion
+from attestation.trust import Trust
+from attestation.venues import VenueFile
+from prover.control import problem
+from prover.feed.conversation import Moment
+from prover.feed.events import Event, EventReader
+from prover.feed.incidents import Incidents
+from prover.feed.metrics import Metrics
+from prover.feed.own_messages import KEPT_US, OwnMessages
+from prover.feed.pacing import Backoff
+from prover.feed.records import Missed, Sink, Slot
+from prover.feed.slot_check import Recall, Verdict, check_slot, judge, judge_fetch
+from prover.feed.supervise import patience_s
+
+SILENCE_S = 15.0
+"""A stream that says nothing for so long, not even that it lives, is opened anew."""
+SEEN_S = 5.0
+"""How long a message that a slot rests on may take to come to this side, too."""
+SETTLED_US = 120_000_000
+"""After so long no session of a process before this one feeds slots any more."""
+FETCH_TRIES = 50
+"""How often within that time a fetch's own answer is looked for."""
+MAX_PROBLEM = 64 * 1024
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SlotSource:
+    """Where slots come from, and how to have them: a notary and a feed of its log.
+
+    ``token`` makes a fresh bearer token; ``tls`` is for an https control API.
+    """
+
+    url: str
+    name: str
+    entry: FeedEntry
+    trust: Trust
+    token: Callable[[], str]
+    tls: ssl.SSLContext | None = None
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class SlotsStatus:
+    """A notary's stream as a status view shows it."""
+
+    notary: str
+    newest_us: int | None = None
+    slots: int = 0
+    missed: int = 0
+    unseen: int = 0
+    unknown: int = 0
+    interruptions: int = 0
+    last_error: str = ""
+
+
+class SlotsClient:
+    """Follows one notary's slots of one feed.
+
+    ``from_us`` is the first slot wanted, None for the next one to come.
+    """
+
+    def __init__(
+        self,
+        source: SlotSource,
+        *,
+        venues: Mapping[str, VenueFile],
+        own: OwnMessages,
+        emit: Sink,
+        incidents: Incidents,
+        metrics: Metrics,
+        moment: Callable[[], Moment],
+        random: Callable[[], float],
+        from_us: int | None = None,
+        recall: Recall | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._source, self._venues, self._own = source, venues, own
+        self._emit, self._incidents, self._metrics = emit, incidents, metrics
+        self._moment, self._recall, self._sleep = moment, recall, sleep
+        self._backoff = Backoff(random)
+        self._next_us = from_us
+        self._began_us = moment().wall_us
+        self.status = SlotsStatus(notary=source.name)
+
+    async def run(self) -> None:
+        """Follows the stream until cancelled."""
+        while True:
+            try:
+                await self._follow()
+                error: QuotaryError = UnavailableError("the stream ended", rule="slots")
+            except QuotaryError as failure:
+                error = failure
+            self.status.interruptions += 1
+            self.status.last_error = str(error)
+            self._metrics.count(
+                "slot_streams_total", notary=self._source.name, rule=error.rule or ""
+            )
+            await self._sleep(max(self._backoff.failed(), patience_s(error)))
+
+    async def _follow(self) -> None:
+        """Reads one stream to its end; raises what ended it."""
+        source, reader = self._source, EventReader()
+        query = "" if self._next_us is None else f"?from={self._next_us}"
+        url = f"{source.url.rstrip('/')}/v1/feeds/{source.entry.feed}/slots/events{query}"
+        headers = {"Authorization": f"Bearer {source.token()}", "Accept": "text/event-stream"}
+        timeout = httpx.Timeout(SILENCE_S)
+        # Of a plain http URL nothing is verified, and no roots need to be loaded.
+        verify = source.tls if source.tls is not None else False
+        try:
+            async with (
+                httpx.AsyncClient(verify=verify, timeout=timeout, trust_env=False) as client,
+                client.stream("GET", url, headers=headers) as answer,
+            ):
+                if answer.status_code != 200:
+                    raise await _refusal(answer)
+                async for data in answer.aiter_raw():
+                    for event in reader.feed(data):
+                        await self._take(event)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            text = f"the slots of {source.name} cannot be followed: {error!r}"
+            raise UnavailableError(text[:200], rule="slots") from None
+
+    async def _take(self, event: Event) -> None:
+        if event.name not in ("slot", "missed"):
+            return  # ``cut`` says why the stream ends, which it then does.
+        document = _object(event.data.encode("utf-8"))
+        try:
+            slot = self._read(event, document)
+        except QuotaryError as error:
+            self._note(error, document)
+            raise
+        slot_us = slot.slot_us
+        wanted_us = self._next_us
+        if wanted_us is not None and slot_us < wanted_us:
+            return  # A second time, after an interruption.
+        if self.status.newest_us is not None and wanted_us is not None and slot_us > wanted_us:
+            self._note(
+                IncompleteError(
+                    "the notary left out slots", rule="slots", found=slot_us, wanted=wanted_us
+                ),
+                document,
+            )
+        if isinstance(slot, Slot):
+            await self._judge(slot, document)
+            self.status.slots += 1
+        else:
+            self.status.missed += 1
+        self._next_us = slot_us + self._source.entry.grid_us
+        self.status.newest_us = slot_us
+        self._backoff.recovered()
+        self._emit(slot)
+
+    def _read(self, event: Event, document: JsonObject) -> Slot | Missed:
+        """Reads and checks what the notary signed; raises what is wrong with it."""
+        source = self._source
+        if event.name == "missed":
+            entry = _missed(document)
+            if entry.feed != source.entry.feed:
+                raise InvalidProofError("missed in another feed", rule="slots", found=entry.feed)
+            return Missed(
+                notary=source.name, feed=entry.feed, slot_us=entry.slot_us, fault=entry.fault
+            )
+        with naming("slots"):
+            attestation = Attestation.from_json(document.get("attestation") or {})
+            log = Inclusion.from_json(document["log"]) if "log" in document else None
+        checked = check_slot(attestation, log, entry=source.entry, trust=source.trust)
+        if checked.notary != source.name:
+            raise UntrustedError(
+                "signed by another notary", rule="slots", found=checked.notary, wanted=source.name
+            )
+        return Slot(notary=source.name, attestation=attestation, log=log)
+
+    async def _judge(self, slot: Slot, document: JsonObject) -> None:
+        """Holds the observations against this prover's own messages."""
+        for observation in slot.fields.values():
+            if not isinstance(observation, ObservationField):
+                continue
+            try:
+                verdict = await self._compare(observation, slot.slot_us)
+            except QuotaryError as error:
+                self._note(error, document)
+                continue
+            if verdict is Verdict.UNSEEN:
+                self.status.unseen += 1
+            elif verdict is Verdict.UNKNOWN:
+                self.status.unknown += 1
+            self._metrics.count(
+                "observations_total", notary=self._source.name, verdict=verdict.value
+            )
+
+    async def _compare(self, observation: ObservationField, slot_us: int) -> Verdict:
+        if observation.source == "rest":
+            return await self._compare_fetch(observation)
+        own = self._own.get(observation.session)
+        now_us = self._moment().wall_us
+        remembered = slot_us > now_us - KEPT_US // 2
+        if own is None:
+            # The notary may still hear a session of a process before this one.
+            remembered = remembered and slot_us > self._began_us + SETTLED_US
+        elif observation.messages:
+            # It was relayed before it was signed, but on another connection than this.
+            await own.reached(max([ref.index for ref in observation.messages]), SEEN_S)
+        return judge(
+            observation,
+            own,
+            notary=self._source.name,
+            venue=self._venues[observation.venue],
+            recall=self._recall,
+            remembered=remembered,
+        )
+
+    async def _compare_fetch(self, observation: ObservationField) -> Verdict:
+        """Compares a REST quote with what its own session fetched, once that is here."""
+        for _ in range(FETCH_TRIES):
+            own = self._own.fetch(observation.session)
+            if own is not None:
+                return judge_fetch(observation, own, notary=self._source.name)
+            await self._sleep(SEEN_S / FETCH_TRIES)
+        return Verdict.UNSEEN
+
+    def _note(self, error: QuotaryError, document: JsonObject) -> None:
+        self.status.last_error = str(error)
+        self._incidents.note(self._source.name, error, document)
+
+
+async def _refusal(answer: httpx.Response) -> QuotaryError:
+    """Reads the problem document of a refusal."""
+    body = b""
+    async for piece in answer.aiter_raw():
+        body += piece
+        if len(body) > MAX_PROBLEM:
+            break
+    try:
+        document = _object(body)
+    except MalformedError:
+        document = {}
+    return problem("slots", answer.status_code, dict[str, Any](document))
+
+
+def _object(data: bytes) -> JsonObject:
+    try:
+        value = orjson.loads(data)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise MalformedError("the notary's answer is no JSON object", rule="slots")
+    return value
+
+
+def _missed(document: JsonObject) -> MissedEntry:
+    value = document.get("missed")
+    entry = load_entry(value) if isinstance(value, dict) else None
+    if not isinstance(entry, MissedEntry):
+        raise MalformedError("not an entry of a missed slot", rule="slots")
+    return entry
