@@ -17,7 +17,7 @@ import typer
 from attestation.encoding import JsonObject
 from attestation.errors import MalformedError, UsageError
 from attestation.keys import DEFAULT_SIGNATURE, SEED_SIZE, SigningKey
-from prover.cli import doctor, fetching, sidecar, slots, stored, venues
+from prover.cli import doctor, fetching, kept, sidecar, slots, stored, venues
 from prover.cli.boundary import DEFAULT_KEY, JsonOption, Options, answer, boundary, say
 
 app = typer.Typer(
@@ -37,6 +37,11 @@ app.command("sidecar")(sidecar.sidecar)
 app.command("present")(stored.present)
 app.command("present-slot")(slots.present_slot_command)
 app.command("dispute")(stored.dispute)
+app.command("rederive")(kept.rederive)
+feeds = typer.Typer(no_args_is_help=True, help="What a feed has kept.")
+feeds.command("reconcile")(kept.reconcile)
+feeds.add_typer(kept.dead_letters, name="dead-letters")
+app.add_typer(feeds, name="feed")
 
 
 def _version(wanted: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import queue
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from urllib.parse import quote
 from attestation.document import ObservationField
 from attestation.errors import InvalidProofError, MalformedError, UnavailableError
 from attestation.hashing import hash_string, parse_hash
-from prover.feed.reconcile import Reconciliation
+from prover.feed.candles import Candles
 from prover.feed.records import Missed, Received, Slot, Started
 from prover.feed.store_database import DATABASE_FILE
 from prover.feed.store_tables import read_identity, start_of, unpack
@@ -29,6 +30,8 @@ Settled: TypeAlias = Slot | Missed
 
 MAX_PAGE = 10_000
 """Slots, at most, that one read returns."""
+_CANDLES = 2_000
+"""Observations read at a time for candles."""
 _IDLE = 4
 """Connections kept open between reads."""
 
@@ -50,15 +53,6 @@ class Quote(NamedTuple):
     venue: str
     bid: str
     ask: str
-
-
-class StoredLetter(NamedTuple):
-    """A message that could not be read, and why, at the time."""
-
-    number: int
-    received: Received
-    rule: str
-    detail: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +81,7 @@ class StoreReader:
 
     def streams(self) -> list[Stream]:
         """Returns what there is, by notary and feed."""
-        with self._reading() as database:
+        with self.reading() as database:
             return [
                 Stream(*row)
                 for row in database.execute(
@@ -106,7 +100,7 @@ class StoreReader:
         At most ``limit``: the next page begins after the last one returned.
         """
         limit = min(limit, MAX_PAGE)
-        with self._reading() as database:
+        with self.reading() as database:
             attested = _SLOTS_FROM, (notary, feed, from_us, to_us, limit)
             found: list[Settled] = [_slot(row) for row in database.execute(*attested)]
             taken = {slot.slot_us for slot in found}
@@ -122,9 +116,29 @@ class StoreReader:
             ]
         return sorted(found, key=lambda settled: settled.slot_us)[:limit]
 
+    def places(self, feed: str, notary: str, *, from_us: int, to_us: int, limit: int) -> list[int]:
+        """Returns the slots in [from_us, to_us) that are stored, attested or missed."""
+        with self.reading() as database:
+            return [
+                slot_us
+                for (slot_us,) in database.execute(
+                    "SELECT slot_us FROM slots JOIN streams ON streams.no = stream "
+                    "WHERE notary = ?1 AND feed = ?2 AND slot_us >= ?3 AND slot_us < ?4 UNION "
+                    "SELECT slot_us FROM missed JOIN streams ON streams.no = stream "
+                    "WHERE notary = ?1 AND feed = ?2 AND slot_us >= ?3 AND slot_us < ?4 "
+                    "ORDER BY slot_us LIMIT ?5",
+                    (notary, feed, from_us, to_us, limit),
+                )
+            ]
+
+    def settled(self, feed: str, notary: str, slot_us: int) -> Settled | None:
+        """Returns what became of one slot."""
+        found = self.slots(feed, notary, from_us=slot_us, to_us=slot_us + 1, limit=1)
+        return found[0] if found else None
+
     def slot_before(self, feed: str, notary: str, slot_us: int) -> Slot | None:
         """Returns the newest attested slot before an instant."""
-        with self._reading() as database:
+        with self.reading() as database:
             row = database.execute(
                 "SELECT packed, dictionary FROM slots JOIN streams ON streams.no = stream "
                 "WHERE notary = ? AND feed = ? AND slot_us < ? ORDER BY slot_us DESC LIMIT 1",
@@ -143,7 +157,7 @@ class StoreReader:
 
     def newest(self, feed: str, notary: str) -> int | None:
         """Returns the newest slot that is stored, attested or missed."""
-        with self._reading() as database:
+        with self.reading() as database:
             row = database.execute(
                 "SELECT max("
                 "coalesce((SELECT max(slot_us) FROM slots WHERE stream = streams.no), -1), "
@@ -157,7 +171,7 @@ class StoreReader:
         self, feed: str, notary: str, *, from_us: int, to_us: int, limit: int = 200_000
     ) -> list[Quote]:
         """Returns the observations of the slots in [from_us, to_us), oldest first."""
-        with self._reading() as database:
+        with self.reading() as database:
             return [
                 Quote(*row)
                 for row in database.execute(
@@ -169,12 +183,24 @@ class StoreReader:
                 )
             ]
 
+    def fill_candles(
+        self, candles: Candles, feed: str, notary: str, *, from_us: int, to_us: int
+    ) -> None:
+        """Gives the observations in [from_us, to_us) to candles, a page at a time."""
+        while quotes := self.quotes(feed, notary, from_us=from_us, to_us=to_us, limit=_CANDLES):
+            if len(quotes) == _CANDLES and quotes[0].slot_us < quotes[-1].slot_us:
+                # The last slot may go on in the next page.
+                quotes = [quote for quote in quotes if quote.slot_us < quotes[-1].slot_us]
+            for slot_us, slot in itertools.groupby(quotes, key=lambda quote: quote.slot_us):
+                candles.take_slot(slot_us, {each.venue: (each.bid, each.ask) for each in slot})
+            from_us = quotes[-1].slot_us + 1
+
     # Messages and sessions.
 
     def message(self, hash: str) -> Received | None:
         """Returns a venue's message by the hash that observations name it by."""
         algorithm, _ = parse_hash(hash)
-        with self._reading() as database:
+        with self.reading() as database:
             rows = database.execute(f"{_KEPT} WHERE hash = ?", (start_of(hash),)).fetchall()
         for row in rows:
             with contextlib.suppress(InvalidProofError):
@@ -185,7 +211,7 @@ class StoreReader:
 
     def message_at(self, notary: str, session: str, index: int) -> Received | None:
         """Returns a kept message by its place, whatever its hash is."""
-        with self._reading() as database:
+        with self.reading() as database:
             row = database.execute(
                 f"{_KEPT} WHERE sessions.session = ? AND notary = ? AND idx = ?",
                 (session, notary, index),
@@ -205,7 +231,7 @@ class StoreReader:
 
     def session(self, session: str, notary: str | None = None) -> Started | None:
         """Returns the attested start of a live session."""
-        with self._reading() as database:
+        with self.reading() as database:
             row = database.execute(
                 "SELECT start FROM sessions WHERE session = ? AND start IS NOT NULL "
                 "AND (?2 IS NULL OR notary = ?2)",
@@ -215,7 +241,7 @@ class StoreReader:
 
     def session_end(self, session: str, notary: str | None = None) -> SessionEnd | None:
         """Returns how a live session ended, if it has."""
-        with self._reading() as database:
+        with self.reading() as database:
             row = database.execute(
                 "SELECT ended_us, reason, detail FROM sessions WHERE session = ? "
                 "AND ended_us IS NOT NULL AND (?2 IS NULL OR notary = ?2)",
@@ -223,43 +249,9 @@ class StoreReader:
             ).fetchone()
         return None if row is None else SessionEnd(ended_us=row[0], reason=row[1], detail=row[2])
 
-    # What went wrong.
-
-    def dead_letters(self, *, after: int = 0, limit: int = 1_000) -> list[StoredLetter]:
-        """Returns messages that could not be read, by number."""
-        with self._reading() as database:
-            rows = database.execute(
-                f"{_LETTERS} WHERE dead_letters.no > ? ORDER BY dead_letters.no LIMIT ?",
-                (after, limit),
-            ).fetchall()
-        return [_letter(row) for row in rows]
-
-    def dead_letter(self, number: int) -> StoredLetter | None:
-        """Returns one of them."""
-        with self._reading() as database:
-            row = database.execute(f"{_LETTERS} WHERE dead_letters.no = ?", (number,)).fetchone()
-        return None if row is None else _letter(row)
-
-    def dead_letter_counts(self) -> list[tuple[str, str, int]]:
-        """Returns (venue, rule, how many)."""
-        with self._reading() as database:
-            return database.execute(
-                "SELECT venue, rule, count(*) FROM dead_letters "
-                "JOIN sessions ON sessions.no = dead_letters.session "
-                "GROUP BY venue, rule ORDER BY venue, rule"
-            ).fetchall()
-
-    def reconciliation(self) -> Reconciliation | None:
-        """Returns the counts that were taken for the record last."""
-        with self._reading() as database:
-            row = database.execute(
-                "SELECT document FROM reconciled ORDER BY at_us DESC LIMIT 1"
-            ).fetchone()
-        return None if row is None else Reconciliation.decode(row[0])
-
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Lends a connection, in a transaction: what is read is of one moment."""
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lends a read-only connection in a transaction: what is read is of one moment."""
         try:
             database = self._idle.get_nowait()
         except queue.Empty:
@@ -316,12 +308,13 @@ def _missed(notary: str, feed: str, row: tuple[int, str]) -> Missed:
 
 def _message(row: Sequence[Any]) -> Received:
     try:
-        return _received(row, unpack(row[5], row[6]))
+        return read_received(row, unpack(row[5], row[6]))
     except ValueError as error:
         raise _damaged("message") from error
 
 
-def _received(row: Sequence[Any], payload: bytes) -> Received:
+def read_received(row: Sequence[Any], payload: bytes) -> Received:
+    """Returns a message by a row of notary, venue, session, index and time."""
     return Received(
         notary=row[0],
         venue=row[1],
@@ -330,10 +323,6 @@ def _received(row: Sequence[Any], payload: bytes) -> Received:
         received_us=row[4],
         payload=payload,
     )
-
-
-def _letter(row: Sequence[Any]) -> StoredLetter:
-    return StoredLetter(row[0], _received(row[1:], row[6]), row[7], row[8])
 
 
 def _damaged(what: str) -> InvalidProofError:
@@ -347,8 +336,4 @@ _SLOTS_FROM = (
 _KEPT = (
     "SELECT notary, venue, sessions.session, idx, received_us, packed, dictionary "
     "FROM kept JOIN sessions ON sessions.no = kept.session"
-)
-_LETTERS = (
-    "SELECT dead_letters.no, notary, venue, sessions.session, idx, received_us, payload, rule, "
-    "dead_letters.detail FROM dead_letters JOIN sessions ON sessions.no = dead_letters.session"
 )
