@@ -96,6 +96,9 @@ class Metrics:
             ["end"],
             registry=self.registry,
         )
+        for end in ("slot", "missed"):
+            # Shown from the start, so that the first one missed is an increase.
+            self.slots.labels(end=end)
         self.gaps = Counter(
             "quotary_notary_gaps",
             "Gaps in attested slots, by venue and reason.",
