@@ -11,12 +11,15 @@ import dataclasses
 from collections.abc import Mapping
 
 from attestation.document import ObservationField
-from attestation.errors import InvalidProofError, MalformedError
+from attestation.errors import IncompleteError, InvalidProofError, MalformedError
 from attestation.expect import Expect, LogExpectation
+from attestation.live import MAX_CLIENT_MESSAGE
+from attestation.live_rules import live_rules
 from attestation.live_start import check_live_start
 from attestation.presentation import Presentation
 from attestation.trust import Trust
 from attestation.venues import VenueFile
+from attestation.websocket import MessageReader
 from verifier.authenticate import (
     AuthenticSession,
     AuthenticSlot,
@@ -24,9 +27,11 @@ from verifier.authenticate import (
     authenticate,
     open_sections,
 )
-from verifier.expectations import check_date, check_peer, check_server_name
+from verifier.expectations import among, check_date, check_peer, check_server_name
 from verifier.logproof import VerifiedLog, authenticate_log, witnessed_us
 from verifier.rederive import check_structure, rederive_quote
+
+_FRAME = "message."
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +108,8 @@ def check_live_session(
     """Checks that a live session is the one that an observation says, on the venue's channel.
 
     Raises InvalidProofError for another mode, binding, purpose, place or request
-    (``session.mode``, ``check_live_start``), and for a quote from before its first answer
+    (``session.mode``, ``check_live_start``), for another subscription where it is opened
+    (``session.subscription``), and for a quote from before its first answer
     (``session.start``); ExpectationError for other roots or a development address;
     StaleError for a Date that is off.
     """
@@ -127,6 +133,7 @@ def check_live_session(
             wanted=fields.connection.response_first_us,
         )
     check_structure(fields, shown.opened)
+    _check_subscription(shown.opened, venue, seen.instrument, fields.connection.host)
     check_peer(fields, expect)
     check_date(fields, expect)
 
@@ -146,7 +153,7 @@ def check_request_session(
     purpose = f"slot/{slot.slot.feed}/{seen.venue}/{slot.slot.slot_us}"
     _equal("session.purpose", fields.session.purpose, purpose)
     _equal("session.mode", fields.session.mode, "sealed")
-    _equal("session.binding", fields.session.binding, "full")
+    among(fields.session.binding, expect.accepted_bindings, "bindings", "bound in another way")
     check_server_name(fields)
     extensions = check_structure(fields, shown.opened)
     claim = rederive_quote(fields, shown.opened, extensions, expect, venue_files)
@@ -155,6 +162,46 @@ def check_request_session(
     _equal("observation.received_us", seen.received_us, claim.observed_us)
     check_peer(fields, expect)
     check_date(fields, expect)
+
+
+def _check_subscription(
+    opened: Mapping[str, OpenedSection], venue: VenueFile, instrument: str, host: str
+) -> None:
+    """Each opened frame of the subscription says what the venue file has in its place."""
+    frames = {
+        name.removeprefix(_FRAME): section
+        for name, section in opened.items()
+        if name.startswith(_FRAME)
+    }
+    if not frames:
+        return
+    patterns = live_rules(venue, instrument, host=host).subscribe
+    by_number = {str(number): pattern for number, pattern in enumerate(patterns)}
+    for number, section in frames.items():
+        if section.data is None:
+            raise IncompleteError(
+                "a frame of the subscription is opened in part", rule="session.subscription"
+            )
+        pattern, said = by_number.get(number), _said(section.data)
+        if pattern is None or said is None or not pattern.fullmatch(said):
+            raise InvalidProofError(
+                "not the channel's subscription",
+                rule="session.subscription",
+                found=said and said.decode("utf-8"),
+                wanted=pattern and pattern.pattern.decode("utf-8"),
+            )
+
+
+def _said(frame: bytes) -> bytes | None:
+    """The text of one whole frame of a client's, None if it is none."""
+    reader = MessageReader(masked=True, most=MAX_CLIENT_MESSAGE)
+    try:
+        messages = list(reader.feed(frame))
+    except MalformedError:
+        return None
+    if len(messages) != 1 or messages[0].kind != "text" or reader.pending:
+        return None
+    return bytes(messages[0].data)
 
 
 def _equal(rule: str, found: object, wanted: object) -> None:

@@ -110,7 +110,7 @@ def accepted(
         attestation=first.header.id,
         quotes=tuple(_quote(quote) for voice in voices for quote in voice.quotes),
         mode=_all(mode for voice in voices for mode in voice.mode.split("+")),
-        binding=_all(voice.binding for voice in voices),
+        binding=_all(binding for voice in voices for binding in voice.binding.split("+")),
         purpose=first.purpose,
         not_before_us=verified.not_before_us,
         not_after_us=verified.not_after_us,

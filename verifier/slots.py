@@ -36,6 +36,7 @@ class Observed:
 
     seen: ObservationField
     mode: str
+    binding: str
     purpose: str
     session: ShownSession | None
     checked: tuple[str, ...]
@@ -80,7 +81,9 @@ def observe(
             else:
                 check_request_session(session, seen, slot, expect, venue_files)
                 read = True
-        elif expect.roots is not None:
+        elif seen.effective_source != "live":
+            _check_unseen_binding(seen, expect)
+        if session is None and expect.roots is not None:
             raise IncompleteError(
                 "the session, with its root certificates, is not shown",
                 rule="expect.roots",
@@ -92,6 +95,7 @@ def observe(
             Observed(
                 seen=seen,
                 mode=_mode(seen),
+                binding=_binding(seen, session),
                 purpose=purpose_of(slot, seen.venue),
                 session=session,
                 checked=tuple(checked),
@@ -156,7 +160,8 @@ def _observation(
             f"the slot has a gap of {name}: {seen.reason}", rule="slot.gap", found=seen.fault
         )
     among(_mode(seen), expect.accepted_modes, "modes", "witnessed in another mode")
-    among("full", expect.accepted_bindings, "bindings", "bound in another way")
+    if seen.effective_source == "live":
+        among("full", expect.accepted_bindings, "bindings", "bound in another way")
     venue = expected_venue(name, slot.slot.market, seen.instrument, expect, venue_files, None)
     if seen.received_us > slot.slot.slot_us:
         raise InvalidProofError("observed after its slot", rule="observation.received_us")
@@ -171,6 +176,23 @@ def _observation(
 def _mode(seen: ObservationField) -> str:
     """How the session was witnessed: a request's before its bytes could be read."""
     return "live" if seen.effective_source == "live" else "sealed"
+
+
+def _binding(seen: ObservationField, session: ShownSession | None) -> str:
+    """How the session is bound: a live one in full, a request's as it says, or else weaker."""
+    if seen.effective_source == "live":
+        return "full"
+    return "template" if session is None else session.fields.session.binding
+
+
+def _check_unseen_binding(seen: ObservationField, expect: Expect) -> None:
+    if "template" not in expect.accepted_bindings:
+        raise IncompleteError(
+            "the session of a request, with its binding, is not shown",
+            rule="expect.bindings",
+            found=seen.session,
+            wanted=list(expect.accepted_bindings),
+        )
 
 
 def _check_messages(

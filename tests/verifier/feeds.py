@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from attestation.commitment import SectionRequest, commit
 from attestation.document import (
     Attestation,
     ConnectionField,
@@ -28,7 +29,7 @@ from attestation.document import (
 from attestation.errors import MalformedError
 from attestation.feed import Channel, Update
 from attestation.hashing import hash_string
-from attestation.presentation import Presentation
+from attestation.presentation import Presentation, SectionOpening
 from attestation.quote import DerivedQuote
 from attestation.slot_presentation import present_slot, present_start
 from attestation.subscription import upgrade_target
@@ -155,6 +156,33 @@ def session_id(venue: str, notary: LyingNotary, feed: str = FEED) -> str:
 def start(venue: str, **changes: Any) -> Presentation:
     """Presents what ``started`` attests, all fields shown."""
     return present_start(started(venue, **changes))
+
+
+def frame(text: bytes, mask: bytes = b"\x01\x02\x03\x04") -> bytes:
+    """A client's text frame (RFC 6455 section 5.3), of at most 65,535 bytes."""
+    size = len(text)
+    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+    masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(text))
+    return b"\x81" + length + mask + masked
+
+
+def start_opened(venue: str, frames: Mapping[str, bytes]) -> Presentation:
+    """Presents a start whose named ``message`` sections hold these bytes, all opened."""
+    honest, notary = started(venue), LyingNotary()
+    fields, openings, at = list(honest.fields[:-1]), [], 300
+    for name, data in frames.items():
+        salt = hash_of(f"salt/{name}", 16)
+        wanted = SectionRequest(name=name, direction="sent", scheme="hash", salt=salt.hex())
+        committed = commit(
+            wanted, data, start=at, end=at + len(data), framing="plain", algorithm="sha256"
+        )
+        at += len(data)
+        openings.append(SectionOpening(index=len(fields), salt=salt.hex(), data=data))
+        fields.append(Field(name="section", value=committed.to_json()))
+    attestation = notary.sign(
+        [*fields, honest.fields[-1]], label=f"opened/{venue}", issued_us=honest.header.issued_us
+    )
+    return dataclasses.replace(present_start(attestation), openings=tuple(openings))
 
 
 def started(

@@ -20,6 +20,8 @@ from attestation.errors import (
 from attestation.expect import Expect
 from attestation.presentation import Presentation
 from attestation.slot_presentation import present_slot, slot_messages
+from attestation.subscription import subscription
+from attestation.venues import load_venue
 from tests.verifier import feeds, forge
 from verifier import VerifiedQuote, VerifiedSlot, verify
 from verifier.decide import decide
@@ -212,6 +214,96 @@ def test_a_lie_about_the_session_is_refused(
 ) -> None:
     slot = feeds.slot(venues=["coinbase"], start_lies=lies)
     shown = dataclasses.replace(slot.bare(), sessions=(slot.starts["coinbase"],))
+    rejected(kind, rule, shown, expect("coinbase"))
+
+
+def test_an_opened_subscription_is_the_channels() -> None:
+    venue = load_venue("okx")
+    (wanted,) = subscription(venue, "BTC-USDT", time_s=forge.T0 // 1_000_000)
+    other = wanted.replace(b"BTC", b"ETH")
+    slot = feeds.slot(venues=["okx"])
+
+    def shown(frames: dict[str, bytes]) -> Presentation:
+        return dataclasses.replace(slot.bare(), sessions=(feeds.start_opened("okx", frames),))
+
+    whole = feeds.frame(wanted)
+    quote = verify(
+        shown({"message.0": whole}), trust=forge.trust(), expect=expect("okx"), now_us=forge.NOW
+    )
+    assert "session" in quote.checked
+    for frames in (
+        {"message.0": feeds.frame(other)},
+        {"message.0": wanted},
+        {"message.0": whole + whole},
+        {"message.0": whole[:-1]},
+        {"message.0": b"\x89" + whole[1:]},
+        {"message.0": b""},
+        {"message.1": whole},
+        {"message.0": whole, "message.1": whole},
+        {"message.00": whole},
+        {"message.zero": whole},
+    ):
+        rejected(InvalidProofError, "session.subscription", shown(frames), expect("okx"))
+
+
+def fetched(**changes: Any) -> tuple[feeds.FeedSlot, forge.Forged]:
+    """A slot of coinbase whose quote a sealed session fetched, and that session."""
+    purpose = f"slot/{feeds.FEED}/coinbase/{feeds.SLOT_US}"
+    session = forge.session(**{"purpose": purpose, **changes})
+    lies = {
+        "source": "rest",
+        "session": session.attestation.session().id,
+        "bid": forge.BID,
+        "ask": forge.ASK,
+        "exchange_us": forge.T0 + 104_537,
+        "received_us": forge.T0 + 91_000,
+        "messages": [],
+    }
+    named = {f"coinbase.{member}": value for member, value in lies.items()}
+    return feeds.slot(venues=["coinbase"], lies=named), session
+
+
+def test_a_quote_of_a_request_follows_from_its_session() -> None:
+    slot, session = fetched()
+    shown = dataclasses.replace(slot.bare(), sessions=(session.present(),))
+    quote = verify(shown, trust=forge.trust(), expect=expect("coinbase"), now_us=forge.NOW)
+    assert {"messages", "session"} <= set(quote.checked)
+    assert (quote.mode, quote.binding) == ("sealed", "full")
+    assert quote.host == "api.exchange.coinbase.com"
+    rejected(ExpectationError, "expect.modes", shown, expect("coinbase", modes=("live",)))
+    # Alone it does not tell how it was bound.
+    rejected(IncompleteError, "expect.bindings", slot.bare(), expect("coinbase"))
+    either = expect("coinbase", bindings=("full", "template"))
+    quote = verify(slot.bare(), trust=forge.trust(), expect=either, now_us=forge.NOW)
+    assert quote.binding == "template"
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "rule"),
+    [
+        ({"purpose": "trade/t-1/open"}, InvalidProofError, "session.purpose"),
+        (
+            {"purpose": f"slot/{feeds.FEED}/coinbase/{feeds.SLOT_US - feeds.GRID_US}"},
+            InvalidProofError,
+            "session.purpose",
+        ),
+        ({"bid": "96500.1"}, InvalidProofError, "observation.bid"),
+        ({"at_us": forge.T0 + 1}, InvalidProofError, "observation.received_us"),
+        ({"mode": "open"}, InvalidProofError, "session.mode"),
+        ({"lies": {"session.binding": "template"}}, ExpectationError, "expect.bindings"),
+        ({"lies": {"quote.bid": "1"}}, InvalidProofError, "quote.bid"),
+        (
+            {"lies": {"connection.address": "10.0.0.1"}},
+            ExpectationError,
+            "expect.insecure_allow_development",
+        ),
+    ],
+)
+def test_a_session_that_did_not_fetch_the_quote_is_refused(
+    changes: dict[str, Any], kind: type[QuotaryError], rule: str
+) -> None:
+    slot, session = fetched(**changes)
+    shown = dataclasses.replace(slot.bare(), sessions=(session.present(),))
     rejected(kind, rule, shown, expect("coinbase"))
 
 
