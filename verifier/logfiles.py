@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from attestation import merkle
+from attestation.errors import InvalidProofError
+from attestation.log.checkpoint import Checkpoint
 from attestation.log.files import LogFiles, Read, read_bundle, read_tile
 from attestation.log.proof import LogProof
 from attestation.log.report import AuditReport, Evidence, Finding
 from attestation.log.tileproof import TileReader
-from attestation.log.tiles import CHECKPOINT_PATH
+from attestation.log.tiles import CHECKPOINT_PATH, WIDTH
+from attestation.log.tree import Frontier
 from verifier.audit import Audit
 
 
@@ -25,6 +29,27 @@ def audit_log(
         if step is not None:
             step(audit.position, audit.size)
     return audit.finish(TileReader(lambda tile: read_tile(read, tile)))
+
+
+def read_all(
+    read: Read, head: Checkpoint, *, step: Callable[[int, int], None] | None = None
+) -> Iterator[bytes]:
+    """Yields all entries under a checkpoint, in order, and checks at the end that they are its.
+
+    Raises InvalidProofError (``log.root``) then, and UnavailableError.
+    """
+    tree = Frontier()
+    for first in range(0, head.size, WIDTH):
+        if step is not None:
+            step(first, head.size)
+        # Not kept: whoever reads all reads once.
+        entries = LogFiles(read, head.size).entries(first, min(first + WIDTH, head.size))
+        tree.extend(merkle.leaf_hash(entry) for entry in entries)
+        yield from entries
+    if tree.root() != head.root:
+        raise InvalidProofError(
+            "the entries served do not fold to the signed root", rule="log.root"
+        )
 
 
 def gather_evidence(finding: Finding, report: AuditReport, read: Read) -> tuple[Evidence, ...]:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from attestation import merkle
 from attestation.document import GapField
 from attestation.errors import (
     IncompleteError,
@@ -27,7 +26,6 @@ from attestation.log.entry import TradesEntry, read_entry
 from attestation.log.files import LogFiles, Read
 from attestation.log.note import Note
 from attestation.log.policy import LogPolicy
-from attestation.log.tiles import WIDTH
 from attestation.log.tree import Frontier
 from attestation.observation import read_venue_field
 from attestation.price import format_exact, fraction
@@ -51,6 +49,7 @@ from attestation.settlement.reconciliation import (
 )
 from attestation.trust import Trust
 from attestation.venues import VenueFile
+from verifier.logfiles import read_all
 
 OUTCOMES = ("up", "down", "tie", "void")
 SECOND_US = 1_000_000
@@ -145,24 +144,17 @@ class _Log:
     def read(
         cls, read: Read, signed: SignedCheckpoint, step: Callable[[str, int, int], None]
     ) -> _Log:
-        size = signed.checkpoint.size
-        log = cls(LogFiles(read, size))
-        tree = Frontier()
-        for first in range(0, size, WIDTH):
-            step("entries", first, size)
-            # Not kept: a day's entries are read once.
-            data = LogFiles(read, size).entries(first, min(first + WIDTH, size))
-            tree.extend(merkle.leaf_hash(entry) for entry in data)
-            for index, raw in enumerate(data, first):
-                if b'"kind":"trades"' in raw:
-                    entry = read_entry(raw)
-                    if isinstance(entry, TradesEntry):
-                        log.batches[index] = entry
-            log.until_us = read_entry(data[-1]).logged_us
-        if tree.root() != signed.checkpoint.root:
-            raise InvalidProofError(
-                "the entries served do not fold to the signed root", rule="log.root"
-            )
+        head = signed.checkpoint
+        log = cls(LogFiles(read, head.size))
+        raw = b""
+        entries = read_all(read, head, step=lambda position, size: step("entries", position, size))
+        for index, raw in enumerate(entries):
+            if b'"kind":"trades"' in raw:
+                entry = read_entry(raw)
+                if isinstance(entry, TradesEntry):
+                    log.batches[index] = entry
+        if head.size:
+            log.until_us = read_entry(raw).logged_us
         return log
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 from attestation.hashing import hash_string
 from attestation.log.entry import TickEntry, TradesEntry, logged_at, write_entry
 from attestation.settlement.build import build_bundle
 from attestation.settlement.bundle import SettlementBundle
 from attestation.settlement.ledger import LedgerLine
+from attestation.settlement.parts import split_bundle
 from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.promise import Promise, SignedPromise, sign_promise
 from attestation.settlement.rule import Terms
@@ -160,3 +162,29 @@ def forked(day: Day) -> Day:
     entries[1] = write_entry(logged_at(TickEntry(), 1))
     note = world.checkpoint("n0/log", entries, cases.START + 9_000_000)
     return dataclasses.replace(day, read=serve(entries), note=note.encode(), entries=entries)
+
+
+def write_day(day: Day, folder: Path) -> None:
+    """Writes what an auditor is given; every other bundle in parts."""
+    (folder / "ledger.jsonl").write_bytes(day.ledger())
+    (folder / "promises.jsonl").write_bytes(
+        b"".join(promise.encode() + b"\n" for promise in day.promises)
+    )
+    size = int(day.note.split(b"\n")[1])
+    for path in (f"tile/0/000.p/{size}", f"tile/entries/000.p/{size}"):
+        (folder / "log" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "log" / path).write_bytes(day.read(path))
+    (folder / "log" / "checkpoint").write_bytes(day.note)
+    parts = folder / "bundles" / "parts"
+    parts.mkdir(parents=True)
+    for number, (trade, bundle) in enumerate(day.bundles.items()):
+        part, shared = split_bundle(bundle)
+        data = part.encode() if number % 2 else bundle.encode()
+        (folder / "bundles" / f"{trade}.json").write_bytes(data)
+        for name, content in shared.items() if number % 2 else ():
+            (parts / f"{name.removeprefix('sha256:')}.json").write_bytes(content)
+    trust = dataclasses.replace(world.trust(day.policy), log_policy_file="log_policy.txt")
+    (folder / "trust.toml").write_bytes(trust.dump())
+    (folder / "log_policy.txt").write_bytes(world.log_policy(1))
+    (folder / "expect.toml").write_text(f'policy_id = "{day.policy.policy_id}"\n', "utf-8")
+    (folder / "policy.json").write_bytes(day.policy.encode() + b"\n")

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from attestation.errors import InvalidProofError, UsageError
 from attestation.keys import SigningKey
-from attestation.settlement.bundle import SettlementBundle
 from attestation.settlement.expect import SettlementExpect
-from attestation.settlement.parts import split_bundle
 from attestation.settlement.promise import sign_promise
 from attestation.settlement.reconciliation import Reconciliation
 from attestation.venues import shipped_venues
 from tests.settlement import cases, world
-from tests.settlement.day import Day, a_day, forked
+from tests.settlement.day import Day, a_day, forked, write_day
 from tests.verifier.shell import Shell
 from verifier.reconcile import Promised, Reading, reconcile
 from verifier.reconcile_report import render
@@ -228,43 +225,14 @@ class TestCommand:
     """As an auditor runs it, over a mirror's folder."""
 
     @pytest.fixture
-    def given(self, shell: Shell, tmp_path: Path) -> list[str]:
-        day = a_day()
-        folder = shell.folder
-        (folder / "ledger.jsonl").write_bytes(day.ledger())
-        (folder / "promises.jsonl").write_bytes(
-            b"".join(promise.encode() + b"\n" for promise in day.promises)
-        )
-        size = int(day.note.split(b"\n")[1])
-        log = folder / "log"
-        for path in (f"tile/0/000.p/{size}", f"tile/entries/000.p/{size}"):
-            (log / path).parent.mkdir(parents=True, exist_ok=True)
-            (log / path).write_bytes(day.read(path))
-        (log / "checkpoint").write_bytes(day.note)
-        bundles = folder / "bundles"
-        (bundles / "parts").mkdir(parents=True)
-        for number, (trade, bundle) in enumerate(day.bundles.items()):
-            self._write(bundles, trade, bundle, whole=number % 2 == 0)
-        trust = dataclasses.replace(world.trust(day.policy), log_policy_file="log_policy.txt")
-        (folder / "trust.toml").write_bytes(trust.dump())
-        (folder / "log_policy.txt").write_bytes(world.log_policy(1))
-        (folder / "expect.toml").write_text(f'policy_id = "{day.policy.policy_id}"\n', "utf-8")
+    def given(self, shell: Shell) -> list[str]:
+        write_day(a_day(), shell.folder)
         return [
             "reconcile",
             *("--ledger", "ledger.jsonl", "--log", "log", "--bundles", "bundles"),
             *("--trust", "trust.toml", "--expect", "expect.toml", "--report", "report.md"),
             *("--promises", "promises.jsonl", "--operator", world.OPERATOR.verifying_key.vkey),
         ]
-
-    @staticmethod
-    def _write(folder: Path, trade: str, bundle: SettlementBundle, *, whole: bool) -> None:
-        if whole:
-            (folder / f"{trade}.json").write_bytes(bundle.encode())
-            return
-        part, parts = split_bundle(bundle)
-        (folder / f"{trade}.json").write_bytes(part.encode())
-        for name, data in parts.items():
-            (folder / "parts" / f"{name.removeprefix('sha256:')}.json").write_bytes(data)
 
     def test_honest_day_ends_with_0_and_a_report(self, shell: Shell, given: list[str]) -> None:
         done = shell.run(*given, "--json")

@@ -17,6 +17,9 @@ import typer
 
 from verifier.cli import bundle, trust
 from verifier.cli.boundary import BUG, Options, answer, boundary, say
+from attestation.errors import UsageError
+from verifier.cli import bundle, policy, trust
+from verifier.cli.boundary import BUG, Options, answer, boundary, read_trust, say
 from verifier.cli.documents import (
     JsonOption,
     inspect_command,
@@ -41,6 +44,7 @@ app = typer.Typer(
 )
 app.add_typer(trust.app, name="trust")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(policy.app, name="policy")
 app.command("verify")(verify_command)
 app.command("inspect")(inspect_command)
 app.command("recheck")(recheck_command)
