@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import delayed, fetch, keeping, live, log, weather
+from benchmarks import delayed, fetch, keeping, live, log, settlement, weather
 
 
 def main() -> int:
@@ -30,6 +30,7 @@ def main() -> int:
         figures += delayed.measure(options.rounds)
     figures += log.measure()
     figures += live.measure()
+    figures += settlement.measure()
     figures += keeping.measure(options.rounds)
     figures += weather.measure(options.rounds)
     print(

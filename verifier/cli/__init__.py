@@ -15,11 +15,8 @@ from typing import Annotated
 
 import typer
 
-from verifier.cli import bundle, trust
-from verifier.cli.boundary import BUG, Options, answer, boundary, say
-from attestation.errors import UsageError
 from verifier.cli import bundle, policy, trust
-from verifier.cli.boundary import BUG, Options, answer, boundary, read_trust, say
+from verifier.cli.boundary import BUG, Options, answer, boundary, say
 from verifier.cli.documents import (
     JsonOption,
     inspect_command,
