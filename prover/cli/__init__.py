@@ -2,7 +2,8 @@
 
 ``fetch`` fetches through notaries and keeps what proves it, ``sidecar`` has other
 programs do the fetching, ``present`` and
-``dispute`` make of that what others may see, ``present-slot`` of a feed's store.
+``dispute`` make of that what others may see, ``present-slot`` of a feed's store;
+``feed`` and ``serve`` do it live.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import typer
 from attestation.encoding import JsonObject
 from attestation.errors import MalformedError, UsageError
 from attestation.keys import DEFAULT_SIGNATURE, SEED_SIZE, SigningKey
-from prover.cli import doctor, fetching, kept, sidecar, slots, stored, venues
+from prover.cli import doctor, feed, fetching, kept, sidecar, slots, stored, venues
 from prover.cli.boundary import DEFAULT_KEY, JsonOption, Options, answer, boundary, say
 
 app = typer.Typer(
@@ -38,7 +39,8 @@ app.command("present")(stored.present)
 app.command("present-slot")(slots.present_slot_command)
 app.command("dispute")(stored.dispute)
 app.command("rederive")(kept.rederive)
-feeds = typer.Typer(no_args_is_help=True, help="What a feed has kept.")
+app.command("serve")(feed.serve)
+feeds = typer.Typer(callback=feed.feed, invoke_without_command=True)
 feeds.command("reconcile")(kept.reconcile)
 feeds.add_typer(kept.dead_letters, name="dead-letters")
 app.add_typer(feeds, name="feed")

@@ -4,13 +4,137 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+from pathlib import Path
 
-from attestation.errors import UsageError
+from attestation.errors import MalformedError, UnavailableError, UsageError
+from attestation.keys import SigningKey
+from attestation.trust import Trust
+from prover.feed.engine import Feed, FeedConfig
+from prover.feed.records import Received, Slot, Started
+from prover.feed.store import Store
+from prover.feed.store_expiry import Retention
 from prover.feed.store_reads import StoreReader
-from prover.serve.config import FeedSettings
-from prover.serve.reading import FeedFacts
-from prover.serve.server import Announce, serve_store
+from prover.notary_client import Notary
+from prover.serve.app import system_now_us
+from prover.serve.config import FeedSettings, split_address
+from prover.serve.measures import Measures
+from prover.serve.metrics import FeedMetrics
+from prover.serve.reading import FeedFacts, Settled
+from prover.serve.server import Announce, Parts, Show, run_feed, serve_store
 from prover.serve.service import Service
+from prover.serve.status import FeedStatus
+
+
+class SettledReader:
+    """A store's read side that answers for all slots, or not at all.
+
+    While the store's writer has records elsewhere - in its spool - slots may be missing
+    that are known: their absence must not be told for knowledge.
+    """
+
+    def __init__(self, store: Store, reader: StoreReader) -> None:
+        self._store, self._reader = store, reader
+
+    def slots(
+        self, feed: str, notary: str, *, from_us: int, to_us: int, limit: int
+    ) -> list[Settled]:
+        """As ``StoreReader.slots``; raises UnavailableError while slots are in the spool."""
+        self._check()
+        return self._reader.slots(feed, notary, from_us=from_us, to_us=to_us, limit=limit)
+
+    def slot_before(self, feed: str, notary: str, slot_us: int) -> Slot | None:
+        """As ``StoreReader.slot_before``; raises UnavailableError as ``slots`` does."""
+        self._check()
+        return self._reader.slot_before(feed, notary, slot_us)
+
+    def newest(self, feed: str, notary: str) -> int | None:
+        """As ``StoreReader.newest``."""
+        return self._reader.newest(feed, notary)
+
+    def message(self, hash: str) -> Received | None:
+        """As ``StoreReader.message``."""
+        return self._reader.message(hash)
+
+    def session(self, session: str) -> Started | None:
+        """As ``StoreReader.session``."""
+        return self._reader.session(session)
+
+    def _check(self) -> None:
+        if self._store.trouble is not None or self._store.spooled_bytes:
+            raise UnavailableError("the newest records wait in the spool", rule="store")
+
+
+async def run_configured(
+    settings: FeedSettings,
+    *,
+    listen: str | None,
+    announce: Announce,
+    show: Show | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Runs the configured feed, and serves it if there is an address to ``listen`` on.
+
+    Raises UsageError for files that do not serve, UnavailableError for a store or address
+    that cannot be had.
+    """
+    key, trust, roots = _key(settings.key), _trust(settings.trust), _roots(settings)
+    facts = facts_of(settings)
+    measures = Measures(FeedMetrics(), FeedStatus(facts), system_now_us)
+    store = await asyncio.to_thread(
+        Store,
+        settings.data,
+        retention=Retention(evidence_days=settings.evidence_days),
+        on_stored=measures.stored,
+    )
+    try:
+        with contextlib.ExitStack() as stack:
+            reader = stack.enter_context(contextlib.closing(StoreReader(settings.data)))
+            facts = dataclasses.replace(facts, notaries=_stored_notaries(settings, reader))
+            for notary in facts.notaries:
+                measures.status.meet(notary)
+            parts = Parts(facts, store, SettledReader(store, reader), measures)
+            notaries = [
+                stack.enter_context(Notary(url, prover_key=key, trust=trust, roots_pem=roots))
+                for url in settings.notaries
+            ]
+            feed = Feed(
+                engine_config(settings, roots),
+                notaries,
+                parts.sinks,
+                metrics=measures,
+                resume=store.latest_slot,
+                recall=lambda *place: _recall(reader, *place),
+            )
+            measures.status.engine = feed
+            await run_feed(
+                parts,
+                feed,
+                listen=listen,
+                origins=frozenset(settings.origins),
+                announce=announce,
+                show=show,
+                stop=stop,
+            )
+    finally:
+        await asyncio.to_thread(store.close)
+
+
+def engine_config(settings: FeedSettings, roots: bytes | None) -> FeedConfig:
+    """Returns what the feed itself is to know."""
+    development = settings.development
+    connect_to = None if development is None else development.connect_to
+    return FeedConfig(
+        feed=settings.name,
+        market=settings.market,
+        venues=tuple(settings.listed),
+        grid_us=settings.grid_ms * 1_000,
+        late_us=settings.late_ms * 1_000,
+        incidents=settings.data / "incidents",
+        secrets=settings.data / "secrets",
+        roots_pem=roots,
+        connect_to=None if connect_to is None else split_address(connect_to),
+    )
 
 
 async def serve_stored(
@@ -43,7 +167,7 @@ def stored_facts(settings: FeedSettings, reader: StoreReader) -> FeedFacts:
     return facts_of(settings, tuple([stream.notary for stream in found]))
 
 
-def facts_of(settings: FeedSettings, notaries: tuple[str, ...]) -> FeedFacts:
+def facts_of(settings: FeedSettings, notaries: tuple[str, ...] = ()) -> FeedFacts:
     """Returns what the configuration says of a feed, with the names of its notaries."""
     return FeedFacts(
         feed=settings.name,
@@ -53,3 +177,42 @@ def facts_of(settings: FeedSettings, notaries: tuple[str, ...]) -> FeedFacts:
         grid_us=settings.grid_ms * 1_000,
         late_us=settings.late_ms * 1_000,
     )
+
+
+def _stored_notaries(settings: FeedSettings, reader: StoreReader) -> tuple[str, ...]:
+    """Returns whose slots are stored; a store that is away is no reason not to feed."""
+    try:
+        return tuple([s.notary for s in reader.streams() if s.feed == settings.name])
+    except UnavailableError:
+        return ()
+
+
+def _recall(reader: StoreReader, notary: str, session: str, index: int) -> bytes | None:
+    """Returns a message that was kept; None for one that was not, or cannot be read now."""
+    try:
+        found = reader.message_at(notary, session, index)
+    except UnavailableError:
+        return None
+    return None if found is None else found.payload
+
+
+def _key(path: Path) -> SigningKey:
+    if not path.exists():
+        raise UsageError(f"no key at {path}: make one with `prover keygen`", rule="key")
+    try:
+        return SigningKey.parse(path.read_text(encoding="ascii").strip())
+    except (UnicodeDecodeError, MalformedError):
+        raise UsageError(f"{path} is no key of `prover keygen`", rule="key") from None
+
+
+def _trust(path: Path) -> Trust:
+    if not path.exists():
+        raise UsageError(f"no trust file at {path}", rule="trust")
+    return Trust.parse(path.read_bytes())
+
+
+def _roots(settings: FeedSettings) -> bytes | None:
+    """Returns the roots of simulated venues beside certifi's, None for certifi's alone."""
+    if settings.development is None or not settings.development.roots:
+        return None
+    return b"\n".join([path.read_bytes() for path in settings.development.roots])

@@ -14,7 +14,8 @@
     origins = []                      # web origins whose pages may read here
 
     [development]                     # accepted with --development alone
-    roots = ["venues-ca.pem"]         # of simulated venues, beside certifi's
+    roots = ["venues-ca.pem"]         # of simulated venues
+    connect_to = "127.0.0.1:8443"     # where they give the tokens of their channels
 
 An environment variable overrides the file; lists are JSON, ``__`` separates nested members.
 """
@@ -70,6 +71,7 @@ class Development(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     roots: tuple[Path, ...] = ()
+    connect_to: Annotated[str, AfterValidator(_address)] | None = None
 
 
 class FeedSettings(BaseSettings):
@@ -189,5 +191,5 @@ def _resolve(config: FeedSettings, folder: Path, given: dict[str, Any]) -> FeedS
     }
     if config.development is not None and "development" not in given:
         roots = tuple(folder / file for file in config.development.roots)
-        changes["development"] = Development(roots=roots)
+        changes["development"] = config.development.model_copy(update={"roots": roots})
     return config.model_copy(update=changes)

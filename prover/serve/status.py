@@ -172,7 +172,7 @@ class FeedStatus:
         self.lanes: dict[tuple[str, str], LaneStatus] = {}
         self.engine: EngineView | None = None
         for notary in feed.notaries:
-            self._meet(notary)
+            self.meet(notary)
 
     def take(self, record: Record) -> None:
         """Notes what a record tells (a ``prover.feed.records.Sink``)."""
@@ -263,7 +263,7 @@ class FeedStatus:
                 return told.last_error
         return lane.detail
 
-    def _meet(self, notary: str) -> None:
+    def meet(self, notary: str) -> None:
         """Makes place for a notary, whose name is known once it has answered."""
         self.notaries[notary] = NotaryStatus(notary=notary)
         for venue in self.feed.venues:
@@ -275,12 +275,12 @@ class FeedStatus:
 
     def _lane(self, venue: str, notary: str) -> LaneStatus | None:
         if notary not in self.notaries:
-            self._meet(notary)
+            self.meet(notary)
         return self.lanes.get((venue, notary))
 
     def _take_slot(self, record: Slot | Missed) -> None:
         if record.notary not in self.notaries:
-            self._meet(record.notary)
+            self.meet(record.notary)
         notary = self.notaries[record.notary]
         at = record.slot_us
         notary.newest_us = max(notary.newest_us, at)
