@@ -90,7 +90,7 @@ class FeedSettings(BaseSettings):
     data: Path = Path("data")
     evidence_days: int = Field(default=30, ge=1, le=36_500)
     grid_ms: int = Field(default=500, ge=100, le=60_000)
-    late_ms: int = Field(default=1_000, ge=0, le=60_000)
+    late_ms: int = Field(default=1_000, ge=100, le=10_000)
     listen: Annotated[str, AfterValidator(_address)] = DEFAULT_LISTEN
     origins: tuple[_Origin, ...] = ()
     development: Development | None = None

@@ -25,17 +25,17 @@ class Measures:
         self.status = status
         self._now_us = now_us
 
-    def count(self, name: str, amount: int = 1, **labels: str) -> None:
+    def count(self, name: str, /, **labels: str) -> None:
         """Adds to a counter."""
-        self.metrics.count(name, amount, **labels)
-        self.status.count(name, amount, **labels)
+        self.metrics.count(name, **labels)
+        self.status.count(name, **labels)
 
-    def value(self, name: str, value: float, **labels: str) -> None:
+    def value(self, name: str, value: float, /, **labels: str) -> None:
         """Sets a gauge."""
         self.metrics.value(name, value, **labels)
         self.status.value(name, value, **labels)
 
-    def hop(self, hop: str, seconds: float, **labels: str) -> None:
+    def hop(self, hop: str, seconds: float, /, **labels: str) -> None:
         """Records how long a hop took."""
         self.metrics.hop(hop, seconds, **labels)
         self.status.hop(hop, seconds, **labels)

@@ -72,6 +72,11 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
             "Observations held against own messages, by verdict.",
             ("notary", "verdict"),
         ),
+        "fallbacks_total": (
+            "Slots for which REST was asked, a session having failed, by outcome.",
+            ("outcome", *_LANE),
+        ),
+        "restarts_total": ("Parts of this program that failed and were started again.", ("kind",)),
         "registrations_failed_total": ("Feeds that a notary did not log, by rule.", ("rule",)),
         "sink_failures_total": ("Records that a part of this program failed at.", ("kind",)),
         "incidents_unkept_total": ("Incidents that no disk took.", ("notary",)),
@@ -123,19 +128,19 @@ class FeedMetrics:
         self._rules: set[str] = set()
         self._newest: dict[str, int] = {}
 
-    def count(self, name: str, amount: int = 1, **labels: str) -> None:
-        """Adds to a counter of the catalogue."""
+    def count(self, name: str, /, **labels: str) -> None:
+        """Adds one to a counter of the catalogue."""
         if "rule" in labels:
             labels["rule"] = self._rule(labels["rule"])
         counter = self._counters[name]
-        (counter.labels(**labels) if labels else counter).inc(amount)
+        (counter.labels(**labels) if labels else counter).inc()
 
-    def value(self, name: str, value: float, **labels: str) -> None:
+    def value(self, name: str, value: float, /, **labels: str) -> None:
         """Sets a gauge of the catalogue."""
         gauge = self._gauges[name]
         (gauge.labels(**labels) if labels else gauge).set(value)
 
-    def hop(self, hop: str, seconds: float, **labels: str) -> None:
+    def hop(self, hop: str, seconds: float, /, **labels: str) -> None:
         """Records a hop's latency; clocks that disagree count as no time."""
         self.hops.labels(hop).observe(max(seconds, 0.0))
 

@@ -200,14 +200,14 @@ class FeedStatus:
             case Slot() | Missed():
                 self._take_slot(record)
 
-    def count(self, name: str, amount: int = 1, **labels: str) -> None:
+    def count(self, name: str, /, **labels: str) -> None:
         """Notes what has a place on the screen."""
         if name == "failures_total" and (lane := self._lane(labels["venue"], labels["notary"])):
-            lane.failures += amount
+            lane.failures += 1
             if not lane.session and not lane.detail:
                 lane.detail = labels.get("rule", "")
 
-    def value(self, name: str, value: float, **labels: str) -> None:
+    def value(self, name: str, value: float, /, **labels: str) -> None:
         """Notes headroom, spool and the store's counts."""
         if name == "connects_headroom_ratio":
             if lane := self._lane(labels["venue"], labels["notary"]):
@@ -215,7 +215,7 @@ class FeedStatus:
         elif name in STORE_VALUES:
             self.store[name] = round(value)
 
-    def hop(self, hop: str, seconds: float, **labels: str) -> None:
+    def hop(self, hop: str, seconds: float, /, **labels: str) -> None:
         """Notes a latency."""
         self.hops.add(hop, max(round(seconds * 1_000_000), 0))
 
