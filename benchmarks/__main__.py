@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import delayed, fetch, keeping, live, log, settlement, weather
+from benchmarks import delayed, fetch, keeping, live, log, settlement, verify_api, weather
 
 
 def main() -> int:
@@ -33,6 +33,7 @@ def main() -> int:
     figures += settlement.measure()
     figures += keeping.measure(options.rounds)
     figures += weather.measure(options.rounds)
+    figures += verify_api.measure()
     print(
         f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION},"
         f" {platform.system()} {platform.machine()}; medians of {options.rounds} rounds"
