@@ -62,6 +62,13 @@ def make_app(
             allow_headers=["Last-Event-ID"],
         )
 
+    add_problems(app)
+    return app
+
+
+def add_problems(app: FastAPI) -> None:
+    """Has every failure answer with a problem document."""
+
     async def on_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, QuotaryError)
         return problem_response(error)
@@ -79,4 +86,3 @@ def make_app(
     app.add_exception_handler(QuotaryError, on_error)
     app.add_exception_handler(RequestValidationError, on_parameters)
     app.add_exception_handler(HTTPException, on_http_error)
-    return app

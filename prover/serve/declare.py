@@ -46,7 +46,7 @@ _MEANINGS: Mapping[int, tuple[str, str, str]] = {
     429: ("refused", "Too many streams are open.", "streams"),
     503: ("unavailable", "The store cannot be read now.", "store"),
 }
-_SCHEMA: Mapping[str, Any] = {
+PROBLEM_SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
     "properties": {
@@ -111,7 +111,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "detail": meaning,
             "rule": rule,
         }
-        content = {PROBLEM_TYPE: {"schema": dict(_SCHEMA), "example": example}}
+        content = {PROBLEM_TYPE: {"schema": dict(PROBLEM_SCHEMA), "example": example}}
         result[status] = {"description": meaning, "content": content}
     return result
 

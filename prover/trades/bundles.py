@@ -38,9 +38,13 @@ class BundleFolder:
         """Returns a trade's own part; None if there is none."""
         return self._read(self._trade(trade))
 
+    def shared(self, name: str) -> bytes | None:
+        """Returns a shared part by its hash string; None if there is none."""
+        return self._read(self._part(name))
+
     def part(self, name: str) -> bytes:
-        """Returns a part by its hash string; raises UnavailableError if it is gone."""
-        data = self._read(self._part(name))
+        """Returns a shared part by its hash string; raises UnavailableError if it is gone."""
+        data = self.shared(name)
         if data is None:
             raise UnavailableError("a part of the bundle is gone", rule="bundles", found=name)
         return data

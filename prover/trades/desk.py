@@ -118,6 +118,14 @@ class TradeDesk:
         """Returns the events after a number, oldest first."""
         return await self._call(lambda: self._store.events(after, most=most))
 
+    async def last_event(self) -> int:
+        """Returns the number of the last event, 0 before the first."""
+        return await self._call(self._store.last_event)
+
+    async def ended(self, after: tuple[int, str], *, most: int) -> list[Trade]:
+        """Returns trades that ended, in the ledger's order, after an entry and trade."""
+        return await self._call(lambda: self._store.ended(after, most=most))
+
     async def wait_events(self, after: int, *, most: int = 1_000) -> list[Event]:
         """Waits until there are events after a number."""
         async with self._changed:
