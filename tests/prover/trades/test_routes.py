@@ -21,9 +21,9 @@ from attestation.settlement.parts import TradePart, join_parts
 from attestation.settlement.promise import SignedPromise
 from prover.serve.app import add_problems
 from prover.serve.listening import bind
+from prover.serve.routes.trades import trade_routes
 from prover.serve.server import serving
 from prover.trades import desk as desks
-from prover.trades.routes import trade_routes
 from tests.adversaries.operator import honest
 from tests.prover.trades.house import House, Stage
 from tests.settlement import world

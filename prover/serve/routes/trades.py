@@ -17,13 +17,13 @@ from attestation.hashing import hash_string
 from attestation.settlement.ledger import LedgerLine
 from attestation.settlement.outcome import OutcomeDocument
 from attestation.settlement.rule import needed_slots
+from prover.serve import trade_examples as examples
 from prover.serve.declare import Parameters, answer, json_response
 from prover.serve.sending import HEARTBEAT, RETRY, Chunks, EventStream, Streams, server_sent_event
-from prover.trades import examples
+from prover.serve.trade_problems import problems
 from prover.trades.bundles import BundleFolder
 from prover.trades.desk import TradeDesk
 from prover.trades.order import Order
-from prover.trades.problems import problems
 from prover.trades.store import Trade
 
 MAX_BODY = 4 * 1024
