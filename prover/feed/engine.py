@@ -212,7 +212,8 @@ class _NotaryFeed:
             except QuotaryError as error:
                 self.trouble = str(error)
                 feed.metrics.count("registrations_failed_total", rule=error.rule or "")
-                await asyncio.sleep(max(backoff.failed(), patience_s(error)))
+                late = error.rule == "request.entry.from_us"  # Its beginning was over already.
+                await asyncio.sleep(max(backoff.failed(), 0.0 if late else patience_s(error)))
             else:
                 self.trouble, self.offset_us = "", found.offset_us
                 return found.name, found.entry

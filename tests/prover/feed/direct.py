@@ -7,6 +7,7 @@ import dataclasses
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable
 
 from attestation.errors import QuotaryError
@@ -67,6 +68,14 @@ class DirectDial:
             channel.close()
             raise
         return DirectTunnel(secrets.token_hex(16), tls, channel.socket)
+
+
+async def settled(so: Callable[[], bool]) -> None:
+    """Waits until something is so."""
+    deadline = time.monotonic() + 20
+    while not so():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
 
 
 class Tape:

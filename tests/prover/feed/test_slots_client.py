@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from prover.feed.metrics import NoMetrics
 from prover.feed.own_messages import OwnMessages
 from prover.feed.records import Missed, Slot
 from prover.feed.slots_client import SETTLED_US, SlotsClient, SlotSource
-from tests.prover.feed.direct import Tape
+from tests.prover.feed.direct import Tape, settled
 from tests.prover.feed.slot_server import (
     ENTRY,
     VENUES,
@@ -37,14 +36,6 @@ from tests.prover.feed.slot_server import (
 from tests.prover.feed.tape import GRID, NOTARY, START, make_slot
 
 Made = tuple[int, bytes]
-
-
-async def settled(so: Callable[[], bool]) -> None:
-    """Waits until something is so."""
-    deadline = time.monotonic() + 20
-    while not so():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.001)
 
 
 class Following:
