@@ -13,7 +13,17 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import delayed, fetch, keeping, live, log, settlement, verify_api, weather
+from benchmarks import (
+    delayed,
+    fetch,
+    keeping,
+    live,
+    log,
+    settlement,
+    storing,
+    verify_api,
+    weather,
+)
 
 
 def main() -> int:
@@ -31,6 +41,7 @@ def main() -> int:
     figures += log.measure()
     figures += live.measure()
     figures += settlement.measure()
+    figures += storing.measure()
     figures += keeping.measure(options.rounds)
     figures += weather.measure(options.rounds)
     figures += verify_api.measure()

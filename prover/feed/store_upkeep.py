@@ -13,6 +13,7 @@ from attestation.errors import UnavailableError
 from prover.feed.reconcile import Reconciliation
 from prover.feed.store_database import DATABASE_FILE, Database
 from prover.feed.store_expiry import (
+    STEP,
     Retention,
     expire_dead_letters,
     expire_evidence,
@@ -23,6 +24,7 @@ from prover.feed.store_writer import log
 
 RECONCILE_S = 60.0
 _RECENT_S = 0.2
+_BEHIND_S = 0.02
 _EVIDENCE_S = 5.0
 _KEPT_RECONCILIATIONS = 1_440
 
@@ -63,10 +65,12 @@ class Upkeep:
             self._tasks[at] = (time.monotonic() + pause, task)
 
     def _expire_recent(self) -> float:
-        self._database.run(
-            lambda database: expire_recent(database, self._retention, self._now_us())
+        now_us = self._now_us()
+        count = self._database.run(
+            lambda database: expire_recent(database, self._retention, now_us)
         )
-        return _RECENT_S
+        # Whatever the rate, messages go as fast as they come.
+        return _BEHIND_S if count >= STEP else _RECENT_S
 
     def _expire_evidence(self) -> float:
         def run(database: sqlite3.Connection) -> int:

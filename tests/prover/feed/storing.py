@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from attestation.document import ObservationField
+from prover.feed.dead_letters import read_letters
 from prover.feed.reconcile import CountRow, count_rows
 from prover.feed.records import DeadLetter, Ended, Missed, Received, Record, Slot, Started
 from prover.feed.spool import MARK, Spool
@@ -166,7 +167,7 @@ def holds(folder: Path, given: Iterable[Record]) -> None:
             assert (end.reason, end.detail) == (record.reason, record.detail)
     letters = [record for record in records if isinstance(record, DeadLetter)]
     assert sorted((each.received.session, each.received.index) for each in letters) == sorted(
-        (each.received.session, each.received.index) for each in reader.dead_letters()
+        (each.received.session, each.received.index) for each in read_letters(reader)
     )
     reader.close()
 

@@ -16,6 +16,7 @@ import pytest
 from attestation.errors import UnavailableError, UsageError
 from prover.feed import store as store_module
 from prover.feed import store_upkeep
+from prover.feed.reconcile import latest_counts
 from prover.feed.records import Missed, Received, Record, Slot, Tick
 from prover.feed.spool import MARK
 from prover.feed.store import Store
@@ -344,7 +345,7 @@ def test_counts_are_taken_for_the_record(tmp_path: Path, monkeypatch: pytest.Mon
     wait_for(lambda: store.reconciled and len(store.reconciled.rows) == 2)
     store.close()
     reader = StoreReader(tmp_path)
-    found = reader.reconciliation()
+    found = latest_counts(reader)
     reader.close()
     assert found is not None
     assert found.missing == 0
@@ -356,3 +357,32 @@ def test_no_disk_at_all_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError):
         Store(tmp_path / "file" / "store")
     assert store_module.SPOOL_FOLDER not in [path.name for path in tmp_path.iterdir()]
+
+
+def test_minute_of_eleven_venues_without_the_database_loses_nothing(tmp_path: Path) -> None:
+    """66,000 messages and 120 slots, as many as a minute brings: a few seconds' work."""
+    disk = Disk()
+    store = Store(tmp_path, now_us=clock, connect=disk.connect)
+    disk.away = True
+    given: list[Record] = []
+    for number in range(120):
+        some = [
+            received(f"venue{venue}", session_id(f"{venue}"), number * 50 + k, b"x" * 200)
+            for k in range(50)
+            for venue in range(11)
+        ]
+        given += give(store, [*some, slot(number)])
+    wait_for(lambda: store.flush(60))
+    assert 0 < store.spooled_bytes < store_module.SPOOL_BYTES // 16
+    found = store.reconcile()
+    assert (found.missing, found.lost) == (0, 0)
+    disk.away = False
+    at_rest(store)
+    stored = {row.kind: 0 for row in store.reconcile().rows}
+    for row in store.reconcile().rows:
+        stored[row.kind] += row.stored
+    assert stored == {"received": 66_000, "slot": 120}
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / DATABASE_FILE)) as database:
+        assert database.execute("SELECT count(*) FROM recent").fetchone() == (66_000,)
+        assert database.execute("SELECT count(*) FROM slots").fetchone() == (120,)
