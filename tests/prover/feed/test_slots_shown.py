@@ -1,0 +1,157 @@
+"""Slots of a real notary over the simulated venues, presented from the store and verified."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attestation.document import GapField, ObservationField
+from attestation.expect import Expect
+from attestation.presentation import Presentation
+from examples.venues.faults import Fault
+from examples.venues.server import ThreadedVenueServer, VenueServer
+from prover.feed.presented import present_stored
+from prover.feed.records import Slot
+from prover.feed.store import Store
+from prover.feed.store_reads import StoreReader
+from prover.notary_client import Notary
+from tests.prover.feed.direct import MARKET
+from tests.prover.feed.feeding import FEED, NAMES, client_of, feeding, notary_with_log
+from tests.prover.shell import prover
+from tests.prover.stage import RunningNotary
+from verifier import IncompleteError, VerifiedQuote, VerifiedSlot, verify, verify_first
+
+GRID = 200_000
+SILENT = "okx"
+
+
+@pytest.fixture(scope="module")
+def venues() -> Iterator[ThreadedVenueServer]:
+    with VenueServer(seed=5, rate=20, beat_s=0.5).in_thread() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def running(
+    venues: ThreadedVenueServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningNotary]:
+    with notary_with_log(tmp_path_factory.mktemp("notary"), venues) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def folder(
+    venues: ThreadedVenueServer, running: RunningNotary, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A store with slots in which every venue has a quote, and one with a silent venue."""
+    place = tmp_path_factory.mktemp("feed")
+    store = Store(place)
+
+    def observed(fields: dict[str, ObservationField | GapField]) -> bool:
+        return all(isinstance(field, ObservationField) for field in fields.values())
+
+    async def run(client: Notary) -> None:
+        async with feeding(venues, [client], sinks=[store.take]) as fed:
+            await fed.slot(observed)
+            await fed.slot(observed)
+            venues.set_fault(SILENT, Fault.parse("disconnect"))
+            await fed.slot(lambda fields: isinstance(fields[SILENT], GapField))
+            venues.clear_faults()
+
+    with client_of(running) as client:
+        asyncio.run(run(client))
+    assert store.flush(30)
+    store.close()
+    return place
+
+
+def now_us() -> int:
+    return time.time_ns() // 1_000
+
+
+def stored(folder: Path, running: RunningNotary) -> list[Slot]:
+    reader = StoreReader(folder)
+    found = reader.slots(FEED, running.name, from_us=0, to_us=2**53, limit=1_000)
+    reader.close()
+    return [slot for slot in found if isinstance(slot, Slot)]
+
+
+def whole(folder: Path, running: RunningNotary) -> list[Slot]:
+    return [
+        slot
+        for slot in stored(folder, running)
+        if all(isinstance(field, ObservationField) for field in slot.fields.values())
+    ]
+
+
+def expect(*venues: str, **changes: object) -> Expect:
+    members = {"venues": venues or NAMES, "market": MARKET, "insecure_allow_development": True}
+    return Expect(**{**members, **changes})  # type: ignore[arg-type]
+
+
+def test_every_quote_follows_from_the_venues_bytes_and_every_session_to_its_certificate(
+    folder: Path, running: RunningNotary
+) -> None:
+    reader = StoreReader(folder)
+    for slot in whole(folder, running):
+        made = present_stored(slot, reader)
+        assert (made.without_messages, made.without_session) == ((), ())
+        shown = made.presentation.encode()
+        wanted = expect(roots=running.roots.hash)
+        found = verify(shown, trust=running.trust, expect=wanted, now_us=now_us())
+        assert isinstance(found, VerifiedSlot)
+        assert [quote.venue for quote in found.quotes] == list(NAMES)
+        assert {"messages", "session"} <= set(found.checked)
+        for quote in found.quotes:
+            assert quote.host is not None
+            assert slot.slot_us - 10_000_000 < quote.not_after_us <= slot.slot_us
+    reader.close()
+
+
+def test_a_silent_venue_is_refused_with_its_fault_and_takes_no_other_with_it(
+    folder: Path, running: RunningNotary
+) -> None:
+    reader = StoreReader(folder)
+    (slot, *_) = [
+        slot
+        for slot in stored(folder, running)
+        if isinstance(slot.fields[SILENT], GapField)
+        and isinstance(slot.fields["kraken"], ObservationField)
+    ]
+    shown = present_stored(slot, reader).presentation
+    reader.close()
+    gap = slot.fields[SILENT]
+    assert isinstance(gap, GapField)
+    with pytest.raises(IncompleteError) as caught:
+        verify(shown, trust=running.trust, expect=expect(SILENT), now_us=now_us())
+    assert (caught.value.rule, caught.value.found) == ("slot.gap", gap.fault)
+    quote = verify(shown, trust=running.trust, expect=expect("kraken"), now_us=now_us())
+    assert isinstance(quote, VerifiedQuote)
+
+
+def test_the_command_shows_the_first_slot_after_an_instant(
+    folder: Path, running: RunningNotary, tmp_path: Path
+) -> None:
+    slots = {slot.slot_us for slot in whole(folder, running)}
+    at_us = next(slot_us for slot_us in sorted(slots) if slot_us - GRID in slots) - GRID // 2
+    out, before = tmp_path / "slot.json", tmp_path / "before.json"
+    done = prover(
+        *("present-slot", str(folder), "--at-us", str(at_us)),
+        *("--out", str(out), "--before", str(before)),
+    )
+    assert done.code == 0, done.err
+    found = verify_first(
+        out.read_bytes(),
+        before.read_bytes(),
+        at_us=at_us,
+        grid_us=GRID,
+        trust=running.trust,
+        expect=expect(),
+        now_us=now_us(),
+    )
+    assert {"messages", "session"} <= set(found.checked)
+    assert Presentation.decode(before.read_bytes()).fields[0].name == "slot"
