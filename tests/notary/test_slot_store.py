@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attestation.document import GapField
-from attestation.errors import RefusedError, UnavailableError
+from attestation.errors import InvalidProofError, RefusedError, UnavailableError
 from attestation.hashing import hash_string
 from attestation.log.entry import MissedEntry, SlotEntry, TradesEntry, read_entry
 from attestation.log.policy import LogPolicy
@@ -93,6 +93,25 @@ def test_slots_name_the_one_before_and_are_signed_again_to_the_same_bytes(log: L
 
     asyncio.run(scene())
     assert log.damages() == []
+
+
+def test_stored_body_that_is_damaged_is_not_signed(log: Log) -> None:
+    async def scene() -> None:
+        store = log.store()
+        slots = SlotStore(store)
+        await slots.submit_entry(FEED)
+        at(log, slot(1))
+        await attest(slots, 1)
+        store.close()
+
+    asyncio.run(scene())
+    with sqlite3.connect(log.path) as database:
+        (packed,) = database.execute("SELECT body FROM slots").fetchone()
+        changed = bytes([packed[20] ^ 1])
+        for damaged in (packed[:-1], b"", packed[:20] + changed + packed[21:]):
+            database.execute("UPDATE slots SET body = ?", (damaged,))
+            with pytest.raises(InvalidProofError):
+                slot_rows.slots_between(database, FEED.feed, 0, 2**53, 1)
 
 
 def test_slot_has_one_entry_however_often_it_comes(log: Log) -> None:
