@@ -114,7 +114,6 @@ async def _measure(folder: Path) -> list[Figure]:
         size = len(await _attest(slots, closed, now))
         waits.append(time.perf_counter() - begun)
     spent = (time.process_time() - before) / SLOTS
-    stored = path.stat().st_size + path.with_name(path.name + "-wal").stat().st_size
     reading = await _read(path, store)
     missing = await _miss(slots, feed, now)
     store.close()

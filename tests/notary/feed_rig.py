@@ -160,7 +160,10 @@ class FeedRig:
     async def begin(self, **changes: Any) -> FeedEntry:
         """Has a feed logged; returns it as it is in the log."""
         answer = await self.post(self.entry(**changes))
-        assert answer.status_code == 201, answer.text
+        while answer.status_code != 201:
+            # On a busy machine it began before it was logged.
+            assert answer.json()["rule"] in ("entry.from_us", "log.bad_entry"), answer.text
+            answer = await self.post(self.entry(**changes))
         entry, _ = Inclusion.from_json(answer.json()).open(POLICY)
         assert isinstance(entry, FeedEntry)
         return entry
