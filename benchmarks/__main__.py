@@ -19,6 +19,7 @@ from benchmarks import (
     keeping,
     live,
     log,
+    relay,
     settlement,
     slots,
     storing,
@@ -41,6 +42,7 @@ def main() -> int:
         figures += delayed.measure(options.rounds)
     figures += log.measure()
     figures += live.measure()
+    figures += relay.measure()
     figures += settlement.measure()
     figures += storing.measure()
     figures += slots.measure()

@@ -17,6 +17,7 @@ from notary.blame import before_opening, of_step, of_stream
 from notary.connection import Alone
 from notary.context import Context
 from notary.gate import Gate
+from notary.idle import IdleReading
 from notary.issue import Issued
 from notary.issuing import issue
 from notary.legs import Alarms, Legs, Watch, write
@@ -56,6 +57,7 @@ class LiveWitness(Alone):
         self._counted = context.metrics.live_messages.labels(venue=session.request.venue)
         self._alive = context.metrics.live_sessions.labels(venue=session.request.venue)
         self._stage: str | None = None
+        self._reading: IdleReading | None = None
         self._gate.move(Event.CONNECTED, context.clock.now_us())
         self._alarms.set(context.deadlines.hello_us, lambda: self.end("timeout"))
 
@@ -168,10 +170,9 @@ class LiveWitness(Alone):
             return
         self._hops.note("verified", perf_counter() - arrived)
         if messages:
-            for message in messages:
-                stream.observer.read(message)
             self._counted.inc(len(messages))
-            self._hops.note("observed", perf_counter() - arrived)
+            assert self._reading is not None  # made with the stream
+            self._reading.take(messages, arrived)
         reader = stream.reader
         if not self._turn.verified:
             self._progress(stream, now)
@@ -223,6 +224,7 @@ class LiveWitness(Alone):
         now, self._early = self._context.clock.now_us(), None
         self._gate.move(Event.OPEN, now)
         self._stream = LiveStream(self._gate, opening, self._turn.session, self._context, now)
+        self._reading = IdleReading(self._stream.observer, self._hops)
         self._verify(now)
 
     def _verify(self, now: int) -> None:

@@ -7,6 +7,8 @@ thousands of things between two slots.
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
+from collections.abc import Iterable
 
 from attestation.document import MessageRef
 from attestation.errors import MalformedError
@@ -31,22 +33,37 @@ class Seen:
 class Observer:
     """Reads the data messages of one live session, in order, for one instrument.
 
-    ``malformed``: a message later than ``seen``'s could not be read, so that the quote
-    need not stand any more.  Raises MalformedError (W14) for an instrument that the venue
-    file does not list, UsageError for a file without a channel.
+    Messages may wait to be read: whoever looks at ``seen`` or ``malformed`` has them read
+    first, so that it depends on nobody's haste what is seen.  Raises MalformedError (W14)
+    for an instrument that the venue file does not list, UsageError for a file without a
+    channel.
     """
 
-    __slots__ = ("_channel", "_kept", "_latest", "_seen", "malformed")
+    __slots__ = ("_channel", "_kept", "_latest", "_malformed", "_seen", "_waiting")
 
     def __init__(self, venue: VenueFile, instrument: str) -> None:
         self._channel = Channel(venue, instrument)
         self._kept: dict[int, bytes] = {}
         self._latest: tuple[DerivedQuote, int, tuple[tuple[int, bytes], ...]] | None = None
         self._seen: Seen | None = None
-        self.malformed = False
+        self._malformed = False
+        self._waiting: deque[LiveMessage] = deque()
+
+    def take(self, messages: Iterable[LiveMessage]) -> int:
+        """Takes the next messages, to be read later; returns how many wait."""
+        self._waiting += messages
+        return len(self._waiting)
+
+    def catch_up(self, most: int | None = None) -> int:
+        """Reads what waits, oldest first, at most so many; returns how many still wait."""
+        waiting = self._waiting
+        left = 0 if most is None else max(len(waiting) - most, 0)
+        while len(waiting) > left:
+            self.read(waiting.popleft())
+        return left
 
     def read(self, message: LiveMessage) -> None:
-        """Takes the next message."""
+        """Reads the next message; none waits."""
         number, payload, kind = message.number, message.payload, message.kind
         kept = self._kept
         kept[number] = payload
@@ -56,9 +73,9 @@ class Observer:
                 rests_on = tuple([(index, kept[index]) for index in found.messages])
                 self._latest = (found.quote, message.received_us, rests_on)
                 self._seen = None
-                self.malformed = False
+                self._malformed = False
         except MalformedError:
-            self.malformed = True
+            self._malformed = True
         held = self._channel.held
         if not held:
             kept.clear()
@@ -66,8 +83,20 @@ class Observer:
             self._kept = {index: kept[index] for index in held}
 
     @property
+    def malformed(self) -> bool:
+        """Whether a message later than ``seen``'s could not be read.
+
+        Then the quote need not stand any more.
+        """
+        if self._waiting:
+            self.catch_up()
+        return self._malformed
+
+    @property
     def seen(self) -> Seen | None:
         """The latest quote; None before the first."""
+        if self._waiting:
+            self.catch_up()
         if self._seen is None and self._latest is not None:
             quote, received_us, rests_on = self._latest
             self._seen = Seen(

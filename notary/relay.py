@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
@@ -137,6 +138,7 @@ class ClientLeg(_Leg):
         self._ended = False
         self.slow = False
         self._reads_on = False
+        self._descriptor = -1
         self.guest: Guest
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -188,14 +190,33 @@ class ClientLeg(_Leg):
             self._venue.write(data)
 
     def to_client(self, data: bytes) -> None:
-        self.write(data)
+        if self._reads_on:
+            data = self._send_now(data)
+        if data:
+            self.write(data)
+
+    def _send_now(self, data: bytes) -> bytes:
+        """Sends what the socket takes at once; returns the rest.
+
+        uvloop's transports write when the loop turns, after what else a callback does.
+        """
+        transport = self.transport
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size():
+            return data
+        try:
+            sent = os.write(self._descriptor, data)
+        except OSError:
+            return data  # Full, or broken: the transport finds out.
+        return data[sent:]
 
     @property
     def unsent(self) -> int:
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
     def read_on(self) -> None:
-        self._reads_on = True
+        if self.transport is not None:
+            self._descriptor = self.transport.get_extra_info("socket").fileno()
+            self._reads_on = True
         self.resume_writing()
 
     def finish_venue(self) -> None:
