@@ -20,6 +20,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client import generate_latest as render_metrics
 from starlette.exceptions import HTTPException
@@ -29,6 +30,7 @@ from attestation.trust import Trust
 from attestation.venues import shipped_venues
 from attestation.verdict import Rejected, rejected
 from verifier import openapi, settlement_openapi
+from verifier.page import page, page_headers
 from verifier.question import BODY_LIMIT, MissingExpectError, read_questions
 from verifier.receiving import read_body
 from verifier.service_metrics import Metrics
@@ -94,6 +96,10 @@ def create_app(
             return await _answer(request, trust, clock, metrics)
 
     add_settlement_routes(app, trust=trust, means=settlement or SettlementMeans(), metrics=metrics)
+
+    @app.get("/", summary="The fairness page", response_class=HTMLResponse)
+    async def show_page() -> HTMLResponse:
+        return HTMLResponse(page(), headers=page_headers())
 
     @app.get("/healthz", summary="Is the process answering?")
     async def healthz() -> dict[str, str]:

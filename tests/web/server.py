@@ -7,7 +7,7 @@ import http.server
 import threading
 from collections.abc import Callable, Iterator
 
-from verifier.page import page
+from verifier.page import page, page_headers
 
 Send = Callable[[http.server.BaseHTTPRequestHandler], None]
 
@@ -62,6 +62,8 @@ def serve() -> Iterator[Site]:
             self.send_response(404 if data is None else 200)
             kind = "text/html; charset=utf-8" if path == "/" else "application/octet-stream"
             self.send_header("Content-Type", kind)
+            for name, value in page_headers().items() if path == "/" else ():
+                self.send_header(name, value)
             self.end_headers()
             with contextlib.suppress(OSError):
                 self.wfile.write(data or b"nothing here")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -14,16 +13,15 @@ from typing import Any
 import orjson
 import pytest
 
+from attestation.encoding import decode_object
 from attestation.settlement.bundle import SettlementBundle
 from tests.conftest import NODE_MODULES, require_peer
 from tests.settlement import cases, world
 from tests.web import market as markets
-from tests.web import vectors
 from tests.web.browser import Tab, chromium
 from tests.web.market import Market, market
-from tests.web.test_vectors import differences
 from verifier.page import PAGE
-from verifier.selftest import SAMPLES, SETTLEMENTS
+from verifier.selftest import SAMPLES, SETTLEMENTS, samples
 
 pytestmark = [pytest.mark.peer("chromium"), pytest.mark.timeout(240)]
 
@@ -176,21 +174,18 @@ def test_bundle_without_keys_decides_nothing(tab: Tab, files: list[Path]) -> Non
     assert not tab.run(f"!!{SHOWN}")
 
 
-def test_browser_and_python_agree_on_every_bundle(tab: Tab) -> None:
-    asked = vectors.bundles()
-    tab.run(
-        """globalThis.ask = (lines) => lines.map((line) => {
-          const revive = (_, value) => typeof value?.base64 === "string"
-            ? Uint8Array.from(atob(value.base64), (letter) => letter.charCodeAt(0)) : value;
-          const { call, question } = JSON.parse(line, revive);
-          return quotary[call](question);
-        }), true"""
-    )
-    found: list[dict[str, Any]] = []
-    for start in range(0, len(asked), 20):
-        lines = [vector.asked().decode() for vector in asked[start : start + 20]]
-        found += tab.run(f"ask({json.dumps(lines)})")
-    assert differences(asked, found) == []
+def test_presentations_are_verified_too(tab: Tab, tmp_path: Path) -> None:
+    now_us = decode_object((SAMPLES / "clock.json").read_bytes())["now_us"]
+    tab.run(f"Date.now = () => {now_us} / 1000, true")
+    sample = next(sample for sample in samples() if sample.name == "valid_quorum")
+    tab.give(*sample.files, sample.trust, sample.expect)
+    text = tab.text()
+    assert "Witnessed by 2 notaries" in text
+    assert "Not checked: that it was logged." in text
+    (tampered,) = next(sample for sample in samples() if sample.name == "tampered_bid").files
+    tab.give(tampered, SAMPLES / "trust.toml", SAMPLES / "expect.toml")
+    assert "header.root" in tab.text(".refusal")
+    assert tab.complaints == []
 
 
 def test_other_log_than_this_browser_saw_before_is_told(

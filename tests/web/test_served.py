@@ -10,9 +10,11 @@ import pytest
 
 from attestation.settlement.bundle import SettlementBundle
 from tests.settlement import world
+from tests.web import vectors, voices
 from tests.web.browser import Tab, chromium
 from tests.web.market import Market, market
 from tests.web.server import Site, serve
+from tests.web.test_vectors import differences
 
 pytestmark = [pytest.mark.peer("chromium"), pytest.mark.timeout(240)]
 
@@ -61,6 +63,23 @@ def with_venues(tab: Tab, trade: Market, folder: Path) -> None:
     """Gives the venue files of a simulated market, which no server may bring."""
     paths = [path for path in trade.write(folder) if path.name.startswith("venue_")]
     tab.give(*paths)
+
+
+ASK = """fetch("/questions").then((answer) => answer.text()).then((text) => {
+  const revive = (_, value) => typeof value?.base64 === "string"
+    ? Uint8Array.from(atob(value.base64), (letter) => letter.charCodeAt(0)) : value;
+  return text.trimEnd().split("\\n").map((line) => {
+    const { call, question } = JSON.parse(line, revive);
+    const { accepted, document, error, rule } = quotary[call](question);
+    return { accepted, document, error, rule };
+  });
+})"""
+
+
+def test_browser_and_python_agree_on_every_document(tab: Tab, site: Site) -> None:
+    asked = [*vectors.bundles(), *voices.voices()]
+    site.files["/questions"] = b"\n".join(vector.asked() for vector in asked)
+    assert differences(asked, tab.run(ASK)) == []
 
 
 def test_link_without_own_keys_verifies_in_amber(

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from tests.conftest import require_peer
-from tests.web import vectors
+from tests.web import vectors, voices
 from tests.web.vectors import Answer, Vector
 
 PAGE = Path(__file__).parents[2] / "verifier" / "web" / "fairness.html"
@@ -47,6 +47,32 @@ def differences(asked: Sequence[Vector], found: Sequence[dict[str, Any]]) -> lis
         for vector, answer in pairs
         if answer_of(answer) != vector.answer
     ]
+
+
+def test_node_and_python_agree_on_presentations_signatures_and_venues_bytes(
+    tmp_path: Path,
+) -> None:
+    require_peer("node")
+    asked = voices.voices()
+    found = ask_node(asked, tmp_path)
+    assert differences(asked, found) == []
+    # Were they to differ, it would be told.
+    assert len(differences(asked, found[1:] + found[:1])) > 300
+
+
+def test_questions_beside_bundles_are_enough_to_tell_verifiers_apart() -> None:
+    answers: dict[str, list[Answer]] = {}
+    for vector in voices.voices():
+        answers.setdefault(vector.call, []).append(vector.answer)
+    for call, least in (
+        ("judgePresentations", 400),
+        ("judgeSignature", 80),
+        ("judgeJson", 40),
+        ("judgeMessages", 500),
+    ):
+        refused = [answer for answer in answers[call] if answer.error is not None]
+        assert len(answers[call]) - len(refused) >= 10
+        assert len(answers[call]) >= least
 
 
 @pytest.fixture(scope="module")

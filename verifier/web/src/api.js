@@ -2,10 +2,17 @@
 // bytes in, a verdict out.
 
 import { shown, utf8 } from "./core/bytes.js";
+import { write } from "./core/canonical.js";
+import { deriveObservation } from "./core/channel.js";
 import { QuotaryError } from "./core/errors.js";
+import { parseKey } from "./core/keys.js";
+import { scalars } from "./core/strictjson.js";
 import { parseTrust } from "./core/trust.js";
 import { readVenueFiles } from "./core/venue.js";
 import VENUES from "./data/venues.json";
+import { parseLogPolicy } from "./log/policy.js";
+import { readExpect } from "./presentation/expect.js";
+import { decide } from "./presentation/verify.js";
 import { decodeBundle } from "./settlement/bundle.js";
 import { readSettlementExpect } from "./settlement/expect.js";
 import { recompute } from "./settlement/recompute.js";
@@ -44,4 +51,62 @@ export const judgeBundle = ({ bundle, trust, log_policy: logPolicy, expect, venu
       venueFiles: files === undefined ? shippedVenues : readVenueFiles(files),
     });
     return { document: shown(data) };
+  });
+
+const told = ({ venue, market, instrument, bid, ask, mid, not_before_us, not_after_us }) => ({
+  venue,
+  market,
+  instrument,
+  bid,
+  ask,
+  mid: String(mid),
+  not_before_us,
+  not_after_us,
+});
+
+/**
+ * Decides about presentations (bytes) of one quote, slot or transcript, under a trust file, a log
+ * policy (text, if the trust file names one) and an expect file, at a time in microseconds.
+ */
+export const judgePresentations = ({ presentations, trust, log_policy: policy, expect, now_us }) =>
+  judged(() => {
+    const found = decide(presentations, {
+      trust: parseTrust(trust),
+      logPolicy: policy === undefined ? null : parseLogPolicy(utf8(policy)),
+      expect: readExpect(expect),
+      nowUs: now_us,
+      venueFiles: shippedVenues,
+    });
+    return {
+      document: write({
+        quotes: found.quotes.map(told),
+        mode: found.mode,
+        purpose: found.purpose,
+        not_before_us: found.not_before_us,
+        not_after_us: found.not_after_us,
+        notaries: found.notaries.map(({ name, operator }) => ({ name, operator })),
+        checked: found.checked,
+        not_checked: found.not_checked,
+      }),
+    };
+  });
+
+/** Verifies a signature (bytes) on a message (bytes) by a vkey. */
+export const judgeSignature = ({ vkey, signature, message }) =>
+  judged(() => {
+    parseKey(vkey).verify(signature, message);
+    return { document: "valid" };
+  });
+
+/** Reads a venue's JSON (bytes) as its scalars: [pointer, kind, text as sent] each. */
+export const judgeJson = ({ body }) =>
+  judged(() => ({
+    document: JSON.stringify([...scalars(body)].map(([at, { kind, raw }]) => [at, kind, raw])),
+  }));
+
+/** Reads the quote of an instrument that rests on exactly these messages (bytes) of a venue. */
+export const judgeMessages = ({ venue, instrument, messages }) =>
+  judged(() => {
+    const { bid, ask, exchange_us } = deriveObservation(shippedVenues.get(venue), instrument, messages);
+    return { document: JSON.stringify([bid, ask, exchange_us ?? null]) };
   });

@@ -2,17 +2,11 @@
 
 import { isPublic } from "../core/address.js";
 import { expectation, incomplete, invalidProof, malformed } from "../core/errors.js";
+import { checkLiveStart } from "../core/livestart.js";
 import { LIVE, mayCount } from "./slots.js";
 
 const WHAT = {
-  purpose: "purpose is not this feed's and venue's",
   prover: "prover is none of the feed's",
-  host: "host is not the venue's",
-  server: "certificate was checked for another name",
-  target: "request is not the venue file's",
-  port: "port is not the venue file's",
-  method: "method is not the upgrade's",
-  status: "answer is no upgrade",
   start: "first answer came after the quote",
   order: "attestation was logged after a slot that names it",
   closed: "end was logged before the slot",
@@ -104,8 +98,8 @@ export function checkSessions(policy, logs, slots, sessions, files, allowDevelop
       if (!checked.has(at)) {
         checked.add(at);
         const { feed } = policy.notaries.find((one) => one.notary === slot.notary);
-        checkFeed(known, feed, venue.venue, logs.get(slot.notary).feed.provers);
-        checkPlace(known, files.get(venue.venue), venue.instrument);
+        const { provers } = logs.get(slot.notary).feed;
+        checkFeed(known, feed, venue.instrument, files.get(venue.venue), provers);
         if (!allowDevelopment && !isPublic(known.connection.address)) {
           throw expectation("the notary connected to an address that is not public", {
             rule: "session.address",
@@ -130,29 +124,10 @@ function readEntries(log) {
   return { slots, closedUs };
 }
 
-function checkFeed(known, feed, venue, provers) {
-  const { purpose, prover } = known.session;
-  const wanted = `live/${feed}/${venue}`;
-  if (purpose !== wanted) throw contradicts("purpose", purpose, wanted);
+function checkFeed(known, feed, instrument, venue, provers) {
+  checkLiveStart(known, { feed, venue, instrument });
+  const { prover } = known.session;
   if (!provers.includes(prover)) throw contradicts("prover", prover, provers);
-}
-
-/** Host, port and request must be those of the venue's channel (W10, W14). */
-function checkPlace(known, file, instrument) {
-  const { connection, http, server } = known;
-  if (!file.allowsLive(connection.host)) {
-    throw contradicts("host", connection.host, file.content.websocket?.hosts ?? []);
-  }
-  const target = file.liveTarget(instrument);
-  if (server.name !== connection.host) throw contradicts("server", server.name, connection.host);
-  if (!target.test(http.target)) throw contradicts("target", http.target, target.source);
-  for (const [member, found, wanted] of [
-    ["port", connection.port, file.content.websocket.port],
-    ["method", http.method, "GET"],
-    ["status", http.status, 101],
-  ]) {
-    if (found !== wanted) throw contradicts(member, found, wanted);
-  }
 }
 
 function checkOrder(slot, seen, known, entries) {

@@ -3,6 +3,8 @@
 import { shippedVenues } from "../api.js";
 import { fromUtf8, utf8 } from "../core/bytes.js";
 import { isKind, QuotaryError, usage } from "../core/errors.js";
+import { readExpect } from "../presentation/expect.js";
+import { decide } from "../presentation/verify.js";
 import { decodeBundle } from "../settlement/bundle.js";
 import { readSettlementExpect } from "../settlement/expect.js";
 import { recompute } from "../settlement/recompute.js";
@@ -12,8 +14,10 @@ import { elsewhereSection, whatIfSection } from "./checks.js";
 import { h, visible } from "./dom.js";
 import { fetchFile } from "./fetching.js";
 import { checkHeads, keysSection } from "./keys.js";
+import { plural } from "./format.js";
 import { readLink } from "./link.js";
 import { remember, remembered } from "./memory.js";
+import { quoteReport } from "./quote.js";
 import { casesSection, statisticsSection } from "./several.js";
 import { BUNDLE_LIMIT, checkId, classify, logPolicySource, trustSource } from "./sources.js";
 import { acceptDrops, dropZone, intro, settings, steps } from "./start.js";
@@ -21,6 +25,8 @@ import { venuesSection } from "./venues.js";
 import { limitsSection, policySection } from "./words.js";
 
 const SMALL = 1024 * 1024;
+const BROUGHT =
+  "The keys came with this page from its own server. Who serves both bundle and keys can make them agree: compare the fingerprints below, or open your own trust file.";
 
 export class App {
   constructor(root) {
@@ -28,6 +34,7 @@ export class App {
     this.trust = null;
     this.logPolicy = null;
     this.expect = {};
+    this.quoteExpect = null;
     this.linked = false;
     this.venues = new Map(shippedVenues);
     this.items = [];
@@ -91,7 +98,8 @@ export class App {
     const read = await Promise.all(
       files.map(async (file) => [file.name, file.size, file.size > BUNDLE_LIMIT ? null : new Uint8Array(await file.arrayBuffer())]),
     );
-    const fresh = read.length ? [] : this.items;
+    const fresh = [];
+    const shown = [];
     for (const [name, size, data] of read) {
       this.guard(() => {
         if (data === null) {
@@ -99,9 +107,12 @@ export class App {
         }
         const found = classify(name, data);
         if (found.kind === "bundle") fresh.push({ name, data });
+        else if (found.kind === "presentation") shown.push(data);
         else this.learn(found);
       });
     }
+    // Presentations given together are several notaries' of one quote.
+    if (shown.length) fresh.push({ name: plural(shown.length, "presentation"), presentations: shown });
     if (fresh.length) this.items = fresh;
     this.judgeAll();
     this.draw();
@@ -122,6 +133,8 @@ export class App {
     } else if (found.kind === "expect") {
       this.expect = readSettlementExpect(found.text);
       this.linked = false;
+    } else if (found.kind === "quote expect") {
+      this.quoteExpect = readExpect(found.text);
     } else if (found.kind === "policy") {
       this.expect = { ...this.expect, policy_id: found.policy.policy_id };
       this.linked = false;
@@ -133,27 +146,13 @@ export class App {
     this.current = this.items[0] ?? null;
   }
 
-  /** Verifies one bundle: leaves a result or an error in it. */
+  /** Verifies one item: leaves a result, what was found or an error in it. */
   judge(item) {
-    delete item.result;
-    delete item.error;
+    for (const member of ["result", "found", "error", "heads"]) delete item[member];
     const started = performance.now();
     try {
-      const bundle = decodeBundle(item.data);
-      if (this.trust === null) {
-        throw usage("no keys are known: open the trust file of whom you believe", { rule: "trust" });
-      }
-      if (this.logPolicy === null) {
-        throw usage("no log policy is known: open the one that the policy names", { rule: "log_policy" });
-      }
-      const policyId = this.expect.policy_id ?? bundle.policy.entry.policy_id;
-      item.bundle = bundle;
-      item.result = recompute(bundle, {
-        trust: this.trust.parsed,
-        logPolicy: utf8(this.logPolicy.text),
-        expect: { ...this.expect, policy_id: policyId },
-        venueFiles: this.venues,
-      });
+      if (item.presentations === undefined) this.recompute(item);
+      else this.decide(item);
       item.took = performance.now() - started;
     } catch (error) {
       if (!(error instanceof QuotaryError)) throw error;
@@ -161,10 +160,46 @@ export class App {
     }
   }
 
+  recompute(item) {
+    const bundle = decodeBundle(item.data);
+    this.needTrust();
+    if (this.logPolicy === null) {
+      throw usage("no log policy is known: open the one that the policy names", { rule: "log_policy" });
+    }
+    const policyId = this.expect.policy_id ?? bundle.policy.entry.policy_id;
+    item.bundle = bundle;
+    item.result = recompute(bundle, {
+      trust: this.trust.parsed,
+      logPolicy: utf8(this.logPolicy.text),
+      expect: { ...this.expect, policy_id: policyId },
+      venueFiles: this.venues,
+    });
+  }
+
+  decide(item) {
+    this.needTrust();
+    if (this.quoteExpect === null) {
+      throw usage("nothing says what you expect of a price: open an expect file with venues and market", { rule: "expect" });
+    }
+    item.found = decide(item.presentations, {
+      trust: this.trust.parsed,
+      logPolicy: this.logPolicy?.parsed ?? null,
+      expect: this.quoteExpect,
+      nowUs: Date.now() * 1000,
+      venueFiles: this.venues,
+    });
+  }
+
+  needTrust() {
+    if (this.trust === null) {
+      throw usage("no keys are known: open the trust file of whom you believe", { rule: "trust" });
+    }
+  }
+
   warnings() {
     const found = [];
     if (this.trust.brought || this.logPolicy.brought) {
-      found.push("The keys came with this page from its own server. Who serves both bundle and keys can make them agree: compare the fingerprints below, or open your own trust file.");
+      found.push(BROUGHT);
     }
     if (this.expect.policy_id === undefined) {
       found.push("You did not say which policy you agreed to: the bundle was compared with its own.");
@@ -203,8 +238,15 @@ export class App {
       this.focus();
     };
     const several = this.items.length > 1 ? casesSection(this.items, choose, item) : null;
-    const parts = item.result === undefined ? [refusedBanner(item.error, visible(item.name, 80))] : this.report(item);
+    const parts = this.parts(item);
     this.root.replaceChildren(...[failure, ...parts.slice(0, 1), several, ...parts.slice(1), zone, own].filter(Boolean));
+  }
+
+  parts(item) {
+    if (item.error !== undefined) return [refusedBanner(item.error, visible(item.name, 80))];
+    if (item.result !== undefined) return this.report(item);
+    const warnings = this.trust.brought ? [BROUGHT] : [];
+    return quoteReport(item.found, warnings, item.took);
   }
 
   report(item) {

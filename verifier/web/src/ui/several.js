@@ -32,7 +32,7 @@ const TEXTS = ["market", "opened", "outcome"];
 
 function caseRow(item, choose, current) {
   const { result } = item;
-  const what = result === undefined ? `refused: ${item.error.rule ?? item.error.slug}` : result.outcome.outcome.toUpperCase();
+  const what = item.found !== undefined ? "as expected" : result === undefined ? `refused: ${item.error.rule ?? item.error.slug}` : result.outcome.outcome.toUpperCase();
   const when = result === undefined ? "–" : utc(result.settlement.open_us);
   const label = result === undefined ? visible(item.name, 60) : `${result.leaf.trade.slice(0, 12)}…`;
   return h(

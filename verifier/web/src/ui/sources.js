@@ -42,9 +42,12 @@ export function classify(name, data) {
   if (whole === null) throw malformed("neither text nor JSON");
   if (/^\s*\[\[notary\]\]/m.test(whole)) return { kind: "trust", text: whole };
   if (/^(?:log|witness|group|quorum)[ \t]/m.test(whole)) return { kind: "log policy", text: whole };
-  if (/^\s*(?:policy_id|trade)\s*=/m.test(whole)) return { kind: "expect", text: whole };
+  if (/^\s*policy_id\s*=/m.test(whole)) return { kind: "expect", text: whole };
+  if (/^\s*(?:venues|hosts)\s*=/m.test(whole)) return { kind: "quote expect", text: whole };
   throw malformed("not a bundle, trust file, log policy or expect file");
 }
+
+const tail = (data) => fromUtf8(data.slice(-200).filter((value) => value < 128)) ?? "";
 
 function readJson(name, data) {
   // What claims to be a bundle is refused as one: its bytes may be anything.
@@ -56,5 +59,6 @@ function readJson(name, data) {
     const canonical = fromUtf8(data).replace(/\n$/, "");
     return { kind: "venue file", file: new VenueFile(canonical), hash: hashString(utf8(canonical)) };
   }
-  return { kind: "bundle", data, name };
+  const shown = /"type":"quotary\/presentation\/v1"\}?\s*$/.test(tail(data));
+  return { kind: shown ? "presentation" : "bundle", data, name };
 }
