@@ -69,6 +69,12 @@ class NotaryProcess:
         self.url = self.relay = ""
         self.process: subprocess.Popen[bytes] | None = None
         ports = {host: venue.port for venue in shipped_venues().values() for host in venue.hosts}
+        ports |= {
+            host: venue.websocket.port
+            for venue in shipped_venues().values()
+            if venue.websocket is not None
+            for host in venue.websocket.hosts
+        }
         ports |= {host.rpartition(":")[0]: int(host.rpartition(":")[2]) for host in hosts}
         targets = [
             f'    {{ host = "{host}", port = {ports[host]}, to = "127.0.0.1:{port}" }},'
