@@ -9,8 +9,10 @@ from prover.feed.records import Record, Slot
 from prover.serve.metrics import FeedMetrics
 from prover.serve.status import FeedStatus
 
-FRESH_US = 5_000_000
-"""A slot that arrives later was asked for again: its age is no latency."""
+FRESH_US = 200_000
+"""A notary's slots are caught up with until one is no older when it arrives,"""
+CATCHING_UP_US = 10_000_000
+"""or until one is from so long after the start."""
 
 
 class Measures:
@@ -24,6 +26,8 @@ class Measures:
         self.metrics = metrics
         self.status = status
         self._now_us = now_us
+        self._began_us = now_us()
+        self._caught_up: set[str] = set()
 
     def count(self, name: str, /, **labels: str) -> None:
         """Adds to a counter."""
@@ -51,7 +55,10 @@ class Measures:
         if not isinstance(record, Slot):
             return
         slot_us, now_us = record.slot_us, self._now_us()
-        if now_us - slot_us > FRESH_US:
+        if now_us - slot_us <= FRESH_US or slot_us > self._began_us + CATCHING_UP_US:
+            self._caught_up.add(record.notary)
+        if record.notary not in self._caught_up:
+            # Its age says how long this process was away, and nothing of a latency.
             return
         self.hop("signed", (record.attestation.header.issued_us - slot_us) / 1e6)
         if record.log is not None and "logged_us" in record.log.entry:

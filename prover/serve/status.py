@@ -185,13 +185,15 @@ class FeedStatus:
                     lane.bid, lane.ask = record.bid, record.ask
                     lane.quoted_us, lane.instrument = record.received_us, record.instrument
             case Started():
-                if lane := self._lane(record.venue, record.notary):
+                lane = self._lane(record.venue, record.notary)
+                # A quote by REST has a session too, which is no connection of the lane's.
+                if lane and record.attestation.session().mode == "live":
                     lane.session, lane.instrument = record.session, record.instrument
                     lane.starts += 1
             case Ended():
                 lane = self._lane(record.venue, record.notary)
                 # One that another took over from has ended unnoticed.
-                if lane and lane.session in ("", record.session):
+                if lane and lane.session == record.session:
                     lane.session = ""
                     lane.detail = ": ".join(filter(None, (record.reason, record.detail)))
             case DeadLetter():

@@ -40,14 +40,14 @@ def screen(
 ) -> RenderableType:
     """Returns the whole view: head, venues, notaries' slots, latencies.
 
-    Where not all connections fit, those that are well are left out first.
+    Where not all connections fit, those with the least trouble are left out.
     """
     hops = _hops(status)
     # Of the rest: four lines between parts, the head, the table's, and the cursor's.
     room = height - len(status.notaries) - hops.row_count - 9
     room -= len(status.troubles)
     lanes, hidden = _chosen(status, now_us, max(room, 3))
-    more = [Text(f"and {hidden} more connections that are live", style="dim")] if hidden else []
+    more = [Text(f"and {hidden} more connections", style="dim")] if hidden else []
     return Group(
         _head(status, now_us),
         Text(),
@@ -96,13 +96,15 @@ def _head(status: FeedStatus, now_us: int) -> Text:
 
 
 def _chosen(status: FeedStatus, now_us: int, room: int) -> tuple[list[LaneStatus], int]:
-    """Returns the connections to show, and how many that are well are not."""
+    """Returns the connections to show, and how many others there are."""
     lanes = sorted(status.lanes.values(), key=lambda lane: (lane.venue, lane.notary))
     if len(lanes) <= room:
         return lanes, 0
-    well = [lane for lane in lanes if lane.state == LIVE and not lane.gaps_by_fault(now_us)]
-    hidden = well[-min(len(lanes) - room + 1, len(well)) :] if well else []
-    return [lane for lane in lanes if lane not in hidden], len(hidden)
+    trouble = {
+        id(lane): (lane.state == LIVE, -lane.gaps_by_fault(now_us).total()) for lane in lanes
+    }
+    worst = sorted(lanes, key=lambda lane: trouble[id(lane)])[: room - 1]
+    return [lane for lane in lanes if lane in worst], len(lanes) - len(worst)
 
 
 def _venues(status: FeedStatus, lanes: list[LaneStatus], now_us: int, width: int) -> Table:
@@ -117,13 +119,11 @@ def _venues(status: FeedStatus, lanes: list[LaneStatus], now_us: int, width: int
         columns += [("restarts", True), ("room", True)]
     if width >= 110:
         columns.append(("last word", False))
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for name, right in columns:
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    rows = []
     for lane in lanes:
-        room = Text(f"{lane.headroom:.0%}", style="" if lane.headroom > 0.2 else "bold red")
+        headroom = Text(f"{lane.headroom:.0%}", style="" if lane.headroom > 0.2 else "bold red")
         bid, ask, age = _quote(lane, now_us)
-        last = "" if lane.state == LIVE else _plain(status.detail(lane))[: width - 88]
+        last = "" if lane.state == LIVE else _plain(status.detail(lane))
         cells: dict[str, str | Text] = {
             "venue": lane.venue,
             "notary": names[lane.notary],
@@ -134,10 +134,22 @@ def _venues(status: FeedStatus, lanes: list[LaneStatus], now_us: int, width: int
             "msg/s": str(lane.rate.per_second(now_us)),
             "gaps/min": _faults(lane.gaps_by_fault(now_us)),
             "restarts": str(max(lane.starts - 1, 0)),
-            "room": room,
+            "room": headroom,
             "last word": Text(last, style="dim"),
         }
-        table.add_row(*[cells[name] for name, _ in columns])
+        rows.append([cells[name] for name, _ in columns])
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    room = width
+    for at, (name, right) in enumerate(columns):
+        widest = max([len(name), *[len(row[at]) for row in rows]])
+        if name == "last word":
+            # What the others leave; cut here, else all columns would be made narrower.
+            for row in rows:
+                row[at] = Text(str(row[at])[: max(room - 2, 0)], style="dim")
+        room -= widest + 2
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

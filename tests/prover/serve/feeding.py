@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from fastapi import FastAPI
 
 from attestation.document import (
+    Attestation,
     Field,
     GapField,
     MessageRef,
     NotaryField,
     ObservationField,
+    SessionField,
     SlotField,
 )
 from attestation.errors import UnavailableError
@@ -77,6 +79,22 @@ def a_slot(number: int, *, notary: str = ALPHA, gaps: dict[str, str] | None = No
     fields.append(Field(name="notary", value=own.to_json()))
     attestation = sign(fields, key, f"{notary}/{number}", at(number) + 1_500)
     return Slot(notary=notary, attestation=attestation)
+
+
+def a_start(*, mode: str = "live", notary: str = ALPHA) -> Attestation:
+    """The attestation of a session, as far as serving looks at it."""
+    key = attest_key(notary)
+    purpose = f"{'live' if mode == 'live' else 'slot'}/{FEED.feed}/kraken"
+    session = SessionField(
+        id=SESSION,
+        mode=mode,
+        binding="full",
+        prover="prover.example",
+        purpose=purpose,
+        nonce="00" * 16,
+    )
+    fields = [Field(name="session", value=session.to_json())]
+    return sign(fields, key, f"{notary}/{mode}", at(0))
 
 
 def a_miss(number: int, *, notary: str = ALPHA, fault: str = "notary") -> Missed:
