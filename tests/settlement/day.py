@@ -180,7 +180,9 @@ def write_day(day: Day, folder: Path) -> None:
     for number, (trade, bundle) in enumerate(day.bundles.items()):
         part, shared = split_bundle(bundle)
         data = part.encode() if number % 2 else bundle.encode()
-        (folder / "bundles" / f"{trade}.json").write_bytes(data)
+        place = folder / "bundles" / ("trades" if number % 2 else "")
+        place.mkdir(exist_ok=True)
+        (place / f"{trade}.json").write_bytes(data)
         for name, content in shared.items() if number % 2 else ():
             (parts / f"{name.removeprefix('sha256:')}.json").write_bytes(content)
     trust = dataclasses.replace(world.trust(day.policy), log_policy_file="log_policy.txt")

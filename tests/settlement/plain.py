@@ -56,6 +56,8 @@ def one_slot(
                 ours = True
                 mids.append((extreme, False))
             continue
+        if venue.venue in record.refused:
+            continue
         bid, ask = number(seen.bid), number(seen.ask)
         total, double = bid[0] * ask[1] + ask[0] * bid[1], 2 * bid[1] * ask[1]
         spread = (ask[0] * bid[1] - bid[0] * ask[1], bid[1] * ask[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import random
 from typing import Any
 
 import pytest
@@ -71,6 +72,25 @@ def test_which_covering_checkpoint_and_which_start_is_used_changes_nothing() -> 
         for later in (0, 1, 2):
             bundle = world.bundle(made, start=start, later=later)
             assert world.read(bundle, made.policy).encode() == first.encode()
+
+
+def test_order_of_slots_sessions_and_messages_changes_nothing() -> None:
+    made = honest(notaries=3)
+    bundle = world.bundle(made)
+    first = world.read(bundle, made.policy).encode()
+    for seed in range(5):
+        draw = random.Random(seed)
+        logs = [
+            dataclasses.replace(log, sessions=tuple(draw.sample(log.sessions, len(log.sessions))))
+            for log in bundle.logs
+        ]
+        mixed = dataclasses.replace(
+            bundle,
+            logs=tuple(logs),
+            slots=tuple(draw.sample(bundle.slots, len(bundle.slots))),
+            messages=tuple(draw.sample(bundle.messages, len(bundle.messages))),
+        )
+        assert world.read(mixed, made.policy).encode() == first
 
 
 def test_bundle_without_any_one_entry_is_incomplete() -> None:

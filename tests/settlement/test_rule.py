@@ -87,6 +87,24 @@ def test_ten_thousand_random_cases_come_out_as_written_once_more() -> None:
     assert all(outcomes.get(name, 0) > 100 for name in ("up", "down", "void"))
 
 
+def test_sessions_that_the_policy_refuses_come_out_as_written_once_more() -> None:
+    changed = 0
+    for seed in range(1_000):
+        policy, terms, logged = cases.random_case(seed)
+        draw = random.Random(seed)
+        refused = [
+            dataclasses.replace(
+                record,
+                refused={venue: "refused" for venue in record.fields or () if draw.random() < 0.1},
+            )
+            for record in logged
+        ]
+        found = settle(policy, terms, refused, read_until_us=cases.end(policy, terms))
+        assert (found.outcome, found.fee, found.slid_us) == plain.outcome(policy, terms, refused)
+        changed += found.outcome != plain.outcome(policy, terms, logged)[0]
+    assert changed > 50
+
+
 @PROPERTY
 @given(st.integers(min_value=0, max_value=5_000), st.randoms(use_true_random=False))
 def test_order_of_inputs_is_irrelevant(seed: int, draw: random.Random) -> None:

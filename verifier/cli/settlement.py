@@ -119,7 +119,7 @@ def reconcile_command(
         Path,
         typer.Option(
             metavar="FOLDER",
-            help="<trade>.json: a bundle, or a trade part with its parts in FOLDER/parts.",
+            help="[trades/]<trade>.json: a bundle, or a trade part with its parts in FOLDER/parts.",
         ),
     ],
     trust: TrustOption,
@@ -199,8 +199,10 @@ def read_bundle_of(folder: Path, trade: str) -> SettlementBundle | None:
     from attestation.settlement.parts import TradePart, join_parts
     from verifier.cli.bundle import read_parts
 
-    path = folder / f"{trade}.json"
-    if not path.is_file():
+    # As an operator keeps them, or as they were packed.
+    places = [folder / "trades" / f"{trade}.json", folder / f"{trade}.json"]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
         return None
     value = decode_object(read(str(path), limit=BUNDLE_LIMIT), limit=BUNDLE_LIMIT)
     if value.get("type") == TradePart.TYPE:
