@@ -8,7 +8,7 @@ STAMP  = $(VENV)/.quotary-installed
 PIP    = $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 ARGS   =
 
-.PHONY: help setup demo test check bench fuzz page page-tools check-fixtures peer-ccxt lock lock-fuzz lock-ccxt lock-notary clean
+.PHONY: help setup demo test check bench soak fuzz page page-tools check-fixtures peer-ccxt lock lock-fuzz lock-ccxt lock-notary clean
 
 help:
 	@echo 'make demo            set up, then run the main job on simulated venues and show what was proven'
@@ -16,6 +16,7 @@ help:
 	@echo 'make check           lint, format, types and import arrows'
 	@echo 'make bench           ratios against a plain fetch'
 	@echo 'make page            build the fairness page anew from verifier/web (needs node and npm)'
+	@echo 'make soak            a live feed of every venue for ten minutes: ARGS="--seconds 60 --rate 300"'
 	@echo 'make fuzz            search for inputs that break a parser: ARGS="http_response --seconds 600"'
 	@echo 'make check-fixtures  read recorded venue messages, those of ../shared/fixtures included'
 	@echo 'make setup           only build $(VENV)'
@@ -72,6 +73,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(STAMP)
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 # The fairness page is built by npm's packages, locked by hash; the built file is committed, so that
 # neither an install nor a test of anything else needs node.

@@ -14,7 +14,7 @@ from examples.demo.configure import (
     MARKET,
     NOTARIES,
     PROVER,
-    VENUES,
+    QUOTED,
     make_notary,
     write_expectation,
     write_trust,
@@ -23,7 +23,7 @@ from examples.demo.forge import another_key, change_digit
 from examples.demo.logs import BENT, TRIES, Logs
 from examples.demo.stage import Stage
 
-WHOLE = VENUES[0]
+WHOLE = QUOTED[0]
 VERIFIER_PORT = 7049
 """Of the verify API where the demo stays up."""
 HOUR_US = 3_600_000_000
@@ -89,7 +89,7 @@ class Demo:
     def fetch(self) -> None:
         """Fetches each venue's quote through both notaries, sealed, into ``prover/``."""
         notaries = [part for url in self._notaries for part in ("--notary", url)]
-        for venue in VENUES:
+        for venue in QUOTED:
             document = json.loads(
                 self._stage.run(
                     *("prover", "fetch", "--venue", venue, "--market", MARKET, *notaries),
@@ -106,7 +106,7 @@ class Demo:
         """Writes one whole and all redacted presentations, and one by both notaries."""
         (self._folder / "presentations").mkdir()
         name = NOTARIES[0].name
-        for venue in VENUES:
+        for venue in QUOTED:
             self._stage.run(
                 *("prover", "present", self._file(f"prover/{venue}/{name}")),
                 *("--show", "response.body", "--quote"),
@@ -128,7 +128,7 @@ class Demo:
     def verify(self) -> None:
         """Verifies by command line and by HTTP; both must agree."""
         files = [self._presentation(WHOLE, "whole")]
-        files += [self._presentation(venue, "redacted") for venue in VENUES]
+        files += [self._presentation(venue, "redacted") for venue in QUOTED]
         for file in files:
             self._verify_file(f"{Path(file).name} is what it claims to be", [file], 0)
         pair = [self._quorum_file(party.name) for party in NOTARIES]
@@ -159,7 +159,7 @@ class Demo:
         )
         trade = json.loads((self._folder / "trade.json").read_bytes())
         attestations = [row["attestation"] for leg in ("open", "close") for row in trade[leg]]
-        if len(set(attestations)) != 2 * len(VENUES):
+        if len(set(attestations)) != 2 * len(QUOTED):
             raise OutcomeMismatchError("the trade does not refer to ten attestations")
         self._summary["trade"] = trade
         print(f"   trade {trade['trade']}: {trade['outcome']}, on {len(attestations)} attestations")
@@ -252,7 +252,7 @@ class Demo:
 
     def _ask(self, file: str) -> dict[str, Any]:
         expect = {
-            "venues": list(VENUES),
+            "venues": list(QUOTED),
             "market": MARKET,
             "insecure_allow_development": True,
         }

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attestation.venues import shipped_venues
 from examples.demo.stage import Stage
+from examples.venues.listings import VENUES
 
 MARKET = "BTC/USD"
-VENUES = ("binance", "coinbase", "kraken", "okx", "bitstamp")
+QUOTED = ("binance", "coinbase", "kraken", "okx", "bitstamp")
 PROVER = "prover.demo.example"
 
 
@@ -58,11 +58,13 @@ def make_notary(
     *,
     own_ports: bool = False,
     unlimited: bool = False,
+    provers: Sequence[str] = (),
 ) -> tuple[Path, str]:
     """Makes a notary's key and configuration; returns the configuration and trust block.
 
     With ``own_ports`` it listens where ``party`` says, else where the system
-    chooses.  ``unlimited`` is for benchmarks: provers are not metered.
+    chooses.  ``unlimited`` is for benchmarks: provers are not metered.  ``provers`` are
+    blocks as ``prover keygen`` prints them: who may have feeds.
     """
     listen, relay = (party.port, party.port + 1) if own_ports else (0, 0)
     folder = stage.folder / party.folder
@@ -77,13 +79,13 @@ def make_notary(
         f'relay = "127.0.0.1:{relay}"',
         'data = "."',
         _UNLIMITED if unlimited else "",
+        *provers,
         "[development]",
         'roots = ["../venues-ca.pem"]',
         "connect_to = [",
         *(
-            f'    {{ host = "{host}", port = {venue.port}, to = "127.0.0.1:{venues_port}" }},'
-            for venue in shipped_venues().values()
-            for host in venue.hosts
+            f'    {{ host = "{host}", port = {port}, to = "127.0.0.1:{venues_port}" }},'
+            for host, port in dict.fromkeys(places())
         ),
         "]",
         "",
@@ -93,13 +95,22 @@ def make_notary(
     return path, block
 
 
+def places() -> Iterator[tuple[str, int]]:
+    """Yields host and port of every simulated venue, its live channel included."""
+    for venue in VENUES:
+        for host in venue.hosts:
+            yield host, 443
+        for host in venue.stream_hosts:
+            yield host, venue.stream_port
+
+
 def write_expectation(
     path: Path, not_before_us: int, not_after_us: int, *, notaries: int = 1
 ) -> None:
     """Writes an expect file: the demo's venues and market, within the demo's time."""
     lines = [
         "# What the reader of the demo's presentations demands.",
-        f"venues = {json.dumps(list(VENUES))}",
+        f"venues = {json.dumps(list(QUOTED))}",
         f'market = "{MARKET}"',
         'modes = ["sealed"]',
         f"not_before_us = {not_before_us}",

@@ -54,6 +54,24 @@ class Stage:
                 server.process.wait()
         self._servers.clear()
 
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """The servers that run, first started first."""
+        return tuple(self._servers)
+
+    def stop(self, name: str) -> None:
+        """Stops one server; raises UnavailableError if it ends with a failure or not at all."""
+        server = next(one for one in self._servers if one.name == name)
+        self._servers.remove(server)
+        server.process.send_signal(signal.SIGTERM)
+        try:
+            code = server.process.wait(2 * STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.process.kill()
+            code = server.process.wait()
+        if code:
+            raise UnavailableError(f"{name} ended with {code}", rule="stop")
+
     def start(self, name: str, *command: str) -> dict[str, Any]:
         """Starts a server and returns its READY line; its log goes to ``logs/``.
 
