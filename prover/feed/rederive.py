@@ -193,7 +193,7 @@ class Rederivation:
             raise UsageError("no venue file for this venue", rule="venue", found=attested.venue)
         messages = []
         for named in attested.messages:
-            message = self._reader.message_at(slot.notary, attested.session, named.index)
+            message = self._reader.kept_at(slot.notary, attested.session, named.index)
             if message is None:
                 raise _Missing(
                     f"message {named.index} of session {attested.session} is not stored",

@@ -152,6 +152,11 @@ class Spool:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
             self._descriptor = os.open(self._path(self._number), flags, 0o600)
             self._sizes[self._number] = 0
+            folder = os.open(self._folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         rest = memoryview(frame)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]

@@ -84,8 +84,8 @@ class Store:
                 trouble=trouble,
             )
             if trouble is None:
-                for notary, feed, slot_us in self._database.newest_slots():
-                    self._writer.progress.advance(notary, feed, slot_us)
+                for place in self._database.newest_slots():
+                    self._writer.progress.advance(*place)
         except OSError as error:
             self._release()
             raise UnavailableError(f"cannot open the store: {error}", rule="store") from error

@@ -64,6 +64,17 @@ def expire_recent(database: sqlite3.Connection, retention: Retention, now_us: in
     ).rowcount
 
 
+def evidence_clock(database: sqlite3.Connection, now_us: int) -> int:
+    """Returns the time by which evidence ages: no later than the newest slot.
+
+    A clock that is wrong by years would otherwise delete all of it.
+    """
+    (newest,) = database.execute(
+        "SELECT max((SELECT max(slot_us) FROM slots WHERE stream = streams.no)) FROM streams"
+    ).fetchone()
+    return min(now_us, newest or 0)
+
+
 def expire_evidence(database: sqlite3.Connection, retention: Retention, now_us: int) -> int:
     """Deletes some of what is older than the evidence days; returns how many rows."""
     horizon = now_us - retention.evidence_us

@@ -183,6 +183,19 @@ class StoreReader:
                 )
             ]
 
+    def gap_counts(
+        self, feed: str, notary: str, *, from_us: int, to_us: int
+    ) -> list[tuple[str, str, str, int]]:
+        """Returns (venue, reason, fault, slots) of the gaps in [from_us, to_us)."""
+        with self.reading() as database:
+            return database.execute(
+                "SELECT venue, reason, fault, count(*) FROM observations "
+                "JOIN streams ON streams.no = stream WHERE notary = ? AND feed = ? "
+                "AND slot_us >= ? AND slot_us < ? AND reason IS NOT NULL "
+                "GROUP BY venue, reason, fault ORDER BY venue, reason",
+                (notary, feed, from_us, to_us),
+            ).fetchall()
+
     def fill_candles(
         self, candles: Candles, feed: str, notary: str, *, from_us: int, to_us: int
     ) -> None:
@@ -210,19 +223,26 @@ class StoreReader:
         return None
 
     def message_at(self, notary: str, session: str, index: int) -> Received | None:
-        """Returns a kept message by its place, whatever its hash is."""
+        """Returns a message by its place, whatever its hash is; no slot need name it yet."""
         with self.reading() as database:
-            row = database.execute(
-                f"{_KEPT} WHERE sessions.session = ? AND notary = ? AND idx = ?",
-                (session, notary, index),
-            ).fetchone()
+            place = (session, notary, index)
+            row = database.execute(f"{_KEPT} {_AT}", place).fetchone()
+            if row is None:
+                recent = database.execute(f"{_RECENT} {_AT}", place).fetchone()
+                return None if recent is None else read_received(recent, recent[5])
+        return _message(row)
+
+    def kept_at(self, notary: str, session: str, index: int) -> Received | None:
+        """Returns a message that is kept as evidence, by its place."""
+        with self.reading() as database:
+            row = database.execute(f"{_KEPT} {_AT}", (session, notary, index)).fetchone()
         return None if row is None else _message(row)
 
     def messages_of(self, slot: Slot) -> dict[str, tuple[Received | None, ...]]:
         """Returns the messages each venue's observation names, None for one not stored."""
         return {
             venue: tuple(
-                self.message_at(slot.notary, field.session, message.index)
+                self.kept_at(slot.notary, field.session, message.index)
                 for message in field.messages
             )
             for venue, field in slot.fields.items()
@@ -332,6 +352,11 @@ def _damaged(what: str) -> InvalidProofError:
 _SLOTS_FROM = (
     "SELECT packed, dictionary FROM slots JOIN streams ON streams.no = stream "
     "WHERE notary = ? AND feed = ? AND slot_us >= ? AND slot_us < ? ORDER BY slot_us LIMIT ?"
+)
+_AT = "WHERE sessions.session = ? AND notary = ? AND idx = ?"
+_RECENT = (
+    "SELECT notary, venue, sessions.session, idx, received_us, payload "
+    "FROM recent JOIN sessions ON sessions.no = recent.session"
 )
 _KEPT = (
     "SELECT notary, venue, sessions.session, idx, received_us, packed, dictionary "

@@ -15,6 +15,7 @@ from prover.feed.store_database import DATABASE_FILE, Database
 from prover.feed.store_expiry import (
     STEP,
     Retention,
+    evidence_clock,
     expire_dead_letters,
     expire_evidence,
     expire_recent,
@@ -74,7 +75,7 @@ class Upkeep:
 
     def _expire_evidence(self) -> float:
         def run(database: sqlite3.Connection) -> int:
-            now_us = self._now_us()
+            now_us = evidence_clock(database, self._now_us())
             return (
                 expire_evidence(database, self._retention, now_us)
                 + expire_dead_letters(database)

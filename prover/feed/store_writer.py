@@ -183,6 +183,8 @@ class Writer:
     def _return(self) -> None:
         try:
             self._database.open()
+            for place in self._database.newest_slots():
+                self.progress.advance(*place)
         except QuotaryError as error:
             self.trouble = error.detail
             self._retry_at = time.monotonic() + RETRY_S

@@ -84,6 +84,7 @@ async def run_configured(
     store = await asyncio.to_thread(
         Store,
         settings.data,
+        spool=settings.spool,
         retention=Retention(evidence_days=settings.evidence_days),
         on_stored=measures.stored,
     )

@@ -6,7 +6,8 @@
     notaries = ["https://notary-a.example", "https://notary-b.example"]
     trust = "trust.toml"              # whose word counts; relative to this file, as all paths
     key = "prover.key"                # from `prover keygen`
-    data = "data"                     # store and spool
+    data = "data"                     # the store
+    spool = "/elsewhere/spool"        # default: inside; on another disk it outlives more
     evidence_days = 30                # how long what slots rest on is kept
     grid_ms = 500                     # a slot every so often
     late_ms = 1000                    # how long after a slot its entry still counts
@@ -88,6 +89,7 @@ class FeedSettings(BaseSettings):
     trust: Path = Path("trust.toml")
     key: Path = Path("prover.key")
     data: Path = Path("data")
+    spool: Path | None = None
     evidence_days: int = Field(default=30, ge=1, le=36_500)
     grid_ms: int = Field(default=500, ge=100, le=60_000)
     late_ms: int = Field(default=1_000, ge=100, le=10_000)
@@ -186,8 +188,8 @@ def load_config(file: Path | None, *, development: bool, **given: Any) -> FeedSe
 def _resolve(config: FeedSettings, folder: Path, given: dict[str, Any]) -> FeedSettings:
     changes: dict[str, Any] = {
         name: folder / getattr(config, name)
-        for name in ("trust", "key", "data")
-        if name not in given
+        for name in ("trust", "key", "data", "spool")
+        if name not in given and getattr(config, name) is not None
     }
     if config.development is not None and "development" not in given:
         roots = tuple(folder / file for file in config.development.roots)

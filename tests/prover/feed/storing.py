@@ -29,10 +29,14 @@ class Disk:
     def __init__(self) -> None:
         self.away = False
         self.before: set[int] = set()
-        """Commits that fail and are not persisted, by number."""
+        """Commits that fail and are not persisted, by number since the database was made."""
         self.after: set[int] = set()
         """Commits that fail and are persisted anyway."""
         self.commits = 0
+        self.statement: int | None = None
+        """The statement that fails, by its number from 0."""
+        self.statements = 0
+        self.made = False
 
     def connect(self, path: Path) -> sqlite3.Connection:
         if self.away:
@@ -42,6 +46,11 @@ class Disk:
         class Connection(sqlite3.Connection):
             def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
                 if disk.away:
+                    raise sqlite3.OperationalError("disk I/O error")
+                if not disk.made:
+                    return super().execute(statement, *values)
+                disk.statements += 1
+                if disk.statements - 1 == disk.statement:
                     raise sqlite3.OperationalError("disk I/O error")
                 if statement != "COMMIT":
                     return super().execute(statement, *values)
@@ -73,6 +82,8 @@ class Parts:
         self.inbox = Inbox(2**30)
         self.database = Database(folder / DATABASE_FILE, (disk or Disk()).connect)
         self.database.create(IDENTITY)
+        if disk is not None:
+            disk.made = True
         self.spool = Spool(spool, limit=spool_bytes)
         self.writer = Writer(
             inbox=self.inbox, database=self.database, spool=self.spool, now_us=lambda: 7

@@ -22,6 +22,7 @@ from prover.feed.store_expiry import (
     expire_sessions,
 )
 from prover.feed.store_reads import Settled, StoreReader
+from prover.feed.store_upkeep import Upkeep
 from prover.serve.reading import SlotReader
 from tests.prover.feed.storing import Parts
 from tests.prover.feed.tape import (
@@ -141,6 +142,22 @@ def test_messages_sessions_and_their_ends_are_found(reader: StoreReader) -> None
     assert reader.session_end("0" * 32) is None
     (stream,) = reader.streams()
     assert stream == (NOTARY, BTC, "BTC/USD", at(0), at(SLOTS - 1))
+
+
+def test_message_is_found_by_its_place_before_a_slot_names_it(
+    parts: Parts, reader: StoreReader
+) -> None:
+    fresh = received("binance", SESSION, 99, b"fresh")
+    parts.give(fresh)
+    assert reader.message_at(NOTARY, SESSION, 99) == fresh
+    assert reader.kept_at(NOTARY, SESSION, 99) is None
+    assert reader.message_at(NOTARY, SESSION, 3) == reader.kept_at(NOTARY, SESSION, 3) is not None
+    assert reader.message_at("other.example", SESSION, 3) is None
+
+
+def test_gaps_are_counted_by_venue_reason_and_fault(reader: StoreReader) -> None:
+    counts = reader.gap_counts(BTC, NOTARY, from_us=at(0), to_us=at(6))
+    assert counts == [("gate", "venue_silent", "venue", 5)]
 
 
 def test_message_that_was_not_received_is_none(parts: Parts, reader: StoreReader) -> None:
@@ -279,6 +296,25 @@ def test_nothing_that_a_slot_names_expires_before_the_evidence_days(
     assert numbers(reader.slots(BTC, NOTARY, from_us=0, to_us=2**53, limit=100)) == list(
         range(SLOTS)
     )
+
+
+@pytest.mark.parametrize("later_us", [0, 1_000 * 366 * DAY])
+def test_wrong_clock_deletes_no_evidence(parts: Parts, reader: StoreReader, later_us: int) -> None:
+    upkeep = Upkeep(
+        database=parts.database,
+        folder=parts.folder,
+        retention=Retention(evidence_days=1),
+        now_us=lambda: at(SLOTS) + later_us,
+        reconcile=lambda: pytest.fail("not due"),
+    )
+    for _ in range(3):
+        upkeep.run()
+    parts.database.forget()
+    assert numbers(reader.slots(BTC, NOTARY, from_us=0, to_us=2**53, limit=100)) == list(
+        range(SLOTS)
+    )
+    assert None not in reader.messages_of(slot(0))["binance"]
+    assert upkeep.disk_bytes > 0
 
 
 def test_one_step_of_expiry_is_small(parts: Parts) -> None:
