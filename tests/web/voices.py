@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from nacl.bindings import crypto_core_ed25519_add, crypto_scalarmult_ed25519_base_noclamp
 
@@ -15,10 +17,13 @@ from attestation.encoding import decode_object, encode
 from attestation.expect import Expect
 from attestation.feed import derive_observation
 from attestation.keys import SigningKey, VerifyingKey
+from attestation.presentation import Presentation
 from attestation.strictjson import scalars
+from attestation.subscription import subscription
 from attestation.trust import Trust
 from attestation.venues import Listing, VenueFile, load_venue, venue_names
 from tests.fuzz.edits import mutate_json
+from tests.verifier import feeds, forge, test_slots
 from tests.web.canonical import SPELLINGS
 from tests.web.vectors import Answer, Vector, encoded
 from verifier.decide import accepted
@@ -136,6 +141,84 @@ def changed_presentations() -> Iterator[Vector]:
         except AssertionError:
             continue  # of bundles alone
         yield presentation_vector(f"spelled/{spelling}", [data], trust, expect, now_us)
+
+
+def slots_shown() -> Iterator[Vector]:
+    """Slots whose sessions' subscriptions are opened, and quotes of requests."""
+    okx, coinbase = test_slots.expect("okx"), test_slots.expect("coinbase")
+    (wanted,) = subscription(load_venue("okx"), "BTC-USDT", time_s=forge.T0 // 1_000_000)
+    whole = feeds.frame(wanted)
+    long = feeds.frame(wanted + b" " * 200)
+    split = (
+        b"\x01\x84\0\0\0\0" + wanted[:4] + b"\x80" + bytes([0x80 | len(wanted) - 4, 0, 0, 0, 0])
+    ) + wanted[4:]
+    slot = feeds.slot(venues=["okx"])
+    for number, frames in enumerate(
+        (
+            {"message.0": whole},
+            {"message.0": split},
+            {"message.0": split[:-1]},
+            {"message.0": long},
+            {"message.0": feeds.frame(wanted.replace(b"BTC", b"ETH"))},
+            {"message.0": wanted},
+            {"message.0": whole + whole},
+            {"message.0": whole[:-1]},
+            {"message.0": b"\x89" + whole[1:]},
+            {"message.0": b"\x82" + whole[1:]},
+            {"message.0": b"\xc1" + whole[1:]},
+            {"message.0": b"\x81" + bytes([whole[1] & 0x7F]) + whole[2:]},
+            {"message.0": b"\x81\xfe\0" + whole[1:]},
+            {"message.0": b""},
+            {"message.1": whole},
+            {"message.0": whole, "message.1": whole},
+            {"message.00": whole},
+            {"message.zero": whole},
+        )
+    ):
+        starts = (feeds.start_opened("okx", frames),)
+        shown = dataclasses.replace(slot.bare(), sessions=starts)
+        yield _shown(f"subscription/{number}", shown, okx)
+    for number, change in enumerate(CHANGES):
+        fetched, session = test_slots.fetched(**change)
+        shown = dataclasses.replace(fetched.bare(), sessions=(session.present(),))
+        yield _shown(f"request/{number}", shown, coinbase)
+        yield _shown(f"request/{number}/alone", fetched.bare(), coinbase)
+        either = test_slots.expect("coinbase", bindings=("full", "template"))
+        yield _shown(f"request/{number}/either", shown, either)
+        yield _shown(f"request/{number}/either alone", fetched.bare(), either)
+
+
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {"purpose": "trade/t-1/open"},
+    {"bid": "96500.1"},
+    {"at_us": forge.T0 + 1},
+    {"mode": "open"},
+    {"lies": {"session.binding": "template"}},
+    {"lies": {"quote.bid": "1"}},
+    {"lies": {"connection.address": "10.0.0.1"}},
+    {"lies": {"connection.address": "::ffff:8.8.8.8"}},
+    {"lies": {"connection.address": "2606:4700::1111"}},
+    {"lies": {"server.name": "evil.example"}},
+]
+
+
+def _shown(name: str, presentation: Presentation, expect: Expect) -> Vector:
+    lines = [f"{member} = {_toml(value)}" for member, value in expect.to_json().items()]
+    return presentation_vector(
+        f"shown/{name}",
+        [presentation.encode()],
+        forge.trust().dump().decode(),
+        "\n".join(lines),
+        forge.NOW,
+    )
+
+
+def _toml(value: Any) -> str:
+    """A value of an expect file: strings, numbers, lists and one level of tables."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in value.items()) + " }"
+    return json.dumps(value)
 
 
 def _signature(name: str, vkey: str, signature: bytes, message: bytes) -> Vector:
@@ -288,6 +371,7 @@ def voices() -> list[Vector]:
     return [
         *sample_presentations(),
         *changed_presentations(),
+        *slots_shown(),
         *signatures(),
         *venue_json(),
         *venue_messages(),

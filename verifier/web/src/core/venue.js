@@ -72,6 +72,14 @@ export class VenueFile {
     return new RegExp(`^${pattern}$`);
   }
 
+  /** What each text of the subscription must match, in order. */
+  subscriptions(instrument) {
+    return this.content.websocket.subscribe.map((template) => {
+      const pattern = escape(this.streamed(template, instrument));
+      return new RegExp(`^${pattern.replaceAll("\\{time_s\\}", "[1-9][0-9]{9}")}$`);
+    });
+  }
+
   placed = (pointers, instrument) =>
     (pointers ?? []).map((pointer) => pointer.replaceAll(PLACEHOLDER, instrument));
 }

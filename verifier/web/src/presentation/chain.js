@@ -1,9 +1,10 @@
 // The sessions shown beside a slot, as verifier/chain.py.
 
 import * as e from "../core/errors.js";
+import { clientText } from "../core/frame.js";
 import { checkLiveStart } from "../core/livestart.js";
 import { authenticate, openSections } from "./authenticate.js";
-import { checkDate, checkPeer, checkServerName } from "./expectations.js";
+import { among, checkDate, checkPeer, checkServerName } from "./expectations.js";
 import { checkLog, witnessedUs } from "./logproof.js";
 import { checkStructure, rederiveQuote } from "./rederive.js";
 
@@ -71,6 +72,7 @@ export function checkLiveSession({ fields, opened }, seen, slot, venue, expect) 
   same("session.mode", fields.session.mode, "live");
   same("session.binding", fields.session.binding, "full");
   checkLiveStart(fields, { feed: slot.slot.feed, venue, instrument: seen.instrument });
+  checkSubscription(opened, venue.subscriptions(seen.instrument));
   if (seen.received_us < fields.connection.response_first_us) {
     throw e.invalidProof("the session's first answer came after the quote", {
       rule: "session.start",
@@ -83,12 +85,30 @@ export function checkLiveSession({ fields, opened }, seen, slot, venue, expect) 
   checkDate(fields, expect);
 }
 
+/** Each opened frame of the subscription says what the venue file has in its place. */
+function checkSubscription(opened, patterns) {
+  const rule = "session.subscription";
+  for (const [name, section] of opened) {
+    if (!name.startsWith("message.")) continue;
+    if (section.data === null) {
+      throw e.incomplete("a frame of the subscription is opened in part", { rule });
+    }
+    const number = name.slice("message.".length);
+    const pattern = patterns.find((_, at) => String(at) === number) ?? null;
+    const said = clientText(section.data);
+    if (pattern === null || said === null || !pattern.test(said)) {
+      const wanted = pattern?.source ?? null;
+      throw e.invalidProof("not the channel's subscription", { rule, found: said, wanted });
+    }
+  }
+}
+
 /** Checks that a sealed session is the slot's, and derives the quote of a request again. */
 export function checkRequestSession({ fields, opened }, seen, slot, expect, venueFiles) {
   const { feed, slot_us: slotUs } = slot.slot;
   same("session.purpose", fields.session.purpose, `slot/${feed}/${seen.venue}/${slotUs}`);
   same("session.mode", fields.session.mode, "sealed");
-  same("session.binding", fields.session.binding, "full");
+  among(fields.session.binding, expect.bindings, "bindings", "bound in another way");
   checkServerName(fields);
   const extensions = checkStructure(fields, opened);
   const claim = rederiveQuote(fields, opened, extensions, expect, venueFiles);

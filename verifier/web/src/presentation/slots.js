@@ -36,7 +36,14 @@ export function observe(presentation, slot, reader) {
     else if (session !== undefined) {
       checkRequestSession(session, seen, slot, expect, venueFiles);
       read = true;
-    } else if (expect.roots !== undefined) {
+    } else if (!live && !expect.bindings.includes("template")) {
+      throw e.incomplete("the session of a request, with its binding, is not shown", {
+        rule: "expect.bindings",
+        found: seen.session,
+        wanted: expect.bindings,
+      });
+    }
+    if (session === undefined && expect.roots !== undefined) {
       throw e.incomplete("the session, with its root certificates, is not shown", {
         rule: "expect.roots",
         found: seen.session,
@@ -97,7 +104,9 @@ function observation(name, slot, { expect, nowUs, venueFiles }) {
     });
   }
   among(modeOf(seen), expect.modes, "modes", "witnessed in another mode");
-  among("full", expect.bindings, "bindings", "bound in another way");
+  if (sourceOf(seen) === "live") {
+    among("full", expect.bindings, "bindings", "bound in another way");
+  }
   const { market, slot_us: slotUs } = slot.slot;
   const venue = expectedVenue(name, market, seen.instrument, expect, venueFiles, null);
   if (seen.received_us > slotUs) {
