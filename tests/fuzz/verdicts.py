@@ -89,7 +89,7 @@ def lying_notary(data: bytes) -> None:
 
     The input is ``{"fields": [{"name", "value"}], "openings": [...], "issued_us"}``.
     """
-    shown = parse(lambda: _sign(decode_object(data)))
+    shown = parse(lambda: sign(decode_object(data)))
     if shown is None:
         return
     quote = parse(
@@ -115,7 +115,7 @@ def lying_notary(data: bytes) -> None:
     demand(quote.mid == (Fraction(quote.bid) + Fraction(quote.ask)) / 2, "another middle")
 
 
-def _sign(value: Any) -> Presentation:
+def sign(value: Any) -> Presentation:
     """Signs any fields as the lying notary; raises MalformedError for no presentation."""
     if value.keys() != {"fields", "openings", "issued_us"} or type(value["fields"]) is not list:
         raise MalformedError("not a body")
