@@ -51,8 +51,7 @@ def make_app(
     )
     app.include_router(slot_routes(service, metrics, origins))
     app.include_router(evidence_routes(service))
-    if ticks is not None:
-        app.include_router(market_routes(service, ticks))
+    app.include_router(market_routes(service, ticks))
     app.include_router(health_routes(service, status, metrics, now_us))
     if origins:
         app.add_middleware(

@@ -10,6 +10,7 @@ from pathlib import Path
 from attestation.errors import MalformedError, UnavailableError, UsageError
 from attestation.keys import SigningKey
 from attestation.trust import Trust
+from prover.feed.candles import Candles
 from prover.feed.engine import Feed, FeedConfig
 from prover.feed.records import Received, Slot, Started
 from prover.feed.store import Store
@@ -51,6 +52,12 @@ class SettledReader:
     def newest(self, feed: str, notary: str) -> int | None:
         """As ``StoreReader.newest``."""
         return self._reader.newest(feed, notary)
+
+    def fill_candles(
+        self, candles: Candles, feed: str, notary: str, *, from_us: int, to_us: int
+    ) -> None:
+        """As ``StoreReader.fill_candles``."""
+        self._reader.fill_candles(candles, feed, notary, from_us=from_us, to_us=to_us)
 
     def message(self, hash: str) -> Received | None:
         """As ``StoreReader.message``."""

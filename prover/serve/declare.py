@@ -31,6 +31,10 @@ VenueList = Annotated[
         description="Venues to show, separated by commas; the others' fields are hidden.",
     ),
 ]
+VenueName = Annotated[
+    str,
+    Field(max_length=64, pattern=r"^[a-z0-9_]+$", description="Default: the median over venues."),
+]
 Market = Annotated[str, Field(min_length=1, max_length=64, description="Such as BTC/USD.")]
 
 _TITLES: Mapping[str, str] = {

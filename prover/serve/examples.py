@@ -89,6 +89,7 @@ CANDLES = {
     "market": "BTC/USD",
     "interval": "1s",
     "indicative": True,
+    "notary": "notary.example",
     "candles": [
         {
             "start_us": 1_768_478_400_000_000,

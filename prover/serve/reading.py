@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol, TypeAlias
 
+from prover.feed.candles import Candles
 from prover.feed.records import Missed, Received, Slot, Started
 
 Settled: TypeAlias = Slot | Missed
@@ -47,6 +48,11 @@ class SlotReader(Protocol):
 
     def newest(self, feed: str, notary: str) -> int | None:
         """Returns the newest slot that is known, attested or missed."""
+
+    def fill_candles(
+        self, candles: Candles, feed: str, notary: str, *, from_us: int, to_us: int
+    ) -> None:
+        """Gives the observations in [from_us, to_us) to candles."""
 
     def message(self, hash: str) -> Received | None:
         """Returns a venue's message by the hash that observations name it by."""

@@ -9,8 +9,10 @@ from typing import TypeVar
 
 from attestation.encoding import MAX_INTEGER
 from attestation.errors import RefusedError, UnavailableError
+from prover.feed.candles import Candles
 from prover.feed.records import Missed, Record, Slot
 from prover.serve.board import SlotBoard
+from prover.serve.candles import LOADED_US, CandleBoard
 from prover.serve.documents import Venues, read_venues
 from prover.serve.reading import FeedFacts, Settled, SlotReader
 from prover.serve.sending import Streams
@@ -39,6 +41,7 @@ class Service:
         self.feed = feed
         self.reader = reader
         self.streams = Streams()
+        self.candles = CandleBoard()
         self.boards = {notary: SlotBoard(feed, notary) for notary in feed.notaries}
 
     async def load(self) -> None:
@@ -47,6 +50,8 @@ class Service:
             newest = await asyncio.to_thread(self.reader.newest, self.feed.feed, board.notary)
             if newest is None:
                 continue
+            for candles in self.candles.of(board.notary).values():
+                await asyncio.to_thread(self._fill, candles, board.notary, newest)
             from_us = max(newest - PRELOADED * self.feed.grid_us, 0)
             board.floor_us = from_us - 1
             for slot in await self._read(board, from_us, newest + 1):
@@ -57,7 +62,7 @@ class Service:
         for board in self.boards.values():
             from_us = 0 if board.newest_us is None else board.newest_us + 1
             for slot in await self._read(board, from_us, MAX_INTEGER):
-                board.post(slot)
+                self._post(board, slot)
 
     def take(self, record: Record) -> None:
         """Posts slots on their notary's board (a ``prover.feed.records.Sink``)."""
@@ -65,7 +70,7 @@ class Service:
             board = self.boards.get(record.notary)
             if board is None:
                 board = self.boards[record.notary] = SlotBoard(self.feed, record.notary)
-            board.post(record)
+            self._post(board, record)
 
     async def stop(self, seconds: float) -> None:
         """Ends every stream, each with the slot to go on from."""
@@ -154,6 +159,19 @@ class Service:
         before_us = min(slot_us, board.floor_us + 1)
         return await asyncio.to_thread(
             self.reader.slot_before, self.feed.feed, board.notary, before_us
+        )
+
+    def _post(self, board: SlotBoard, slot: Settled) -> None:
+        if board.post(slot) and isinstance(slot, Slot):
+            self.candles.take(slot)
+
+    def _fill(self, candles: Candles, notary: str, newest_us: int) -> None:
+        self.reader.fill_candles(
+            candles,
+            self.feed.feed,
+            notary,
+            from_us=max(newest_us - LOADED_US, 0),
+            to_us=newest_us + 1,
         )
 
     async def _read(self, board: SlotBoard, from_us: int, to_us: int) -> list[Settled]:

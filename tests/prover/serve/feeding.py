@@ -25,6 +25,7 @@ from attestation.keys import SigningKey
 from attestation.reasons import FAULTS
 from attestation.trust import Trust
 from attestation.venues import shipped_venues
+from prover.feed.candles import Candles
 from prover.feed.records import Missed, Received, Slot, Started
 from prover.serve.listening import HttpServer, bind
 from prover.serve.reading import FeedFacts, Settled
@@ -128,6 +129,18 @@ class MemoryStore:
 
     def newest(self, feed: str, notary: str) -> int | None:
         return max((slot.slot_us for slot in self._of(notary)), default=None)
+
+    def fill_candles(
+        self, candles: Candles, feed: str, notary: str, *, from_us: int, to_us: int
+    ) -> None:
+        for slot in self._of(notary):
+            if isinstance(slot, Slot) and from_us <= slot.slot_us < to_us:
+                quotes = {
+                    venue: (field.bid, field.ask)
+                    for venue, field in slot.fields.items()
+                    if isinstance(field, ObservationField)
+                }
+                candles.take_slot(slot.slot_us, quotes)
 
     def message(self, hash: str) -> Received | None:
         return self.messages.get(hash)

@@ -255,6 +255,28 @@ def test_messages_and_sessions_are_given_by_what_slots_name_them_by() -> None:
     assert api.get(f"/v1/sessions/{'00' * 16}").status_code == 404
 
 
+def test_candles_are_there_at_once_from_what_was_stored_and_what_came_since(api: Api) -> None:
+    found = api.get("/v1/candles", interval="1s", market=FEED.market).json()
+    starts = [candle["start_us"] for candle in found["candles"]]
+    # Slots 0 to 11 are six seconds; slot 3 was missed, its second has slot 2.
+    assert starts == [at(n) for n in range(0, 12, 2)]
+    assert found["candles"][0] == {
+        "start_us": at(0),
+        "open": "64000.15",
+        "high": "64000.15",
+        "low": "64000.15",
+        "close": "64000.15",
+    }
+    assert found["indicative"] is True
+    # From slot 6 on okx has gaps alone.
+    okx = api.get("/v1/candles", venue="okx", **{"from": at(2)}).json()
+    assert [candle["start_us"] for candle in okx["candles"]] == [at(2), at(4)]
+    assert len(api.get("/v1/candles", limit=2).json()["candles"]) == 2
+    assert len(api.get("/v1/candles", interval="1m").json()["candles"]) == 1
+    assert api.get("/v1/candles", interval="2s").status_code == 422
+    assert api.get("/v1/candles", venue="nasdaq").status_code == 422
+
+
 def test_no_other_web_page_may_read_unless_the_operator_names_it(api: Api) -> None:
     async def ask(origins: frozenset[str]) -> httpx.Response:
         app = make_app(api.service, metrics=FeedMetrics(), origins=origins)
@@ -276,6 +298,7 @@ def test_the_description_has_every_route_with_examples_and_problems(api: Api) ->
         "/v1/slots/events",
         "/v1/messages/{hash}",
         "/v1/sessions/{session}",
+        "/v1/candles",
         "/v1/ticks",
         "/v1/status",
         "/healthz",
