@@ -32,6 +32,9 @@ from attestation.request import SessionRequest
 GRACE_US = 5_000_000
 """How long a venue may be without a session or an attempt before its prover is absent."""
 
+EARLY_US = 60_000_000
+"""How long before a feed's first slot its live sessions may begin."""
+
 VenueSlot: TypeAlias = ObservationField | GapField
 
 
@@ -258,6 +261,9 @@ class FeedBook:
             )
         slot_us = request.slot_us
         if slot_us is None:
+            # Before the first slot nothing renews its deadline in the log (L6).
+            if entry.from_us > now_us + EARLY_US:
+                raise _refused("the feed begins later", "request.feed", entry.from_us)
             return
         if slot_us % entry.grid_us or slot_us < entry.from_us:
             raise _refused("the feed has no such slot", "request.slot_us", slot_us)

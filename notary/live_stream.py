@@ -30,7 +30,7 @@ _WHOLE = 0x81
 
 
 class _Begun:
-    """One direction up to the session's start: its plaintext, records and their times."""
+    """One direction up to the session's start: records and their times, and what was sent."""
 
     __slots__ = ("data", "first_us", "last_us", "records", "size")
 
@@ -93,7 +93,8 @@ class LiveStream:
             if piece.data and not self._is_over(direction):
                 begun.first_us = begun.first_us or times[-1]
                 begun.last_us = times[-1]
-            begun.data += piece.data
+            if direction == "sent":
+                begun.data += piece.data
         return self.reader.feed(direction, piece, at_us=now_us)
 
     def check_times(self) -> None:

@@ -31,7 +31,8 @@ MAX_EARLY = 64 * 1024
 """Bytes a client may send ahead of the answer to its CONNECT."""
 LINGER_SECONDS = 5.0
 """How long a closing leg may take to write what it holds."""
-
+KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""Seconds of silence before the first probe, between probes, and how many."""
 
 OWN_FAULTS = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
@@ -214,6 +215,9 @@ class ClientLeg(_Leg):
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
     def read_on(self) -> None:
+        # A stream may be silent for long: that its peer is gone must be found out.
+        _keep_alive(self.transport)
+        _keep_alive(None if self._venue is None else self._venue.transport)
         if self.transport is not None:
             self._descriptor = self.transport.get_extra_info("socket").fileno()
             self._reads_on = True
@@ -313,6 +317,17 @@ class ClientLeg(_Leg):
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+
+
+def _keep_alive(transport: asyncio.Transport | None) -> None:
+    """Has the system probe a peer that says nothing, and give it up within half a minute."""
+    connection = None if transport is None else transport.get_extra_info("socket")
+    if connection is None:
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def dial(endpoint: Endpoint) -> VenueLeg:

@@ -185,7 +185,9 @@ def session_routes(desk: Desk) -> APIRouter:
         summary="Open the key and ask for the attestation",
         description=(
             "Without `request` the key is opened alone (202); if no request follows in time, the "
-            "notary attests the bare facts. Asked for again, the same attestation is returned."
+            "notary attests the bare facts. Asked for again, the same attestation is returned. "
+            "The key of a live session is opened before anything is released; the answer is the "
+            "attestation of its start, once it is subscribed."
         ),
         responses={
             200: answer(_ATTESTATION, "The attestation, durable at the notary."),

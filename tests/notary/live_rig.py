@@ -180,7 +180,7 @@ async def live_running(
     venues: Sequence[str] = ("kraken",),
     server: VenueServer | None = None,
     hostile: tuple[int, bytes] | None = None,
-    from_now_us: int = 60_000_000,
+    from_now_us: int = 50_000_000,
     grid_us: int = 500_000,
     deadlines: Deadlines | None = None,
     limits: SessionLimits | None = None,

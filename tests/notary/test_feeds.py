@@ -12,7 +12,7 @@ from attestation.errors import RefusedError, UsageError
 from attestation.log.entry import FeedEntry, FeedVenue
 from attestation.reasons import FAULTS
 from attestation.request import SessionRequest
-from notary.feeds import ClosedSlot, FeedBook, Lapsed
+from notary.feeds import EARLY_US, ClosedSlot, FeedBook, Lapsed
 
 GRID = 500_000
 SECOND = 1_000_000
@@ -449,3 +449,14 @@ def test_unknown_feed_and_venue_are_named() -> None:
         feeds.get("eth-usd")
     with pytest.raises(UsageError):
         feeds.attempted("btc-usd", "okx", SLOT)
+
+
+def test_live_session_long_before_the_first_slot_is_refused() -> None:
+    """The log could not show that it goes on: slots alone renew its deadline."""
+    begins = STARTED + 600 * SECOND
+    feeds = book(feed=entry(from_us=begins))
+    live = request(mode="live", slot_us=None)
+    with pytest.raises(RefusedError) as refused:
+        feeds.admit(live, begins - EARLY_US - 1)
+    assert (refused.value.rule, refused.value.http_status) == ("request.feed", 403)
+    feeds.admit(live, begins - EARLY_US)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import notary.relay
 from attestation.errors import QuotaryError, RefusedError
 from attestation.subscription import subscription
 from attestation.venues import shipped_venues
@@ -328,6 +330,30 @@ def test_end_while_the_start_is_written_closes_what_is_then_started(
     asyncio.run(scene())
     kinds = [entry.kind for entry in entries(tmp_path / "notary.db")]
     assert kinds == ["feed", "opened", "attested", "closed"]
+
+
+def test_peers_of_a_live_session_are_probed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed: list[socket.socket] = []
+    keep_alive = notary.relay._keep_alive
+
+    def watch(transport: asyncio.Transport | None) -> None:
+        keep_alive(transport)
+        assert transport is not None
+        probed.append(transport.get_extra_info("socket"))
+
+    monkeypatch.setattr(notary.relay, "_keep_alive", watch)
+
+    async def scene() -> None:
+        async with live_running(tmp_path) as rig:
+            await rig.start()
+            assert len(probed) == 2
+            for one in probed:
+                assert one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+                assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
+
+    asyncio.run(scene())
 
 
 def test_use_is_charged_as_it_goes_on(tmp_path: Path) -> None:
