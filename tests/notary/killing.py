@@ -18,7 +18,9 @@ import signal
 import sqlite3
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from attestation.log.policy import LogPolicy
 from notary.log.creation import create_log
@@ -81,12 +83,23 @@ async def load(folder: Path, pipe: int, first: int) -> None:
 
 def kill_one(folder: Path, first: int, answers: int, seconds: float) -> list[tuple[str, str]]:
     """Runs a child until so many answers or, at 0, so many seconds; returns what it said."""
+    lines = run_killed(lambda pipe: load(folder, pipe, first), answers, seconds)
+    return [(session, state) for session, state in lines]
+
+
+def run_killed(
+    work: Callable[[int], Coroutine[Any, Any, None]], answers: int, seconds: float
+) -> list[list[str]]:
+    """Runs ``work`` in a child until it wrote so many lines to its pipe, and kills it.
+
+    At 0, after so many seconds.  Returns the words of each line.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(reading)
-            asyncio.run(load(folder, writing, first))
+            asyncio.run(work(writing))
         finally:
             os._exit(1)
     os.close(writing)
@@ -104,8 +117,7 @@ def kill_one(folder: Path, first: int, answers: int, seconds: float) -> list[tup
     while more := os.read(reading, 65_536):
         said += more
     os.close(reading)
-    lines = said.decode().split("\n")[:-1]
-    return [(session, state) for session, state in (line.split(" ") for line in lines)]
+    return [line.split(" ") for line in said.decode().split("\n")[:-1]]
 
 
 def check_kept(folder: Path, said: dict[str, str]) -> None:

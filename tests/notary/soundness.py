@@ -9,13 +9,24 @@ from pathlib import Path
 from attestation.hashing import hash_string
 from attestation.keys import VerifyingKey
 from attestation.log.checkpoint import Checkpoint
-from attestation.log.entry import AbortedEntry, AttestedEntry, ClosedEntry, OpenedEntry, read_entry
+from attestation.log.entry import (
+    AbortedEntry,
+    AttestedEntry,
+    ClosedEntry,
+    FeedEntry,
+    MissedEntry,
+    OpenedEntry,
+    SlotEntry,
+    read_entry,
+)
 from attestation.log.tiles import TileBuilder
 from attestation.merkle import leaf_hash
+from notary.issue import restore
 from notary.log.fsck import check_log
 from notary.log.published import PublishedFile
 from notary.log.tables import iterate_entries
 from notary.rows import sessions_left
+from notary.slot_rows import slots_between
 
 
 def check_sound(
@@ -62,8 +73,40 @@ def check_sound(
         }
         stored = database.execute("SELECT entry, session, body FROM attestations").fetchall()
         assert {row[0]: (row[1], hash_string(bytes(row[2]))) for row in stored} == attested
+        check_slots(database, over=over)
         if over:
             assert sessions_left(database) == []
         return report.size
     finally:
         database.close()
+
+
+def check_slots(database: sqlite3.Connection, *, over: bool) -> None:
+    """Every slot has one row and one entry, which tell one story; what is stored is whole.
+
+    ``over``: a start has missed what passed, so that there is no hole.
+    """
+    feeds: dict[str, FeedEntry] = {}
+    logged: dict[tuple[str, int], tuple[int, str | None]] = {}
+    for place, data in iterate_entries(database):
+        entry = read_entry(data)
+        if isinstance(entry, FeedEntry):
+            feeds[entry.feed] = entry
+        elif isinstance(entry, SlotEntry | MissedEntry):
+            assert (entry.feed, entry.slot_us) not in logged
+            header = entry.header if isinstance(entry, SlotEntry) else None
+            logged[entry.feed, entry.slot_us] = (place, header)
+    stored: dict[tuple[str, int], tuple[int, str | None]] = {}
+    for name, feed in feeds.items():
+        rows = slots_between(database, name, 0, 2**53, 2**31)
+        for row in rows:
+            header = None
+            if row.body is not None:
+                header = hash_string(restore(row.body).header.encode())
+            stored[name, row.slot_us] = (row.entry, header)
+        slots = [row.slot_us for row in rows]
+        if over and slots:
+            first_us = -(-feed.from_us // feed.grid_us) * feed.grid_us
+            assert slots == list(range(first_us, slots[-1] + 1, feed.grid_us))
+    assert stored == logged
+    assert len(stored) == database.execute("SELECT count(*) FROM slots").fetchone()[0]

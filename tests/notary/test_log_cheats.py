@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,18 +12,26 @@ from typing import Any
 
 import pytest
 
-from attestation.errors import UsageError
+from attestation.document import GapField
+from attestation.errors import RefusedError, UsageError
 from attestation.log.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from attestation.log.entry import Entry, logged_at, write_entry
+from attestation.log.entry import Entry, TickEntry, logged_at, write_entry
 from attestation.log.policy import LogPolicy
 from attestation.log.tiles import TileBuilder
 from attestation.merkle import leaf_hash
+from notary.feeds import ClosedSlot, Lapsed
+from notary.issue import accept_slot
 from notary.log.files import PlainFiles
 from notary.log.reader import LogReader
 from notary.log.sequencer import Sequencer, Ticket
 from notary.log.tables import iterate_entries, read_head, write_head, write_tiles
+from notary.signer import Signer
+from notary.slot_store import SlotStore
 from notary.store import Store
 from notary.writer import offline
+from tests.notary.rig import NOTARY
+from tests.notary.test_feeds import GRID as GRID_US
+from tests.notary.test_feeds import entry as feed_entry
 from tests.notary.test_log import KEY, START_US, Log, number, row
 from tests.notary.test_store import header
 from verifier.audit import Audit, AuditState
@@ -82,8 +91,10 @@ def found(
 
     async def scene() -> None:
         opened = store(log)
-        await act(log, opened)
-        opened.close()
+        try:
+            await act(log, opened)
+        finally:
+            opened.close()
 
     asyncio.run(scene())
     publish(log, tmp_path / "public")
@@ -132,6 +143,74 @@ async def twice(log: Log, store: Store) -> None:
     await store.abort_session(number(1), "invalid", START_US)
 
 
+SLOT_FEED = feed_entry(from_us=START_US + GRID_US)
+
+
+def attest(store: Store, number_: int, issued_us: int | None = None) -> Awaitable[Ticket]:
+    """Has a slot of the feed attested."""
+    slot_us = START_US + number_ * GRID_US
+    gap = GapField(venue="binance", reason="absent", fault="prover")
+    made = accept_slot(
+        ClosedSlot(feed=SLOT_FEED, slot_us=slot_us, fields=(gap,)),
+        signer=Signer(NOTARY.name, [NOTARY]),
+        software="bent",
+        identifier=os.urandom(16).hex(),
+        seed=bytes(32),
+        issued_us=slot_us if issued_us is None else issued_us,
+    )
+    return SlotStore(store).attest_slot(SLOT_FEED.feed, slot_us, made.header, made.encode())
+
+
+def at_slot(log: Log, number_: float) -> None:
+    """Lets it be so many slots after the start."""
+    now_us = START_US + int(number_ * GRID_US)
+    log.clock = iter(range(now_us, 2**52))  # type: ignore[assignment]
+
+
+async def leave_out(log: Log, store: Store) -> None:
+    """A slot that nothing is said of, and time that goes on."""
+    await SlotStore(store).submit_entry(SLOT_FEED)
+    for slot in (1, 3):
+        at_slot(log, slot)
+        await attest(store, slot)
+    at_slot(log, 10)
+    await store.log_entry(TickEntry)
+
+
+async def attest_two(log: Log, store: Store) -> None:
+    """Two attestations for one slot, to show the one that suits."""
+    await SlotStore(store).submit_entry(SLOT_FEED)
+    at_slot(log, 1)
+    await attest(store, 1)
+    await store.submit(lambda base: base.execute("DELETE FROM slots"))
+    await attest(store, 1)
+
+
+async def attest_late(log: Log, store: Store) -> None:
+    """A slot that is attested once it is known what would suit."""
+    await SlotStore(store).submit_entry(SLOT_FEED)
+    at_slot(log, 1 + SLOT_FEED.late_us / GRID_US + 1)
+    await attest(store, 1)
+
+
+async def attest_missed(log: Log, store: Store) -> None:
+    """A slot that was given up, and attested after all."""
+    await SlotStore(store).submit_entry(SLOT_FEED)
+    at_slot(log, 1)
+    slot_us = START_US + GRID_US
+    lapsed = Lapsed(feed=SLOT_FEED, first_us=slot_us, stop_us=slot_us + GRID_US)
+    await SlotStore(store).miss_slots(lapsed)
+    await store.submit(lambda base: base.execute("DELETE FROM slots"))
+    await attest(store, 1)
+
+
+async def attest_early(log: Log, store: Store) -> None:
+    """A slot that is attested before it."""
+    await SlotStore(store).submit_entry(SLOT_FEED)
+    at_slot(log, 0.5)
+    await attest(store, 1)
+
+
 def row_at(session: str, now_us: int) -> Any:
     return dataclasses.replace(row(session), opened_us=now_us, deadline_us=now_us + 60_000_000)
 
@@ -144,12 +223,28 @@ def row_at(session: str, now_us: int) -> Any:
         (back, "", "backdated"),
         (wait, "", "late"),
         (twice, "", "bad_entry"),
+        (leave_out, "", "missed"),
+        (attest_two, "", "duplicate"),
+        (attest_late, "", "late"),
+        (attest_missed, "", "duplicate"),
+        (attest_early, "", "bad_entry"),
     ],
 )
 def test_what_a_bent_notary_logs_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Any, drop: str, kind: str
 ) -> None:
     assert kind in found(tmp_path, lambda log: bent(log, monkeypatch, drop=drop), act)
+
+
+@pytest.mark.parametrize("act", [attest_two, attest_late, attest_missed, attest_early])
+def test_honest_sequencer_refuses_what_a_bent_one_logs(
+    tmp_path: Path, act: Callable[[Log, Store], Awaitable[None]]
+) -> None:
+    def honest(log: Log) -> Store:
+        return log.store()
+
+    with pytest.raises(RefusedError):
+        found(tmp_path, honest, act)
 
 
 def rewrite(database: sqlite3.Connection, place: int, data: bytes) -> None:

@@ -30,6 +30,19 @@ def test_hundred_kills_under_load_lose_nothing_that_was_answered(tmp_path: Path)
     assert told["size"] > 2 * told["said"] - 16 * KILLS
 
 
+def test_hundred_kills_leave_every_slot_attested_or_missed_and_none_twice(tmp_path: Path) -> None:
+    """Takes some twenty seconds: each kill is followed by a check of everything."""
+    command = [sys.executable, "-m", "tests.notary.killing_slots", str(tmp_path), str(KILLS)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert result.returncode == 0, result.stderr[-3_000:]
+    told = json.loads(result.stdout)
+    assert told["said"] > 10 * KILLS
+    assert told["found"] == []
+    assert told["slot"] + told["notary"] >= told["said"]
+    # Some were missed by those who died.
+    assert told["notary"] > KILLS
+
+
 _ONE_SESSION = """
 import asyncio, sys
 from pathlib import Path
