@@ -16,7 +16,7 @@ from notary.log.published import PublishedFile
 from notary.writer import offline
 from tests.notary.test_log import KEY
 
-KILLS = 100
+KILLS, SLOT_KILLS = 100, 40
 
 
 def test_hundred_kills_under_load_lose_nothing_that_was_answered(tmp_path: Path) -> None:
@@ -30,17 +30,17 @@ def test_hundred_kills_under_load_lose_nothing_that_was_answered(tmp_path: Path)
     assert told["size"] > 2 * told["said"] - 16 * KILLS
 
 
-def test_hundred_kills_leave_every_slot_attested_or_missed_and_none_twice(tmp_path: Path) -> None:
-    """Takes some twenty seconds: each kill is followed by a check of everything."""
-    command = [sys.executable, "-m", "tests.notary.killing_slots", str(tmp_path), str(KILLS)]
+def test_kills_leave_every_slot_attested_or_missed_and_none_twice(tmp_path: Path) -> None:
+    """Takes some ten seconds: each kill is followed by a check of everything."""
+    command = [sys.executable, "-m", "tests.notary.killing_slots", str(tmp_path), str(SLOT_KILLS)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert result.returncode == 0, result.stderr[-3_000:]
     told = json.loads(result.stdout)
-    assert told["said"] > 10 * KILLS
+    assert told["said"] > 10 * SLOT_KILLS
     assert told["found"] == []
     assert told["slot"] + told["notary"] >= told["said"]
     # Some were missed by those who died.
-    assert told["notary"] > KILLS
+    assert told["notary"] > SLOT_KILLS
 
 
 _ONE_SESSION = """
