@@ -2,7 +2,8 @@
 
 The laws of notary/gate.py, checked from outside: what passes is whole records of
 what came, in order; nothing passes while both directions are held; in sealed mode
-the client gets nothing after the handshake before the attestation is issued.
+the client gets nothing after the handshake before the attestation is issued, in a live
+session neither side gets anything before it is verified.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ _EVENTS = tuple(Event)
 _ITS_OWN = (Event.HELLO, Event.PROTECTED, Event.RELEASE)
 """What the gate itself makes of bytes, permission and commitment."""
 _LIMITS = SessionLimits(sent_bytes=4_000, received_bytes=8_000, records=40)
+_KINDS = (
+    ("sealed", "full"),
+    ("open", "full"),
+    ("sealed", "template"),
+    ("open", "template"),
+    ("live", "full"),
+)
 _HELD = (State.HELD, State.SEALED, State.OPENED, State.VERIFIED)
 
 
@@ -51,11 +59,14 @@ class _Watched:
         for stream in (gate.sent, gate.received):
             demand(stream.times == sorted(stream.times), "times run backwards")
             demand(len(stream.times) == len(stream.records), "a record without its time")
-            demand(stream.size <= _LIMITS.received_bytes, "more bytes than allowed")
+            bounded = self.mode != "live" or gate.times.released_us is None
+            demand(not bounded or stream.size <= _LIMITS.received_bytes, "too many bytes")
         if gate.state is State.RELEASED:
             demand(gate.permitted and gate.committed, "released before its time")
         if gate.state in _HELD:
             demand(not passing.to_venue, f"to the venue in state {gate.state}")
+        if self.mode == "live" and gate.state in _HELD:
+            demand(not passing.to_client, f"to the client in state {gate.state}")
         if self.mode == "sealed" and gate.state in (State.HELD, State.RELEASED, *_HELD):
             demand(not passing.to_client, f"to the client in state {gate.state}")
         if gate.state is not State.HELLO and passing.to_venue and gate.path != "follow":
@@ -65,8 +76,7 @@ class _Watched:
 def gate(data: bytes) -> None:
     """Bytes of both sides, true ones and others, and events of the control API, in any order."""
     edits = Edits(data)
-    kind = edits.number(4)
-    watched = _Watched("open" if kind % 2 else "sealed", "template" if kind > 1 else "full")
+    watched = _Watched(*_KINDS[edits.number(len(_KINDS))])
     streams = {name: honest().raw(name) for name in ("sent", "received")}  # type: ignore[arg-type]
     try:
         watched.take(watched.gate.move(Event.CONNECTED, 0))

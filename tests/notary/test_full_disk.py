@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -89,14 +90,21 @@ def test_full_disk_stores_nothing_half_and_ends_what_it_owes_when_there_is_room(
     asyncio.run(scene())
 
 
-def test_end_that_found_no_room_is_written_when_there_is_some(tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", ["aborted", "closed"])
+def test_end_that_found_no_room_is_written_when_there_is_some(tmp_path: Path, state: str) -> None:
     async def scene() -> None:
         disk = Disk()
         store = disk.store(tmp_path)
-        await store.open_session(row("one"))
+        live = state == "closed"
+        await store.open_session(dataclasses.replace(row("one"), mode="live" if live else "open"))
+        if live:
+            await store.attest_session("one", header("a", 12), b"body")
         disk.fill()
         # In one transaction with what does not fit.
-        ending = store.abort_session("one", "overload", 12)
+        if live:
+            ending = store.close_session("one", "overload", 7, 12)
+        else:
+            ending = store.abort_session("one", "overload", 12)
         bodies = [store.open_session(row(f"s{number}" * 500)) for number in range(20)]
         outcomes = await asyncio.gather(ending, *bodies, return_exceptions=True)
         assert any(isinstance(outcome, UnavailableError) for outcome in outcomes)
@@ -105,7 +113,7 @@ def test_end_that_found_no_room_is_written_when_there_is_some(tmp_path: Path) ->
         await until(lambda: store.trouble is None)
         found = await store.session("one")
         assert found is not None
-        assert (found["state"], found["reason"]) == ("aborted", "overload")
+        assert (found["state"], found["reason"]) == (state, "overload")
         store.close()
 
     asyncio.run(scene())
