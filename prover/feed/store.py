@@ -193,12 +193,14 @@ class Store:
                 time.sleep(0 if self._closing else BATCH_S)
             closing = self._closing
             with self._between:
-                placed = self._writer.step()
-                if self._writer.trouble is None:
-                    try:
+                try:
+                    placed = self._writer.step()
+                    if self._writer.trouble is None:
                         self._upkeep.run()
-                    except UnavailableError as error:
-                        self._writer.go_away(error)
+                except UnavailableError as error:
+                    self._writer.go_away(error)
+                except Exception:  # noqa: BLE001 - a bug costs a batch, which the counts show
+                    log.exception("the store's thread failed, and goes on")
             if closing and (not placed or not len(self._inbox)):
                 if self._writer.trouble is None:
                     self._upkeep.record_counts()

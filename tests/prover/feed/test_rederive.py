@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from attestation.document import ObservationField
 from attestation.errors import InvalidProofError, MalformedError
+from attestation.feed import Channel, Update
 from attestation.venues import shipped_venues
 from prover.feed.records import DeadLetter, Missed, Record
 from prover.feed.rederive import rederive_observation
@@ -31,6 +32,7 @@ from tests.prover.feed.tape import (
 from tests.prover.shell import Result, prover
 
 SESSION, GATE = session_id("binance"), session_id("gate")
+RECORDED = Path(__file__).parents[2] / "recorded"
 GARBAGE = b"\x1b[31m<script>\xff"
 FIXED = book(3)
 
@@ -238,3 +240,38 @@ def test_reconcile_tells_slots_that_are_not_stored(store: Path) -> None:
     assert result.code == 15
     (stream,) = result.json()["streams"]
     assert (stream["holes"], stream["first_us"]) == (2, START + GRID)
+
+
+@pytest.mark.parametrize("venue", sorted(shipped_venues()))
+def test_what_was_seen_live_is_derived_again_from_the_store(tmp_path: Path, venue: str) -> None:
+    """Recorded messages of each venue, read as they came: quotes that rest on one or two."""
+    file = shipped_venues()[venue]
+    instrument = file.instrument("BTC/USD")
+    channel, session = Channel(file, instrument), session_id(venue)
+    lines = (RECORDED / venue / "ws.txt").read_bytes().splitlines()
+    parts = Parts(tmp_path)
+    parts.give(make_start(venue, session))
+    quotes = []
+    for index, line in enumerate(lines):
+        parts.give(received(venue, session, index, line))
+        try:
+            seen = channel.read(line, index)
+        except MalformedError:
+            continue
+        if not isinstance(seen, Update):
+            continue
+        named = [(at, lines[at]) for at in seen.messages]
+        slot = make_slot(START + len(quotes) * GRID, {venue: (session, named)})
+        field = slot.fields[venue]
+        assert isinstance(field, ObservationField)
+        assert (field.bid, field.ask, field.exchange_us) == (
+            seen.quote.bid,
+            seen.quote.ask,
+            seen.quote.exchange_us,
+        )
+        quotes.append(slot)
+        parts.give(slot)
+    parts.close()
+    result = rederive(tmp_path)
+    assert result.code == 0, result.err
+    assert result.json()["same"] == len(quotes) > 0

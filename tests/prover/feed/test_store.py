@@ -338,6 +338,23 @@ def test_take_never_waits_for_the_disk(tmp_path: Path) -> None:
     holds(tmp_path, [*first, *rest])
 
 
+def test_bug_in_the_thread_is_said_and_shows_in_the_counts_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path, now_us=clock)
+    with monkeypatch.context() as broken:
+        broken.setattr(store._writer, "_settle", lambda records, results: 1 // 0)
+        given = give(store, list(messages(3)))
+        assert store.flush(30)
+    assert store.reconcile().missing == 3
+    assert "goes on" in caplog.text
+    given += give(store, [slot(0, 2)])
+    assert store.flush(30)
+    assert store.reconcile().missing == 3
+    store.close()
+    holds(tmp_path, given)
+
+
 def test_counts_are_taken_for_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_upkeep, "RECONCILE_S", 0.0)
     store = Store(tmp_path, now_us=clock)

@@ -47,14 +47,14 @@ def feed(store: Store, first: int) -> None:
 def test_killed_process_leaves_whole_slots_and_none_that_it_said_were_kept_is_gone(
     tmp_path: Path,
 ) -> None:
-    """Six kills, some of them while another process locks the database."""
+    """Four kills, some of them while another process locks the database."""
     import sqlite3
 
     draw = random.Random(43)
     folder = tmp_path / "store"
     Store(folder).close()
     first, kept = 0, -1
-    for turn in range(6):
+    for turn in range(4):
         locked = sqlite3.connect(folder / "feed.db", isolation_level=None)
         if turn % 3 == 2:
             locked.execute("BEGIN IMMEDIATE")
