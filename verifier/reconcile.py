@@ -29,6 +29,7 @@ from attestation.log.policy import LogPolicy
 from attestation.log.tree import Frontier
 from attestation.observation import read_venue_field
 from attestation.price import format_exact, fraction
+from attestation.reasons import PARTIES
 from attestation.settlement.bundle import SettlementBundle
 from attestation.settlement.expect import SettlementExpect
 from attestation.settlement.ledger import LedgerLine, open_batches
@@ -39,13 +40,14 @@ from attestation.settlement.promise import (
     broken_promise,
     double_trades,
 )
-from attestation.settlement.recompute import verify_settlement
+from attestation.settlement.recompute import VerifiedSettlement, verify_settlement
 from attestation.settlement.reconciliation import (
     FINDINGS,
     GapCount,
     LedgerFinding,
     OutcomeCount,
     Reconciliation,
+    VoidCount,
 )
 from attestation.trust import Trust
 from attestation.venues import VenueFile
@@ -195,6 +197,7 @@ class _Tally:
         self._ends: Counter[str] = Counter()
         self._outcomes: Counter[str] = Counter()
         self._fees: Counter[str] = Counter()
+        self._voids: Counter[str] = Counter()
         self._gaps: Counter[tuple[str, str, str]] = Counter()
         self._slots: set[str] = set()
         self._observations = self._close = 0
@@ -218,7 +221,7 @@ class _Tally:
                 self._ends["not_shown"] += 1
                 found.add("not_shown", "no bundle of the trade", **place)
                 return
-            outcome = self._recompute(line, shown, reading, seen)
+            verified = self._recompute(line, shown, reading, seen)
         except (UnavailableError, UsageError):
             raise
         except QuotaryError as error:
@@ -226,7 +229,10 @@ class _Tally:
             self._ends[kind] += 1
             found.error("forked_log" if error.rule == "log.forked" else kind, error, **place)
             return
+        outcome = verified.outcome
         self._ends["equal"] += 1
+        if verified.fault is not None:
+            self._voids[verified.fault] += 1
         self._outcomes[outcome.outcome] += 1
         self._fees[outcome.outcome] += outcome.fee
         self._close += _is_close(outcome)
@@ -234,7 +240,7 @@ class _Tally:
 
     def _recompute(
         self, line: LedgerLine, shown: SettlementBundle, reading: Reading, seen: _Seen
-    ) -> OutcomeDocument:
+    ) -> VerifiedSettlement:
         verified = verify_settlement(
             shown,
             trust=reading.trust,
@@ -255,7 +261,7 @@ class _Tally:
                 )
         seen.check(shown.logs[0].checkpoint)
         line.check(verified.outcome)
-        return verified.outcome
+        return verified
 
     def _count(self, shown: SettlementBundle) -> None:
         for attestation in shown.slots:
@@ -277,6 +283,13 @@ class _Tally:
                 [
                     OutcomeCount(outcome=name, count=self._outcomes[name], fees=self._fees[name])
                     for name in OUTCOMES
+                ]
+            ),
+            "voids": tuple(
+                [
+                    VoidCount(fault=fault, count=self._voids[fault])
+                    for fault in PARTIES
+                    if self._voids[fault]
                 ]
             ),
             "close_calls": self._close,

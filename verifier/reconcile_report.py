@@ -26,7 +26,11 @@ def summary(report: Reconciliation) -> Iterator[str]:
     )
     voids = next(row for row in report.outcomes if row.outcome == "void")
     yield "  " + ", ".join(f"{row.outcome} {row.count}" for row in report.outcomes)
-    yield f"  void rate {_percent(voids.count, report.equal)}; with the operator's fee {voids.fees}"
+    faults = "".join(f", {row.count} by the {row.fault}" for row in report.voids)
+    yield (
+        f"  void rate {_percent(voids.count, report.equal)}{faults}; with the operator's fee"
+        f" {voids.fees}"
+    )
     for finding in report.findings[:20]:
         where = "" if finding.entry is None else f" entry {finding.entry}"
         trade = "" if finding.trade is None else f" trade {finding.trade}"
@@ -77,6 +81,9 @@ def _lines(
         ],
     )
     yield ""
+    if report.voids:
+        faults = ", ".join(f"{row.fault} {row.count}" for row in report.voids)
+        yield f"Voids by whose fault: {faults}."
     yield (
         f"{report.close_calls} ({_percent(report.close_calls, report.equal)}) were decided by less"
         " than the dispersion of their venues' returns (the median distance from their median)."

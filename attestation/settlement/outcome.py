@@ -6,6 +6,7 @@ Exact values are written as fractions in lowest terms, ``n`` or ``n/d``, and
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -33,7 +34,7 @@ from attestation.settlement.rule import (
     WindowValue,
     needed_slots,
 )
-from attestation.settlement.slots import LoggedSlot
+from attestation.settlement.slots import Fault, LoggedSlot
 from attestation.settlement.value import Value, median
 
 Positive = Annotated[int, AtLeast(1)]
@@ -239,6 +240,28 @@ def dispersion(outcome: OutcomeDocument) -> Fraction | None:
         return None
     middle = _middle(changes)
     return _middle(sorted(abs(change - middle) for change in changes))
+
+
+def void_fault(settlement: Settlement) -> Fault | None:
+    """Returns by whose fault a trade is void; None for one that is not.
+
+    Whose holes are most in the windows that have no value; between equals the notary's.
+    A quorum that rests on withheld slots is the prover's.
+    """
+    if settlement.outcome != "void":
+        return None
+    windows = [
+        window
+        for venue in settlement.venues
+        for window in (venue.opening, venue.closing)
+        if window is not None and window.value is None
+    ]
+    counts = Counter(
+        slot.fault for window in windows for slot in window.slots if slot.value is None
+    )
+    if settlement.change is not None or not counts:
+        return "prover"
+    return "venue" if counts["venue"] > counts["notary"] else "notary"
 
 
 def _middle(ordered: list[Fraction]) -> Fraction:

@@ -25,10 +25,16 @@ from attestation.settlement.bundle import BundleLog, SettlementBundle, entry_lea
 from attestation.settlement.entries import LogRange, check_policy, read_slots, trade_terms
 from attestation.settlement.expect import SettlementExpect
 from attestation.settlement.messages import check_messages
-from attestation.settlement.outcome import OutcomeDocument, judged_slots, write_outcome
+from attestation.settlement.outcome import (
+    OutcomeDocument,
+    judged_slots,
+    void_fault,
+    write_outcome,
+)
 from attestation.settlement.policy import PolicyNotary, SettlementPolicy, policy_files
 from attestation.settlement.rule import Terms, settle
 from attestation.settlement.sessions import KnownSessions, LoggedSession, check_sessions
+from attestation.settlement.slots import Fault
 from attestation.settlement.trade import TradeLeaf
 from attestation.trust import Trust
 from attestation.venues import VenueFile
@@ -58,7 +64,8 @@ class VerifiedRange:
 class VerifiedSettlement:
     """A trade's settlement and what it was recomputed from.  Made by ``verify_settlement`` alone.
 
-    ``slots`` and ``messages`` count what was judged and read again.
+    ``slots`` and ``messages`` count what was judged and read again; ``fault`` is whose a
+    void is.
     """
 
     policy: SettlementPolicy
@@ -68,6 +75,7 @@ class VerifiedSettlement:
     sessions: tuple[LoggedSession, ...]
     slots: int
     messages: int
+    fault: Fault | None
     outcome: OutcomeDocument
 
 
@@ -162,6 +170,7 @@ def verify_settlement(
         sessions=tuple(sessions),
         slots=len(deciding),
         messages=len(bundle.messages),
+        fault=void_fault(settlement),
         outcome=outcome,
     )
 

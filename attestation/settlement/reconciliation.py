@@ -45,6 +45,14 @@ class OutcomeCount(Document):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VoidCount(Document):
+    """How many trades were void by whose fault."""
+
+    fault: Annotated[str, OneOf(PARTIES)]
+    count: Count
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class GapCount(Document):
     """How many of a venue's slots that were judged had this gap."""
 
@@ -82,6 +90,7 @@ class Reconciliation(Document):
     refused: Count
     not_shown: Count
     outcomes: tuple[OutcomeCount, ...]
+    voids: tuple[VoidCount, ...]
     close_calls: Count
     stakes: Price
     payouts: Price

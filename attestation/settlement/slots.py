@@ -41,13 +41,14 @@ class LoggedSlot:
 class VenueSlot:
     """A venue's value in a slot.  ``real``: from enough real mids, not a withheld one.
 
-    ``value`` is None for a hole, and ``why`` says what is missing; a withheld
-    slot has a value, and says so too.
+    ``value`` is None for a hole, and ``why`` says what is missing, ``fault`` by whom; a
+    withheld slot has a value, and says so too.
     """
 
     value: Value | None
     real: bool
     why: str | None = None
+    fault: Fault | None = None
 
 
 def favourable(side: Side, end: End) -> Value:
@@ -72,7 +73,7 @@ def venue_slot(
     mids: list[Fraction] = []
     values: list[Value] = []
     reasons: list[str] = []
-    prover = False
+    faults: set[Fault] = set()
     for notary in policy.notaries:
         found = _observe(venue, slot_us, by_notary.get(notary.notary), policy)
         if isinstance(found, Fraction):
@@ -81,20 +82,23 @@ def venue_slot(
             continue
         fault, why = found
         reasons.append(f"{notary.notary}: {why}")
+        faults.add(fault)
         if fault == "prover":
-            prover = True
             values.append(withheld)
     if values:
         middle = median(values)
         near = [mid for mid in mids if _within(mid, middle, policy.div_bps)]
         if len(near) >= policy.q:
             return VenueSlot(value=middle, real=True)
-        if not prover and len(mids) >= policy.q:
+        if "prover" not in faults and len(mids) >= policy.q:
             reasons.append("the notaries' prices diverge")
+            faults.add("notary")
     why = "; ".join(reasons)
-    if prover:
-        return VenueSlot(value=withheld, real=False, why=why)
-    return VenueSlot(value=None, real=False, why=why)
+    if "prover" in faults:
+        return VenueSlot(value=withheld, real=False, why=why, fault="prover")
+    # One notary that saw it is enough to tell the venue from its own.
+    hole: Fault = "notary" if "notary" in faults else "venue"
+    return VenueSlot(value=None, real=False, why=why, fault=hole)
 
 
 def may_count(

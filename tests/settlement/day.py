@@ -52,10 +52,11 @@ def terms(number: int, offset_us: int) -> Terms:
     )
 
 
-def a_day(*, again: int | None = None, step: int = 30, apart: int = 0) -> Day:
+def a_day(*, again: int | None = None, step: int = 30, apart: int = 0, closed: bool = False) -> Day:
     """Four trades in each of two batches; trade ``again`` of the first is in the second, too.
 
-    Prices rise by ``step`` tenths in the middle, gate's by ``apart`` less.
+    Prices rise by ``step`` tenths in the middle, gate's by ``apart`` less;
+    ``closed``: from then on gate is.
     """
     rule = policy()
     slots = sorted({slot for at in (0, BETWEEN_US) for slot in cases.all_slots(rule, terms(1, at))})
@@ -68,6 +69,14 @@ def a_day(*, again: int | None = None, step: int = 30, apart: int = 0) -> Day:
         )
         for slot in slots
     ]
+    if closed:
+        gap = {"gate": cases.gap("gate", "venue_closed")}
+        logged = [
+            dataclasses.replace(record, fields={**(record.fields or {}), **gap})
+            if record.slot_us > turn
+            else record
+            for record in logged
+        ]
     made = world.build(rule, terms(1, 0), logged)
     batches = []
     for at, numbers in ((0, range(1, 5)), (BETWEEN_US, range(5, 9))):

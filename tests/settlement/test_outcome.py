@@ -18,6 +18,7 @@ from attestation.settlement.outcome import (
     OutcomeDocument,
     display_price,
     judged_slots,
+    void_fault,
     write_outcome,
 )
 from attestation.settlement.policy import SettlementPolicy
@@ -250,3 +251,39 @@ def test_log_must_be_read_from_before_the_first_slot_judged() -> None:
         settle(policy, terms, [], read_until_us=end, read_from_us=opening[0] - 1)
     void = settle(policy, terms, [], read_until_us=end, read_from_us=before[0] - 1)
     assert void.outcome == "void"
+
+
+@pytest.mark.parametrize(
+    ("reason", "fault"), [("venue_closed", "venue"), ("restart", "notary"), ("overload", "notary")]
+)
+def test_void_is_by_the_fault_of_its_holes(reason: str, fault: str) -> None:
+    policy, terms = cases.policy(venues=3), cases.terms("up")
+    slots = cases.all_slots(policy, terms)
+    logged = [
+        LoggedSlot(
+            notary="n0",
+            slot_us=slot,
+            fields={
+                venue.venue: cases.gap(venue.venue, reason)
+                if slot > terms.logged_us
+                else cases.observation(venue.venue, slot, 640_000)
+                for venue in policy.venues
+            },
+        )
+        for slot in slots
+    ]
+    found = settle(policy, terms, logged, read_until_us=cases.end(policy, terms))
+    assert (found.outcome, void_fault(found)) == ("void", fault)
+
+
+def test_decided_trade_is_nobodys_fault_and_a_withheld_quorum_the_provers() -> None:
+    faults = set()
+    for seed in range(600):
+        policy, terms, logged = cases.random_case(seed)
+        found = settle(policy, terms, logged, read_until_us=cases.end(policy, terms))
+        fault = void_fault(found)
+        assert (fault is None) == (found.outcome != "void")
+        if found.reason == "the quorum rests on withheld slots":
+            assert fault == "prover"
+        faults.add(fault)
+    assert faults == {None, "venue", "notary", "prover"}

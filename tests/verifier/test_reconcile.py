@@ -68,6 +68,14 @@ def test_trades_decided_by_less_than_their_venues_differ_are_counted() -> None:
     assert torn.close_calls == 8
 
 
+def test_voids_are_counted_by_whose_fault_they_are() -> None:
+    report = run(a_day(closed=True))
+    assert {row.outcome: (row.count, row.fees) for row in report.outcomes}["void"] == (8, 8)
+    assert [(row.fault, row.count) for row in report.voids] == [("venue", 8)]
+    text = render(report, commands=[], versions=[])
+    assert "Voids by whose fault: venue 8." in text.splitlines()
+
+
 def changed(day: Day, at: int, **changes: Any) -> Day:
     lines = [*day.lines]
     lines[at] = dataclasses.replace(lines[at], **changes)
