@@ -187,6 +187,7 @@ class VenueConnector:
                 heard.index,
                 heard.payload,
                 update,
+                readable=not isinstance(found, MalformedError),
                 wall_us=at_us,
                 steady_us=around.moment().steady_us,
             )

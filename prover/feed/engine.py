@@ -44,6 +44,9 @@ from prover.vault import write_private
 
 _log = logging.getLogger(__name__)
 
+MEASURE_S = 1.0
+"""How often headroom and age of quotes are recorded."""
+
 Resume = Callable[[str, str], int | None]
 """(notary, feed) to the last slot that is kept; None to begin with the next one."""
 
@@ -172,7 +175,7 @@ class _NotaryFeed:
             self._lane(name, self._feed.venues[venue.venue], venue.instrument)
             for venue in entry.venues
         ]
-        runs = [self.slots.run, *[lane.run for lane in self.lanes]]
+        runs = [self.slots.run, self._measure, *[lane.run for lane in self.lanes]]
         if self._feed.config.rest_fallback:
             runs += [self._fallback(name, entry, lane).run for lane in self.lanes]
         tasks = [asyncio.create_task(self._keep_up(run)) for run in runs]
@@ -193,6 +196,12 @@ class _NotaryFeed:
                 _log.exception("a part of the feed failed")
                 self._feed.metrics.count("restarts_total", kind=type(error).__name__)
             await asyncio.sleep(CEILING_S)
+
+    async def _measure(self) -> None:
+        while True:
+            for lane in self.lanes:
+                lane.measure()
+            await asyncio.sleep(MEASURE_S)
 
     async def _register(self) -> tuple[str, FeedEntry]:
         feed, config = self._feed, self._feed.config

@@ -59,10 +59,25 @@ class OwnSession:
         self.venue, self.instrument = venue, instrument
         self.read = 0
         self.ended = False
+        self.first_us: int | None = None
+        """When its first message came, by this machine's wall clock."""
+        self._quoted_us: int | None = None
         self._refs: dict[int, MessageRef] = {}
         self._quotes: OrderedDict[tuple[int, ...], tuple[int, OwnQuote]] = OrderedDict()
         self._last: tuple[int, ...] = ()
         self._waiting: asyncio.Event | None = None
+
+    def stood(self, at_us: int, margin_us: int) -> bool:
+        """Whether it had a quote that stood at ``at_us``, and for ``margin_us`` before it.
+
+        From then until now every message of it could be read, and it is alive: by whatever
+        clock a notary saw it, it had a quote.
+        """
+        return (
+            not self.ended
+            and self._quoted_us is not None
+            and (self._quoted_us + margin_us <= at_us)
+        )
 
     async def reached(self, index: int, seconds: float) -> bool:
         """Waits until message ``index`` was read; False if it was not, in time or ever."""
@@ -84,10 +99,22 @@ class OwnSession:
             waiting.set()
 
     def note(
-        self, index: int, payload: bytes, update: Update | None, *, wall_us: int, steady_us: int
+        self,
+        index: int,
+        payload: bytes,
+        update: Update | None,
+        *,
+        readable: bool = True,
+        wall_us: int,
+        steady_us: int,
     ) -> None:
         """Notes data message ``index``, and the quote it makes with those before it."""
         self.read = index + 1
+        self.first_us = wall_us if self.first_us is None else self.first_us
+        if not readable:
+            self._quoted_us = None
+        elif update is not None:
+            self._quoted_us = self._quoted_us or wall_us
         # Any message may be what a later quote rests on: an assigned channel, one side.
         self._refs[index] = MessageRef(index=index, hash=hash_string(payload))
         if update is not None:
@@ -147,6 +174,13 @@ class OwnMessages:
         ended = [key for key, one in self._sessions.items() if one.ended]
         for key in ended[: max(len(ended) - MAX_ENDED, 0)]:
             del self._sessions[key]
+
+    def standing(self, notary: str, venue: str, at_us: int, margin_us: int) -> OwnSession | None:
+        """Returns a live session of a venue that had a quote at ``at_us`` beyond doubt."""
+        for own in self._sessions.values():
+            if own.notary == notary and own.venue == venue and own.stood(at_us, margin_us):
+                return own
+        return None
 
     def get(self, session: str) -> OwnSession | None:
         """Returns a session of this process, ended ones of a while ago excepted."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 
-from attestation.document import Attestation, MessageRef, ObservationField
+from attestation.document import Attestation, GapField, MessageRef, ObservationField
 from attestation.errors import (
     ExpectationError,
     IncompleteError,
@@ -132,6 +132,21 @@ def judge(
         found=[ref.index for ref in observation.messages],
         wanted=own.read,
     )
+
+
+def judge_gap(gap: GapField, own: OwnSession) -> None:
+    """Raises InvalidProofError for a gap that blames others, of a venue that had a quote.
+
+    ``own`` is a session of the venue through this notary that had a quote beyond doubt; one
+    that has ended since may have ended for the notary before the slot, and proves nothing.
+    """
+    if not own.ended and gap.fault != "notary":
+        raise InvalidProofError(
+            "a gap for a venue that this prover heard through the same notary",
+            rule="gap.reason",
+            found=gap.reason,
+            wanted=own.session,
+        )
 
 
 def judge_fetch(observation: ObservationField, own: OwnFetch, *, notary: str) -> Verdict:

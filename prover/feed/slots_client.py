@@ -16,12 +16,13 @@ import asyncio
 import dataclasses
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import httpx
 import orjson
 
-from attestation.document import Attestation, ObservationField
+from attestation.document import Attestation, GapField, ObservationField
 from attestation.encoding import JsonObject
 from attestation.errors import (
     IncompleteError,
@@ -41,16 +42,19 @@ from prover.feed.conversation import Moment
 from prover.feed.events import Event, EventReader
 from prover.feed.incidents import Incidents
 from prover.feed.metrics import Metrics
-from prover.feed.own_messages import KEPT_US, OwnMessages
+from prover.feed.own_messages import KEPT_US, OwnMessages, OwnSession
 from prover.feed.pacing import Backoff
 from prover.feed.records import Missed, Sink, Slot
-from prover.feed.slot_check import Recall, Verdict, check_slot, judge, judge_fetch
+from prover.feed.slot_check import Recall, Verdict, check_slot, judge, judge_fetch, judge_gap
 from prover.feed.supervise import patience_s
 
 SILENCE_S = 15.0
 """A stream that says nothing for so long, not even that it lives, is opened anew."""
 SEEN_S = 5.0
 """How long a message that a slot rests on may take to come to this side, too."""
+DOUBT_US = 3_000_000
+"""How long this side must have had a quote before a slot, for its gap to be a lie: clocks
+differ, and a session feeds slots only once its start is attested."""
 SETTLED_US = 120_000_000
 """After so long no session of a process before this one feeds slots any more."""
 FETCH_TRIES = 50
@@ -207,7 +211,8 @@ class SlotsClient:
     async def _judge(self, slot: Slot, document: JsonObject) -> None:
         """Holds the observations against this prover's own messages."""
         for observation in slot.fields.values():
-            if not isinstance(observation, ObservationField):
+            if isinstance(observation, GapField):
+                self._judge_gap(observation, slot.slot_us, document)
                 continue
             try:
                 verdict = await self._compare(observation, slot.slot_us)
@@ -222,6 +227,18 @@ class SlotsClient:
                 "observations_total", notary=self._source.name, verdict=verdict.value
             )
 
+    def _judge_gap(self, gap: GapField, slot_us: int, document: JsonObject) -> None:
+        own = self._own.standing(self._source.name, gap.venue, slot_us, DOUBT_US)
+        if own is not None:
+            # A session that the notary has ended ends for this side, too, a little later.
+            asyncio.get_running_loop().call_later(SEEN_S, self._confirm, gap, own, document)
+
+    def _confirm(self, gap: GapField, own: OwnSession, document: JsonObject) -> None:
+        try:
+            judge_gap(gap, own)
+        except QuotaryError as error:
+            self._note(error, document)
+
     async def _compare(self, observation: ObservationField, slot_us: int) -> Verdict:
         if observation.source == "rest":
             return await self._compare_fetch(observation)
@@ -234,7 +251,8 @@ class SlotsClient:
         elif observation.messages:
             # It was relayed before it was signed, but on another connection than this.
             await own.reached(max([ref.index for ref in observation.messages]), SEEN_S)
-        return judge(
+        found = partial(
+            judge,
             observation,
             own,
             notary=self._source.name,
@@ -242,6 +260,10 @@ class SlotsClient:
             recall=self._recall,
             remembered=remembered,
         )
+        if own is not None and own.find(observation.messages) is not None:
+            return found()
+        # What was kept is read from a disk, which may take its time.
+        return await asyncio.to_thread(found)
 
     async def _compare_fetch(self, observation: ObservationField) -> Verdict:
         """Compares a REST quote with what its own session fetched, once that is here."""

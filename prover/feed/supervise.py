@@ -98,6 +98,16 @@ class Lane:
         """Whether there is a link that was started and has not ended."""
         return self.link is not None and not self.link.ended.done()
 
+    def measure(self) -> None:
+        """Records what the venue still allows, and how old its latest quote is."""
+        now, value = self._moment(), self._metrics.value
+        value("connects_headroom_ratio", self._connects.headroom(now.steady_us), **self._labels)
+        if self.link is not None and self.live:
+            talk = self.link.conversation
+            value("sends_headroom_ratio", talk.headroom(now), **self._labels)
+            age_s = (now.steady_us - talk.quoted_us) / 1_000_000
+            value("quote_age_seconds", max(age_s, 0.0), **self._labels)
+
     async def run(self) -> None:
         """Keeps a link up until cancelled, and then closes it."""
         try:
@@ -159,9 +169,6 @@ class Lane:
         """Waits for a connection that the venue allows."""
         while True:
             now_us = self._moment().steady_us
-            self._metrics.value(
-                "connects_headroom_ratio", self._connects.headroom(now_us), **self._labels
-            )
             if self._connects.take(now_us):
                 return
             if not self.live:

@@ -87,6 +87,8 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
 GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
     {
         "connects_headroom_ratio": ("Connections a venue still allows, 0 to 1.", _LANE),
+        "sends_headroom_ratio": ("Messages a venue still takes, 0 to 1.", _LANE),
+        "quote_age_seconds": ("Since a live venue's latest quote.", _LANE),
         "slot_age_seconds": ("Since the newest slot of a notary.", ("notary",)),
         "streams": ("Consumers' streams that are open.", ()),
         "spool_bytes": ("Bytes that wait on disk for the store.", ()),

@@ -17,7 +17,7 @@ NAMES = venue_names()
 
 @pytest.fixture(scope="module")
 def venues() -> Iterator[ThreadedVenueServer]:
-    with VenueServer(seed=5, rate=100, beat_s=0.2).in_thread() as server:
+    with VenueServer(seed=5, rate=100).in_thread() as server:
         yield server
 
 

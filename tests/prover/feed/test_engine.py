@@ -24,7 +24,7 @@ GRID = 200_000
 
 @pytest.fixture(scope="module")
 def venues() -> Iterator[ThreadedVenueServer]:
-    with VenueServer(seed=5, rate=20, beat_s=0.5).in_thread() as server:
+    with VenueServer(seed=5, rate=20).in_thread() as server:
         yield server
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from attestation.document import MessageRef, ObservationField
+from attestation.document import GapField, MessageRef, ObservationField
 from attestation.errors import InvalidProofError
 from attestation.feed import Channel, Update
 from attestation.hashing import hash_string
 from attestation.venues import load_venue
 from prover.feed.own_messages import KEPT_US, MAX_QUOTES, OwnFetch, OwnMessages, OwnSession
-from prover.feed.slot_check import Verdict, judge, judge_fetch
+from prover.feed.slot_check import Verdict, judge, judge_fetch, judge_gap
 
 NOTARY = "notary.example"
 VENUE = load_venue("okx")
@@ -146,6 +146,37 @@ def test_a_flood_of_quotes_is_remembered_within_a_bound() -> None:
         session.note(index, b"x", update._replace(messages=(index,)), wall_us=START_US, steady_us=0)
     assert len(session._quotes) <= MAX_QUOTES + 1
     assert len(session._refs) <= 10_000
+
+
+GAP = GapField(venue="okx", reason="venue_silent", fault="venue")
+
+
+def test_a_gap_for_a_venue_that_was_heard_is_an_incident_unless_the_notary_takes_the_blame() -> (
+    None
+):
+    session = own()
+    assert session.stood(START_US + 5_000_000, 3_000_000)
+    with pytest.raises(InvalidProofError, match=r"gap\.reason"):
+        judge_gap(GAP, session)
+    judge_gap(dataclasses.replace(GAP, reason="overload", fault="notary"), session)
+    session.end()
+    judge_gap(GAP, session)
+
+
+def test_a_quote_stood_only_if_it_was_long_before_and_nothing_unreadable_came_since() -> None:
+    session = own()
+    assert not session.stood(START_US + 2_000_000, 3_000_000)
+    session.note(6, b"?", None, readable=False, wall_us=START_US, steady_us=7)
+    assert not session.stood(START_US + 60_000_000, 3_000_000)
+    all_of_them = OwnMessages()
+    found = all_of_them.begin(SESSION, notary=NOTARY, venue="okx", instrument=INSTRUMENT)
+    assert all_of_them.standing(NOTARY, "okx", START_US + 60_000_000, 0) is None
+    update = Channel(VENUE, INSTRUMENT).read(MESSAGES[0], 0)
+    assert isinstance(update, Update)
+    found.note(0, MESSAGES[0], update, wall_us=START_US, steady_us=0)
+    assert all_of_them.standing(NOTARY, "okx", START_US + 60_000_000, 0) is found
+    assert all_of_them.standing(NOTARY, "bybit", START_US + 60_000_000, 0) is None
+    assert all_of_them.standing("other.example", "okx", START_US + 60_000_000, 0) is None
 
 
 def test_a_rest_quote_is_that_of_its_own_session() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attestation.errors import InvalidProofError
+from attestation.feed import Channel, Update
 from attestation.trust import Trust
 from attestation.venues import load_venue
 from prover.feed.conversation import Moment
@@ -213,7 +214,7 @@ def test_a_slot_that_is_none_is_kept_as_evidence_and_not_handed_on(
 
 def test_an_unknown_notarys_slot_is_refused() -> None:
     following = Following()
-    following.follow(EVENTS, trust=Trust(), until=lambda: following.incidents.count >= 1)
+    following.follow(EVENTS, trust=Trust(), until=lambda: bool(following.waits))
     assert following.slots == []
     assert following.waits[0] >= 30
 
@@ -271,6 +272,40 @@ def test_a_slot_waits_for_its_messages_to_come_to_this_side_too() -> None:
     asyncio.run(run())
     assert following.incidents.count == 1
     assert "make no quote" in following.incidents.last
+
+
+def test_a_gap_of_a_venue_that_goes_on_being_heard_is_kept_as_evidence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prover.feed.slots_client.SEEN_S", 0.05)
+    okx = load_venue("okx")
+    instrument = okx.instrument("BTC/USD")
+    message = (
+        b'{"arg":{"channel":"bbo-tbt","instId":"BTC-USDT"},"data":[{"asks":[["2","1","0","1"]],'
+        b'"bids":[["1","1","0","1"]],"ts":"1777897815000","seqId":7}]}'
+    )
+    update = Channel(okx, instrument).read(message, 0)
+    assert isinstance(update, Update)
+    (slot,) = gap_slots(1)
+    for ended in (False, True):
+        following = Following(tmp_path)
+        own = following.own.begin("cd" * 16, notary=NOTARY, venue="okx", instrument=instrument)
+        own.note(0, message, update, wall_us=START - 4_000_000, steady_us=0)
+
+        async def run(following: Following = following, ended: bool = ended) -> None:
+            async with slot_server([(START, event(slot))]) as server:
+                task = asyncio.create_task(following.client(server.url, trust_of(slot)).run())
+                await settled(lambda: bool(following.slots))
+                if ended:
+                    following.own.end("cd" * 16)
+                    await asyncio.sleep(0.1)
+                else:
+                    await settled(lambda: following.incidents.count == 1)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+        asyncio.run(run())
+        assert following.incidents.count == (0 if ended else 1)
 
 
 def test_only_so_many_incidents_fill_the_disk_and_all_are_counted(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ SILENT = "okx"
 
 @pytest.fixture(scope="module")
 def venues() -> Iterator[ThreadedVenueServer]:
-    with VenueServer(seed=5, rate=20, beat_s=0.5).in_thread() as server:
+    with VenueServer(seed=5, rate=20).in_thread() as server:
         yield server
 
 

@@ -35,7 +35,7 @@ LIMIT_S = 20.0
 
 @pytest.fixture(scope="module")
 def venues() -> Iterator[ThreadedVenueServer]:
-    with VenueServer(seed=5, rate=50, beat_s=0.2).in_thread() as server:
+    with VenueServer(seed=5, rate=50).in_thread() as server:
         yield server
 
 

@@ -30,7 +30,7 @@ NAMES = venue_names()
 
 @pytest.fixture(scope="module")
 def venues() -> Iterator[ThreadedVenueServer]:
-    with VenueServer(seed=5, rate=50, beat_s=0.5).in_thread() as server:
+    with VenueServer(seed=5, rate=50).in_thread() as server:
         yield server
 
 
