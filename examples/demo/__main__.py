@@ -77,6 +77,8 @@ def _play(demo: Demo) -> None:
     demo.demand_log()
     print("8  auditing: what the notaries logged, by a reader who sees their logs alone")
     demo.audit()
+    print("9  opening the fairness page in a browser: a settled trade, and a claim that is false")
+    demo.open_page()
     demo.finish()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from attestation.errors import AuditFinding, OutcomeMismatchError
+from examples.demo.browser import chromium, find_browser
 from examples.demo.configure import (
     MARKET,
     NOTARIES,
@@ -21,7 +22,9 @@ from examples.demo.configure import (
 )
 from examples.demo.forge import another_key, change_digit
 from examples.demo.logs import BENT, TRIES, Logs
+from examples.demo.page import serve, show
 from examples.demo.stage import Stage
+from verifier.selftest import SAMPLES, SETTLEMENTS
 
 WHOLE = QUOTED[0]
 VERIFIER_PORT = 7049
@@ -227,6 +230,33 @@ class Demo:
                 f" {finding['detail']}"
             )
         self._summary["audit"] = report
+
+    def open_page(self) -> None:
+        """Has a browser verify a shipped bundle in the fairness page, and refuse a false one."""
+        samples = SAMPLES / SETTLEMENTS
+        folder = self._folder / "page"
+        folder.mkdir()
+        for name in ("up.0.json", "claims_a_win.14.json", "trust.toml", "log_policy.txt"):
+            (folder / name).write_bytes((samples / name).read_bytes())
+        self._stage.run("verifier", "page", "--out", str(folder / "fairness.html"))
+        browser = find_browser()
+        if browser is None:
+            print(
+                f"   no Chromium here: open {folder}/fairness.html yourself, and those files in it"
+            )
+            return
+        with serve(folder) as url, chromium(browser) as tab:
+            keys = "trust=/trust.toml&log_policy=/log_policy.txt"
+            shown = [
+                show(tab, f"{url}/fairness.html#bundle=/{name}&{keys}")
+                for name in ("up.0.json", "claims_a_win.14.json")
+            ]
+        accepted, refused = shown
+        if accepted.rule is not None or refused.rule != "outcome.outcome":
+            raise OutcomeMismatchError(f"the page shows {accepted} and {refused}")
+        self._summary["page"] = [accepted.headline, f"refused: {refused.rule}"]
+        print(f"   the page says: {accepted.headline}")
+        print(f"   refused ({refused.rule}): {refused.headline}")
 
     def finish(self) -> None:
         """Writes ``commands.sh`` and ``summary.json``, and runs the former."""

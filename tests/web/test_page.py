@@ -15,10 +15,10 @@ import pytest
 
 from attestation.encoding import decode_object
 from attestation.settlement.bundle import SettlementBundle
+from examples.demo.browser import Tab, chromium
 from tests.conftest import NODE_MODULES, require_peer
 from tests.settlement import cases, world
 from tests.web import market as markets
-from tests.web.browser import Tab, chromium
 from tests.web.market import Market, market
 from verifier.page import PAGE
 from verifier.selftest import SAMPLES, SETTLEMENTS, samples
@@ -33,7 +33,7 @@ DESK = {"width": 1200, "height": 900}
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Tab]:
-    with chromium() as tab:
+    with chromium(require_peer("chromium")) as tab:
         yield tab
 
 

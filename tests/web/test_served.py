@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from attestation.settlement.bundle import SettlementBundle
+from examples.demo.browser import Tab, chromium
+from tests.conftest import require_peer
 from tests.settlement import world
 from tests.web import vectors, voices
-from tests.web.browser import Tab, chromium
 from tests.web.market import Market, market
 from tests.web.server import Site, serve
 from tests.web.test_vectors import differences
@@ -25,7 +26,7 @@ KEYS = {"trust": "/trust.toml", "log_policy": "/log_policy.txt"}
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Tab]:
-    with chromium() as tab:
+    with chromium(require_peer("chromium")) as tab:
         yield tab
 
 

@@ -75,6 +75,7 @@ export class App {
       this.expect = {
         ...(link.policy_id === undefined ? {} : { policy_id: link.policy_id }),
         ...(link.trade === undefined ? {} : { trade: link.trade }),
+        ...(link.development === "1" ? { insecure_allow_development: true } : {}),
       };
       this.linked = true;
       const data = await fetchFile(link.bundle, { limit: BUNDLE_LIMIT });
@@ -258,7 +259,7 @@ export class App {
       warnings.unshift("This is not the log that this browser saw before. See “Log and keys”.");
     }
     return [
-      acceptedBanner(result, warnings, item.took),
+      acceptedBanner(result, warnings, item.took, this.expect.insecure_allow_development ?? false),
       chartSection(result),
       venuesSection(result),
       policySection(result, this.expect.policy_id !== undefined),

@@ -73,11 +73,15 @@ function facts({ leaf, terms, settlement, outcome }) {
 }
 
 /** The banner of a bundle that was recomputed; `warnings` are what a reader should know first. */
-export function acceptedBanner(result, warnings, took) {
+export function acceptedBanner(result, warnings, took, simulated) {
   return h(
     "section",
     { class: "banner", "aria-labelledby": "verdict" },
-    h("p", { class: "kicker" }, "The claim follows from the log"),
+    h(
+      "p",
+      { class: simulated ? "kicker amber" : "kicker" },
+      simulated ? "Simulated venues · the claim follows from the log" : "The claim follows from the log",
+    ),
     h("h1", { id: "verdict", tabindex: "-1" }, headline(result)),
     h("p", { class: "lead" }, `${ended(result)} ${noiseText(result)}`),
     h("p", {}, `${witnesses(result)} ${cosigners(result)}`),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import json
 import re
 import shutil
@@ -17,10 +18,16 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.conftest import require_peer
+from attestation.errors import UnavailableError
 
 LIMIT = 60.0
 """Seconds that any one thing may take on a busy machine."""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def find_browser() -> str | None:
+    """Returns the path of a Chromium of this machine, or None."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
 class Tab:
@@ -44,7 +51,7 @@ class Tab:
             self._note(found)
             if found.get("id") == self._number:
                 if "error" in found:
-                    raise AssertionError(f"{method}: {found['error']}")
+                    raise UnavailableError(f"{method}: {found['error']}", rule="browser")
                 result: dict[str, Any] = found["result"]
                 return result
 
@@ -61,7 +68,7 @@ class Tab:
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
         if "exceptionDetails" in found:
-            raise AssertionError(found["exceptionDetails"])
+            raise UnavailableError(str(found["exceptionDetails"]), rule="browser")
         return found["result"].get("value")
 
     def wait(self, expression: str) -> None:
@@ -69,7 +76,9 @@ class Tab:
         end = time.monotonic() + LIMIT
         while not self.run(f"!!({expression})"):
             if time.monotonic() > end:
-                raise AssertionError(f"never came true: {expression}; {self.text()[:2000]}")
+                raise UnavailableError(
+                    f"never came true: {expression}; {self.text()[:2000]}", rule="browser"
+                )
             time.sleep(0.02)
 
     def hurry(self, times: int) -> None:
@@ -139,15 +148,14 @@ class Tab:
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator[Tab]:
+def chromium(command: str) -> Iterator[Tab]:
     """Starts a browser with a profile of its own, and ends it."""
-    command = require_peer("chromium")
     profile = tempfile.mkdtemp(prefix="quotary-chromium-")
     process = subprocess.Popen(
         [
             command,
             "--headless=new",
-            "--no-sandbox",  # a test may run as root
+            "--no-sandbox",  # root may run it, who has none
             "--disable-gpu",
             "--disable-dev-shm-usage",
             "--disable-background-networking",
@@ -184,12 +192,10 @@ def _port(process: subprocess.Popen[str]) -> int:
     for line in process.stderr:
         if found := re.search(r"DevTools listening on ws://[^:]+:([0-9]+)/", line):
             return int(found[1])
-    raise AssertionError("the browser ended before it listened")
+    raise UnavailableError("the browser ended before it listened", rule="browser")
 
 
 def _target(port: int) -> str:
-    import http.client
-
     end = time.monotonic() + LIMIT
     while time.monotonic() < end:
         link = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT)
@@ -200,4 +206,4 @@ def _target(port: int) -> str:
                     url: str = tab["webSocketDebuggerUrl"]
                     return url
         time.sleep(0.05)
-    raise AssertionError("the browser shows no page")
+    raise UnavailableError("the browser shows no page", rule="browser")
