@@ -64,7 +64,7 @@ def running_notary(
         write_key(key_path(folder, key.algorithm), key)
     names = [str(key_path(folder, key.algorithm).name) for key in keys]
     config = folder / "notary.toml"
-    text = _toml(name, names, venues.port)
+    text = notary_toml(name, names, venues.port)
     if log is not None:
         write_key(folder / "log.key", log)
         text += f"\n[log]\nwitnesses = [{witnesses}]\n"
@@ -121,7 +121,8 @@ def running_notary(
         loop.close()
 
 
-def _toml(name: str, keys: list[str], venues_port: int) -> str:
+def notary_toml(name: str, keys: list[str], venues_port: int) -> str:
+    """The configuration of a notary that reaches the simulated venues."""
     places = {
         (host, port)
         for venue in shipped_venues().values()

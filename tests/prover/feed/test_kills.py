@@ -1,0 +1,84 @@
+"""Notaries that are killed under a feed: it goes on by itself, and no slot is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from attestation.document import GapField, ObservationField
+from examples.venues.server import ThreadedVenueServer, VenueServer
+from prover.feed.records import Missed, Slot
+from tests.prover.feed.feeding import Fed, client_of, feeding
+from tests.prover.feed.notary_process import NotaryProcess
+
+GRID = 200_000
+
+
+@pytest.fixture(scope="module")
+def venues() -> Iterator[ThreadedVenueServer]:
+    with VenueServer(seed=5, rate=20).in_thread() as server:
+        yield server
+
+
+def whole(fields: dict[str, ObservationField | GapField]) -> bool:
+    return all(isinstance(field, ObservationField) for field in fields.values())
+
+
+def of_notary(fed: Fed, name: str) -> list[Slot | Missed]:
+    return [
+        one for one in fed.tape.records if isinstance(one, Slot | Missed) and one.notary == name
+    ]
+
+
+def test_a_killed_notary_comes_back_to_its_feed_and_the_other_never_notices(
+    tmp_path: Path, venues: ThreadedVenueServer
+) -> None:
+    """Takes the starts of three notaries as processes."""
+    alpha = NotaryProcess(tmp_path / "alpha", venues, "alpha.notary.example")
+    beta = NotaryProcess(tmp_path / "beta", venues, "beta.notary.example")
+
+    async def run() -> Fed:
+        with client_of(alpha.running) as first, client_of(beta.running) as second:
+            names = ("bybit", "kraken", "okx")
+            async with feeding(venues, [first, second], venues=names) as fed:
+
+                async def until_whole(name: str) -> None:
+                    seen = len(of_notary(fed, name))
+                    await fed.tape.until(
+                        lambda _: any(
+                            isinstance(one, Slot) and whole(one.fields)
+                            for one in of_notary(fed, name)[seen:]
+                        )
+                    )
+
+                await until_whole(alpha.running.name)
+                await until_whole(beta.running.name)
+                alpha.kill()
+                await until_whole(beta.running.name)
+                await asyncio.to_thread(alpha.start)
+                await until_whole(alpha.running.name)
+                starts = [
+                    lane.starts for lane in fed.feed.lanes if lane.notary == beta.running.name
+                ]
+                assert starts == [1, 1, 1]
+        return fed
+
+    try:
+        alpha.start()
+        beta.start()
+        fed = asyncio.run(run())
+    finally:
+        alpha.kill()
+        beta.kill()
+    for name in (alpha.running.name, beta.running.name):
+        slots = [one.slot_us for one in of_notary(fed, name)]
+        assert all(after - before == GRID for before, after in pairwise(slots)), name
+    missed = [one for one in of_notary(fed, alpha.running.name) if isinstance(one, Missed)]
+    assert missed
+    assert {one.fault for one in missed} == {"notary"}
+    assert not [one for one in of_notary(fed, beta.running.name) if isinstance(one, Missed)]
+    assert fed.feed.incidents.count == 0, fed.feed.incidents.last
