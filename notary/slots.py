@@ -132,6 +132,8 @@ class Slots:
         issued = Issued(attestation=sign(accepted, context.signer), log=inclusion_of(ticket))
         signed_us = clock.now_us()
         self._boards.publish(feed, SlotEvent(slot_us, SLOT, issued.encode()))
+        if context.ledger is not None:
+            context.ledger.publisher.hurry()
         published_us = clock.now_us()
         # Slot and entry are durable in one transaction.
         for hop, at_us in (

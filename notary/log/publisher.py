@@ -1,5 +1,7 @@
 """Publishes checkpoints: at least one a second, with the witnesses' cosignatures.
 
+A slot's is published at once.
+
 A checkpoint is shown once the witnesses have answered or had their time; what a caller
 of the control API gets sooner is the same log under the log's signature alone.
 """
@@ -7,6 +9,7 @@ of the control API gets sooner is the same log under the log's signature alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +27,8 @@ from notary.log.sequencer import SignedHead
 from notary.metrics import Metrics
 
 DEFAULT_INTERVAL_US = 500_000
+LEAST_SECONDS = 0.1
+"""Between two publications, however many are in a hurry."""
 WITNESS_SECONDS = 0.8
 """How long witnesses may take, all together; a checkpoint is not held back longer."""
 
@@ -61,6 +66,7 @@ class Publisher:
         self._log = log
         self._shown: Published | None = None
         self._turn = asyncio.Lock()
+        self._wanted = asyncio.Event()
 
     @property
     def published(self) -> Published:
@@ -78,16 +84,28 @@ class Publisher:
         return Published(checkpoint=head.checkpoint, note=head.note)
 
     async def run(self) -> None:
-        """Publishes until cancelled; what is under way then goes on (``publish`` waits for it)."""
+        """Publishes until cancelled; what is under way then goes on (``publish`` waits for it).
+
+        Every interval, and sooner where ``hurry`` asks for it.
+        """
         loop = asyncio.get_running_loop()
         async with httpx.AsyncClient(timeout=WITNESS_SECONDS, trust_env=False) as client:
             while True:
                 begun = loop.time()
+                self._wanted.clear()
                 try:
                     await asyncio.shield(asyncio.ensure_future(self.publish(client)))
                 except Exception as error:  # noqa: BLE001 - the next checkpoint may be better off
                     self._log.error("not_published", detail=f"{type(error).__name__}: {error}")
-                await asyncio.sleep(max(0.0, begun + self._interval - loop.time()))
+                least = min(LEAST_SECONDS, self._interval)
+                await asyncio.sleep(max(0.0, begun + least - loop.time()))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(begun + self._interval):
+                        await self._wanted.wait()
+
+    def hurry(self) -> None:
+        """Has what was logged published now, without waiting for the interval's end."""
+        self._wanted.set()
 
     async def publish(self, client: httpx.AsyncClient) -> None:
         """Shows the latest head, if it is not shown with all cosignatures already."""

@@ -277,7 +277,12 @@ async def serving(
     )
     reader = LogReader(path)
     publisher = Publisher(
-        store.latest_head, KEY.verifying_key, reader, metrics=metrics, log=context.log
+        store.latest_head,
+        KEY.verifying_key,
+        reader,
+        interval_us=600_000_000,
+        metrics=metrics,
+        log=context.log,
     )
     context.ledger = Ledger(reader, publisher)
     await store.recover(clock.now_us())
@@ -303,6 +308,7 @@ async def serving(
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await server.listening.wait()
     feeds.start()
+    publishing = asyncio.create_task(publisher.run())
     host, port = listener.getsockname()[:2]
     client = httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=20, trust_env=False)
     try:
@@ -311,6 +317,7 @@ async def serving(
     finally:
         await feeds.stop()
         server.should_exit = True
+        publishing.cancel()
         await serving
         await context.ledger.close()
         feeds.close()

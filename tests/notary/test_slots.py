@@ -8,13 +8,24 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from attestation.document import GapField, ObservationField
+from attestation.log.checkpoint import open_checkpoint
 from attestation.log.entry import MissedEntry, SlotEntry
+from attestation.log.proof import LogProof
+from attestation.log.report import AuditReport
+from notary.log.files import PlainFiles
 from notary.log.fsck import check_log
 from notary.log.published import PublishedFile
+from notary.log.reader import LogReader
+from notary.slot_board import SlotEvent
 from notary.writer import offline
-from tests.notary.feed_rig import FEED, GRID, FeedRig, Told, serving
+from tests.notary.feed_rig import FEED, GRID, POLICY, FeedRig, Told, serving
 from tests.notary.test_log import KEY
+from verifier.audit import Audit
+from verifier.logfiles import audit_log
+from verifier.logsource import open_source
 
 
 def decided(rig: FeedRig) -> list[tuple[str, int]]:
@@ -83,6 +94,25 @@ def test_end_of_a_live_session_is_the_reason_of_the_gap(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
+def test_slot_is_under_a_public_checkpoint_at_once(tmp_path: Path) -> None:
+    """The log's interval is ten minutes here: nothing but the slot has it published."""
+
+    async def scene() -> None:
+        async with serving(tmp_path) as rig:
+            await rig.begin()
+            (told,) = await rig.events(1)
+            index = LogProof.parse(told.data["log"]["proof"].encode()).index
+            async with asyncio.timeout(20):
+                while True:
+                    note = (await rig.http.get("/checkpoint")).content
+                    shown = open_checkpoint(note, logs=[KEY.verifying_key]).checkpoint
+                    if shown.size > index:
+                        return
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(scene())
+
+
 def test_slots_up_to_the_end_are_attested_and_readers_are_told_to_go_on(tmp_path: Path) -> None:
     async def scene() -> None:
         async with serving(tmp_path) as rig:
@@ -143,6 +173,77 @@ async def until_slot_after_missed(rig: FeedRig, from_us: int) -> AsyncIterator[T
         missed = missed or told.name == "missed"
         if missed and told.name == "slot":
             return
+
+
+def test_log_of_feeds_with_starts_and_a_full_disk_yields_no_finding(tmp_path: Path) -> None:
+    disk = Disk()
+
+    async def scene() -> None:
+        async with serving(tmp_path, connect=disk.connect) as rig:
+            await rig.begin()
+            await rig.begin(feed="eth-like", grid_us=2 * GRID)
+            rig.play()
+            (told, *_) = await rig.events(2)
+            disk.full = True
+            await asyncio.sleep(4 * GRID / 1_000_000)
+            disk.full = False
+            rig.context.store.check_room()
+            async for _ in until_slot_after_missed(rig, told.slot_us or 0):
+                pass
+        async with serving(tmp_path) as rig:
+            await rig.events(2)
+
+    asyncio.run(scene())
+    report = audited(tmp_path)
+    assert report.findings == ()
+    assert {(row.feed, row.end) for row in report.slots} == {
+        (feed, end) for feed in (FEED, "eth-like") for end in ("slot", "notary")
+    }
+
+
+def audited(folder: Path) -> AuditReport:
+    """What an auditor says of the log's public files."""
+    reader = LogReader(folder / "notary.db")
+    note = (folder / "checkpoint").read_bytes()
+    size = open_checkpoint(note, logs=[KEY.verifying_key]).checkpoint.size
+    PlainFiles(folder / "public", KEY.verifying_key, reader).write(size, note, reader)
+    reader.close()
+    with open_source(str(folder / "public")) as source:
+        return audit_log(Audit(POLICY), source.read)
+
+
+def test_reader_that_takes_nothing_holds_no_slots_back_and_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection's buffers are all that it costs; the last it gets is why, and from where."""
+    monkeypatch.setattr("notary.slot_board.KEPT", 4)
+
+    async def scene() -> None:
+        async with serving(tmp_path) as rig:
+            await rig.begin()
+            # Slots of a megabyte fill the buffers of any system in little time.
+            big = b'{"padding":"' + b"x" * 1_000_000 + b'"}'
+            board = rig.feeds._boards.get(FEED)
+            publish = board.publish
+
+            def padded(event: SlotEvent) -> None:
+                publish(event._replace(data=big))
+
+            monkeypatch.setattr(board, "publish", padded)
+            url = f"/v1/feeds/{FEED}/slots/events"
+            async with rig.http.stream("GET", url, headers=rig.token()) as answer:
+                chunks = answer.aiter_bytes()
+                await anext(chunks)
+                behind = await rig.events(18)
+                # Another reader of the same slots is not disturbed.
+                check_whole([told.slot_us or 0 for told in behind])
+                rest = b"".join([chunk async for chunk in chunks])
+            assert rest.count(b"event: slot") < 18
+            last = rest.rstrip().split(b"\n\n")[-1].decode()
+            assert last.startswith("event: cut\ndata: ")
+            assert '"reason":"slow"' in last
+
+    asyncio.run(scene())
 
 
 class Disk:
