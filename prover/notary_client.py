@@ -25,7 +25,7 @@ from attestation.feed_request import (
     SignedFeedRequest,
 )
 from attestation.keys import SigningKey, VerifyingKey
-from attestation.log.entry import FeedEntry
+from attestation.log.entry import FeedEntry, PolicyEntry, TradesEntry
 from attestation.request import AttestationRequest, KeylogOpened, Opened, SessionRequest
 from attestation.secrets import Evidence
 from attestation.trust import Trust
@@ -172,7 +172,7 @@ class Notary:
         signature = self._prover_key.sign(request).hex()
         return b'{"request":' + request + b',"signature":"' + signature.encode("ascii") + b'"}'
 
-    def sign_entry(self, name: str, entry: FeedEntry) -> bytes:
+    def sign_entry(self, name: str, entry: FeedEntry | PolicyEntry | TradesEntry) -> bytes:
         """Returns the body that has an entry logged, signed by the prover's key."""
         request = EntryRequest(
             notary=name,

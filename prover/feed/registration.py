@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from attestation.errors import MalformedError, UsageError, naming
+from attestation.errors import UsageError, naming
 from attestation.log.entry import FeedEntry, FeedVenue
-from attestation.log.inclusion import Inclusion
 from attestation.venues import VenueFile, load_venue
-from prover.control import Call, ControlConnection
+from prover.control import Call
+from prover.entries import submit
 from prover.flow import Flow
 from prover.notary_client import Notary, NotaryInfo
 
@@ -53,10 +53,14 @@ class FeedPlan:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """A feed in a notary's log; ``offset_us`` is what the notary's clock is ahead of ours."""
+    """A feed, entry ``index`` of a notary's log.
+
+    ``offset_us`` is what the notary's clock is ahead of ours.
+    """
 
     name: str
     entry: FeedEntry
+    index: int
     offset_us: int
 
 
@@ -79,26 +83,11 @@ def register(notary: Notary, plan: FeedPlan, clock_us: Callable[[], int]) -> Flo
         if known is None:
             known = now_us + offset_us + LEAD_US
         entry = plan.entry(known)
-        included = yield from _log(control, notary.sign_entry(name, entry))
-        logged = _logged(included)
-        if dataclasses.replace(logged, logged_us=0) != entry:
-            raise MalformedError("the notary logged another entry", rule="entry")
-        return Registered(name=name, entry=logged, offset_us=offset_us)
+        logged = yield from submit(control, notary, name, entry)
+        assert isinstance(logged.entry, FeedEntry)  # The one submitted.
+        return Registered(name=name, entry=logged.entry, index=logged.index, offset_us=offset_us)
     finally:
         notary.release(lane)
-
-
-def _log(control: ControlConnection, body: bytes) -> Flow[Inclusion]:
-    answer = yield from control.call(Call("POST", "/v1/entries", body, "entry"))
-    with naming("entry"):
-        return Inclusion.from_json(answer)
-
-
-def _logged(included: Inclusion) -> FeedEntry:
-    entry = included.fold().entry
-    if not isinstance(entry, FeedEntry):
-        raise MalformedError("the notary logged no feed", rule="entry", found=entry.kind)
-    return entry
 
 
 def _begun(info: NotaryInfo, feed: str) -> int | None:

@@ -60,6 +60,8 @@ class TradeDesk:
     ) -> None:
         self.policy = policy
         self.payouts = payouts
+        self.closed: str | None = None
+        """Why no orders are taken now."""
         self._store = store
         self._key = key
         self._submit = submit
@@ -76,8 +78,10 @@ class TradeDesk:
         """Takes an order; its promise is durable when this returns.
 
         Raises UsageError or ExpectationError for an order that the policy has not,
-        RefusedError for a used key or nonce (409), or for too many at a time (503).
+        RefusedError for a used key or nonce (409), while closed, or for too many (503).
         """
+        if self.closed is not None:
+            raise RefusedError(self.closed, rule="closed", http_status=503)
         now_us = self._clock()
         order.check(self.policy, now_us)
         if len(self._waiting) >= MAX_WAITING:

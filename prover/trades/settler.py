@@ -98,6 +98,15 @@ class Settler:
         self._on_trouble = on_trouble
         self._tried: dict[_Group, int] = {}
 
+    async def begin(self) -> None:
+        """Waits until every log has shown a checkpoint: trades begin with one from before."""
+        while not all(place.watch.notes for place in self._places):
+            try:
+                await self._poll()
+            except QuotaryError as error:
+                self._on_trouble(error)
+            await asyncio.sleep(POLL_SECONDS)
+
     async def run(self) -> None:
         """Settles until cancelled."""
         while True:
@@ -109,7 +118,7 @@ class Settler:
 
     async def step(self) -> int:
         """Looks at the logs once; returns how many trades have ended."""
-        changed = [await asyncio.to_thread(place.watch.poll) for place in self._places]
+        changed = await self._poll()
         groups: defaultdict[_Group, list[Trade]] = defaultdict(list)
         for trade in await self._desk.pending():
             leaf = trade.opening.leaf
@@ -126,6 +135,9 @@ class Settler:
         if any(changed):
             await asyncio.to_thread(self._forget, now_us, groups.values())
         return ended
+
+    async def _poll(self) -> list[bool]:
+        return [await asyncio.to_thread(place.watch.poll) for place in self._places]
 
     def _forget(self, now_us: int, waiting: Iterable[Sequence[Trade]]) -> None:
         """Lets go of checkpoints that no trade will begin with."""
