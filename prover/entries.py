@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
 
 from attestation.errors import MalformedError, naming
 from attestation.log.entry import FeedEntry, PolicyEntry, TradesEntry
@@ -15,7 +14,8 @@ from prover.notary_client import Notary
 Submitted = FeedEntry | PolicyEntry | TradesEntry
 
 
-class Logged(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Logged:
     """An entry as a notary's log has it, and where."""
 
     entry: Submitted

@@ -18,7 +18,7 @@ import typer
 from attestation.encoding import JsonObject
 from attestation.errors import MalformedError, UsageError
 from attestation.keys import DEFAULT_SIGNATURE, SEED_SIZE, SigningKey
-from prover.cli import doctor, feed, fetching, kept, sidecar, slots, stored, venues
+from prover.cli import doctor, feed, fetching, kept, policy, sidecar, slots, stored, venues
 from prover.cli.boundary import DEFAULT_KEY, JsonOption, Options, answer, boundary, say
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ app.command("present")(stored.present)
 app.command("present-slot")(slots.present_slot_command)
 app.command("dispute")(stored.dispute)
 app.command("rederive")(kept.rederive)
+app.command("policy")(policy.policy)
 app.command("serve")(feed.serve)
 feeds = typer.Typer(callback=feed.feed, invoke_without_command=True)
 feeds.command("reconcile")(kept.reconcile)

@@ -65,7 +65,7 @@ class FeedConfig:
     market: str
     venues: tuple[str, ...]
     grid_us: int = 500_000
-    late_us: int = 5_000_000
+    late_us: int = 1_000_000
     incidents: Path | None = None
     secrets: Path | None = None
     roots_pem: bytes | None = None
@@ -73,6 +73,17 @@ class FeedConfig:
     connect_to: tuple[str, int] | None = None
     display_s: float = 0.1
     rest_fallback: bool = True
+
+    def plan(self, prover: str) -> FeedPlan:
+        """Returns what notaries log of the feed; ``prover`` is the vkey that may feed it."""
+        return FeedPlan(
+            feed=self.feed,
+            market=self.market,
+            venues=self.venues,
+            provers=(prover,),
+            grid_us=self.grid_us,
+            late_us=self.late_us,
+        )
 
     def __post_init__(self) -> None:
         if not self.venues or len(set(self.venues)) != len(self.venues):
@@ -204,15 +215,8 @@ class _NotaryFeed:
             await asyncio.sleep(MEASURE_S)
 
     async def _register(self) -> tuple[str, FeedEntry]:
-        feed, config = self._feed, self._feed.config
-        plan = FeedPlan(
-            feed=config.feed,
-            market=config.market,
-            venues=config.venues,
-            provers=(self.notary.prover.vkey,),
-            grid_us=config.grid_us,
-            late_us=config.late_us,
-        )
+        feed = self._feed
+        plan = feed.config.plan(self.notary.prover.vkey)
         backoff = Backoff(feed.rng.random)
         while True:
             flow = register(self.notary, plan, lambda: feed.moment().wall_us)

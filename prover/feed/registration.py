@@ -26,7 +26,7 @@ class FeedPlan:
     venues: tuple[str, ...]
     provers: tuple[str, ...]
     grid_us: int = 500_000
-    late_us: int = 5_000_000
+    late_us: int = 1_000_000
 
     def entry(self, from_us: int) -> FeedEntry:
         """Returns the entry of a feed that begins with the first slot from then on."""

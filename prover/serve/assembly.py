@@ -25,6 +25,7 @@ from prover.serve.reading import FeedFacts, Settled
 from prover.serve.server import Announce, Parts, Show, run_feed, serve_store
 from prover.serve.service import Service
 from prover.serve.status import FeedStatus
+from prover.serve.trading import Trading
 
 
 class SettledReader:
@@ -115,9 +116,20 @@ async def run_configured(
                 recall=lambda *place: _recall(reader, *place),
             )
             measures.status.engine = feed
+            trading = None
+            if settings.trades is not None and listen is not None:
+                trading = Trading(
+                    settings,
+                    feed.config.plan(key.verifying_key.vkey),
+                    notaries,
+                    reader=reader,
+                    key=key,
+                    trust=trust,
+                )
             await run_feed(
                 parts,
                 feed,
+                trading=trading,
                 listen=listen,
                 origins=frozenset(settings.origins),
                 announce=announce,

@@ -14,6 +14,12 @@
     listen = "127.0.0.1:7051"         # of `prover serve`; port 0 = the system's choice
     origins = []                      # web origins whose pages may read here
 
+    [trades]                          # taken and settled beside the feed
+    policy = "policy.json"            # settlement policy, canonical JSON
+    log_policy = "log-policy.txt"     # the one it names
+    win = "1.9"                       # stakes that a won trade pays back
+    token = "orders.token"            # file; who places orders must name it; default: anybody
+
     [development]                     # accepted with --development alone
     roots = ["venues-ca.pem"]         # of simulated venues
     connect_to = "127.0.0.1:8443"     # where they give the tokens of their channels
@@ -75,6 +81,17 @@ class Development(BaseModel):
     connect_to: Annotated[str, AfterValidator(_address)] | None = None
 
 
+class Trades(BaseModel):
+    """What trades are taken under."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    policy: Path
+    log_policy: Path
+    win: str = Field(default="1.9", max_length=32)
+    token: Path | None = None
+
+
 class FeedSettings(BaseSettings):
     """See the module's docstring."""
 
@@ -95,6 +112,7 @@ class FeedSettings(BaseSettings):
     late_ms: int = Field(default=1_000, ge=100, le=10_000)
     listen: Annotated[str, AfterValidator(_address)] = DEFAULT_LISTEN
     origins: tuple[_Origin, ...] = ()
+    trades: Trades | None = None
     development: Development | None = None
 
     @model_validator(mode="after")
@@ -191,6 +209,13 @@ def _resolve(config: FeedSettings, folder: Path, given: dict[str, Any]) -> FeedS
         for name in ("trust", "key", "data", "spool")
         if name not in given and getattr(config, name) is not None
     }
+    if config.trades is not None and "trades" not in given:
+        files = {
+            name: folder / file
+            for name in ("policy", "log_policy", "token")
+            if (file := getattr(config.trades, name)) is not None
+        }
+        changes["trades"] = config.trades.model_copy(update=files)
     if config.development is not None and "development" not in given:
         roots = tuple(folder / file for file in config.development.roots)
         changes["development"] = config.development.model_copy(update={"roots": roots})

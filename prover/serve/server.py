@@ -17,6 +17,8 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
+from fastapi import APIRouter
+
 from attestation.errors import UnavailableError
 from prover.feed.records import Sink
 from prover.feed.store import Store
@@ -47,6 +49,18 @@ Announce = Callable[[str], None]
 """Takes the READY line."""
 Show = Callable[[FeedStatus], contextlib.AbstractAsyncContextManager[None]]
 """Shows a feed's status while the context lasts."""
+
+
+class Beside(Protocol):
+    """What runs and is served beside a feed."""
+
+    router: APIRouter
+
+    async def run(self) -> None:
+        """Runs until cancelled; raises what nothing can be done about."""
+
+    async def close(self) -> None:
+        """Waits for what it is doing."""
 
 
 class Parts:
@@ -101,6 +115,7 @@ async def run_feed(
     announce: Announce,
     show: Show | None = None,
     stop: asyncio.Event | None = None,
+    trading: Beside | None = None,
 ) -> None:
     """Runs a feed, and serves it if there is an address to ``listen`` on, until stopped.
 
@@ -121,21 +136,31 @@ async def run_feed(
                 status=measures.status,
                 origins=origins,
             )
+            if trading is not None:
+                stack.push_async_callback(trading.close)
+                app.include_router(trading.router)
             url = await stack.enter_async_context(serving(app, listener, parts.stop_streams))
         watching = asyncio.create_task(parts.watch_store())
         stack.push_async_callback(_end, watching)
         running = asyncio.create_task(engine.run(engine_stop))
         stack.push_async_callback(_end, running)
+        tasks = {running}
+        if trading is not None:
+            tasks.add(asyncio.create_task(trading.run()))
+            stack.push_async_callback(_end, *tasks)
         if show is not None:
             await stack.enter_async_context(show(measures.status))
         announce(ready_line(parts.facts, url))
         spare_collector()
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({stopping, running}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         await parts.stop_streams()
         engine_stop.set()
         await running
+        for task in tasks:
+            if task.done():
+                task.result()
 
 
 async def serve_store(

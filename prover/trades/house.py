@@ -48,14 +48,15 @@ class HouseRules:
     def check(self, plan: FeedPlan) -> None:
         """Raises UsageError unless the policy is of this feed and log policy."""
         policy = self.policy
-        for member, found, wanted in (
+        pairs: list[tuple[str, object, object]] = [
             ("log_policy", policy.log_policy, hash_string(self.log_policy)),
             ("market", policy.market, plan.market),
             ("grid_us", policy.grid_us, plan.grid_us),
             ("late_us", policy.late_us, plan.late_us),
-            ("notaries.feed", [one.feed for one in policy.notaries], [plan.feed]),
-        ):
-            if found != wanted and not (isinstance(found, list) and set(found) == set(wanted)):
+        ]
+        pairs += [("notaries.feed", one.feed, plan.feed) for one in policy.notaries]
+        for member, found, wanted in pairs:
+            if found != wanted:
                 raise UsageError(
                     f"the policy is of another {member}",
                     rule=f"policy.{member}",
