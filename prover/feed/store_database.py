@@ -114,7 +114,7 @@ class Database:
         durable = any(isinstance(record, (Slot, Started)) for record in records)
 
         def run(connection: sqlite3.Connection, tables: Tables) -> list[Result]:
-            return [tables.write(record, now_us) for record in records]
+            return list(tables.write_all(records, now_us))
 
         try:
             results = self._transact(run, durable=durable)

@@ -23,7 +23,8 @@ from attestation.hashing import hash_string, parse_hash
 from prover.feed.candles import Candles
 from prover.feed.records import Missed, Received, Slot, Started
 from prover.feed.store_database import DATABASE_FILE
-from prover.feed.store_tables import read_identity, start_of, unpack
+from prover.feed.store_packing import start_of, unpack
+from prover.feed.store_tables import read_identity
 
 Settled: TypeAlias = Slot | Missed
 """What became of a slot at one notary."""

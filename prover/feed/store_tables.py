@@ -8,14 +8,15 @@ twice changes nothing.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
-import zlib
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from attestation.document import MessageRef, ObservationField
 from attestation.errors import UsageError
-from attestation.hashing import parse_hash
 from prover.feed.records import DeadLetter, Ended, Missed, Received, Record, Slot, Started, Tick
+from prover.feed.store_packing import pack, start_of
 
 VERSION = 1
 
@@ -111,6 +112,22 @@ class Tables:
             self._database.execute("SELECT session, idx FROM wanted")
         )
 
+    def write_all(self, records: Sequence[Record], now_us: int) -> list[Outcome]:
+        """Writes records in their order, messages in a row together; raises as ``write``.
+
+        Every statement waits for the interpreter's other threads: one for many messages
+        is what keeps a batch short beside a busy event loop.
+        """
+        outcomes: list[Outcome] = []
+        for kind, run in itertools.groupby(records, key=type):
+            if kind is not Received:
+                outcomes += [self.write(record, now_us) for record in run]
+                continue
+            messages = [record for record in run if isinstance(record, Received)]
+            for at in range(0, len(messages), _TOGETHER):
+                outcomes += self._write_messages(messages[at : at + _TOGETHER])
+        return outcomes
+
     def write(self, record: Record, now_us: int) -> Outcome:
         """Writes a record's rows; tells whether it was there already.
 
@@ -118,7 +135,8 @@ class Tables:
         or none that the tables can hold.
         """
         if isinstance(record, Received):
-            return self._write_received(record)
+            (outcome,) = self._write_messages([record])
+            return outcome
         if isinstance(record, Slot):
             return self._write_slot(record)
         if isinstance(record, Missed):
@@ -156,21 +174,40 @@ class Tables:
         assert isinstance(record, Tick)
         raise UsageError("ticks are for display and not stored", rule="record")
 
-    def _write_received(self, record: Received) -> Outcome:
-        session = self._session(record.notary, record.venue, record.session, record.received_us)
-        outcome = self._insert(
-            "INSERT OR IGNORE INTO recent (session, idx, received_us, payload) VALUES (?, ?, ?, ?)",
-            (session, record.index, record.received_us, record.payload),
+    def _write_messages(self, messages: Sequence[Received]) -> list[Outcome]:
+        values: list[object] = []
+        places: list[tuple[int, int]] = []
+        for each in messages:
+            session = self._session(each.notary, each.venue, each.session, each.received_us)
+            places.append((session, each.index))
+            values += (session, each.index, each.received_us, each.payload)
+        count = self._database.execute(_INSERT_MESSAGES[len(messages)], values).rowcount
+        for place, each in zip(places, messages, strict=True):
+            if place in self._wanted:
+                self._keep_wanted(place, each)
+        if count == len(messages):
+            return ["stored"] * count
+        # Rows are numbered in their order: the last ones are those that are new.
+        new = set(
+            self._database.execute(
+                "SELECT session, idx FROM recent WHERE no > (SELECT max(no) FROM recent) - ?",
+                (count,),
+            )
         )
-        if (session, record.index) in self._wanted:
-            key = (session, record.index)
-            (hash_start, slot_us) = self._database.execute(
-                "SELECT hash, last_slot_us FROM wanted WHERE session = ? AND idx = ?", key
-            ).fetchone()
-            self._keep(*key, hash_start, slot_us, record.received_us, record.payload)
-            self._database.execute("DELETE FROM wanted WHERE session = ? AND idx = ?", key)
-            self._wanted.discard(key)
-        return outcome
+        outcomes: list[Outcome] = []
+        for place in places:
+            outcomes.append("stored" if place in new else "duplicate")
+            new.discard(place)
+        return outcomes
+
+    def _keep_wanted(self, place: tuple[int, int], message: Received) -> None:
+        """Keeps a message that a slot named before it came."""
+        (hash_start, slot_us) = self._database.execute(
+            "SELECT hash, last_slot_us FROM wanted WHERE session = ? AND idx = ?", place
+        ).fetchone()
+        self._keep(*place, hash_start, slot_us, message.received_us, message.payload)
+        self._database.execute("DELETE FROM wanted WHERE session = ? AND idx = ?", place)
+        self._wanted.discard(place)
 
     def _write_start(self, record: Started, now_us: int) -> Outcome:
         session = self._session(record.notary, record.venue, record.session, now_us)
@@ -202,20 +239,20 @@ class Tables:
             return self._insert(
                 "INSERT OR IGNORE INTO disputed VALUES (?, ?, ?, ?)", (*key, header, data)
             )
-        rows: list[tuple[object, ...]] = []
+        rows: list[object] = []
         for venue, field in record.fields.items():
             if isinstance(field, ObservationField):
                 quote = (field.bid, field.ask, field.received_us, field.exchange_us)
-                rows.append((stream, head.slot_us, venue, field.instrument, *quote, None, None))
+                rows += (stream, head.slot_us, venue, field.instrument, *quote, None, None)
                 session = self._session(record.notary, venue, field.session, head.slot_us)
                 for message in field.messages:
                     self._refer(session, message, head.slot_us)
             else:
                 gap = (None, None, None, None, None, field.reason, field.fault)
-                rows.append((stream, head.slot_us, venue, *gap))
-        self._database.executemany(
-            "INSERT OR IGNORE INTO observations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-        )
+                rows += (stream, head.slot_us, venue, *gap)
+        for at in range(0, len(rows), _TOGETHER * _COLUMNS):
+            some = rows[at : at + _TOGETHER * _COLUMNS]
+            self._database.execute(_INSERT_OBSERVATIONS[len(some) // _COLUMNS], some)
         return outcome
 
     def _refer(self, session: int, message: MessageRef, slot_us: int) -> None:
@@ -303,49 +340,18 @@ class Tables:
         return "stored" if self._database.execute(statement, values).rowcount else "duplicate"
 
 
+_TOGETHER = 64
+"""Rows, at most, of one statement: older SQLite takes 999 values."""
+_COLUMNS = 10
+_MESSAGE, _OBSERVATION = "(?, ?, ?, ?)", "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_MESSAGES, _INSERT_OBSERVATIONS = (
+    [" ".join([statement, ", ".join([row] * count)]) for count in range(_TOGETHER + 1)]
+    for statement, row in (
+        ("INSERT OR IGNORE INTO recent (session, idx, received_us, payload) VALUES", _MESSAGE),
+        ("INSERT OR IGNORE INTO observations VALUES", _OBSERVATION),
+    )
+)
+"""By the number of rows."""
+
 _REMEMBERED = 10_000
 """Sessions whose numbers are remembered; a feed has a few dozen at a time."""
-
-_WINDOW = -15
-"""Raw deflate: a hash tells what is damaged, and a dictionary spares the rest."""
-
-
-def pack(data: bytes, dictionary: bytes | None) -> bytes:
-    """Compresses against a dictionary.
-
-    The small window is chosen by measurement: a message of 100 to 400 bytes takes 5 to
-    8 us with it, 60 us with the default, for the same size.
-    """
-    small = len(data) <= 4_096
-    window, memory = (-12, 1) if small else (_WINDOW, 8)
-    if dictionary is None:
-        packer = zlib.compressobj(6, zlib.DEFLATED, window, memory)
-    else:
-        packer = zlib.compressobj(
-            6, zlib.DEFLATED, window, memory, zlib.Z_DEFAULT_STRATEGY, dictionary
-        )
-    return packer.compress(data) + packer.flush()
-
-
-def unpack(packed: bytes, dictionary: bytes | None) -> bytes:
-    """Reverses ``pack``; raises ValueError for what it did not make."""
-    unpacker = (
-        zlib.decompressobj(_WINDOW)
-        if dictionary is None
-        else zlib.decompressobj(_WINDOW, zdict=dictionary)
-    )
-    try:
-        data = unpacker.decompress(packed, _LARGEST)
-    except zlib.error as error:
-        raise ValueError("a stored row is damaged") from error
-    if not unpacker.eof:
-        raise ValueError("a stored row is damaged")
-    return data
-
-
-_LARGEST = 32 * 2**20
-
-
-def start_of(hash_text: str) -> int:
-    """Returns the first 8 bytes of a hash string's digest, as the index has them."""
-    return int.from_bytes(parse_hash(hash_text)[1][:8], "big", signed=True)
