@@ -149,7 +149,8 @@ def check_store(path: Path) -> tuple[int, int]:
             (bare,) = database.execute(
                 "SELECT count(*) FROM sessions LEFT JOIN attestations"
                 " ON sessions.id = attestations.session"
-                " WHERE (state = 'attested') != (attestations.id IS NOT NULL)"
+                " WHERE (state IN ('attested', 'started', 'closed'))"
+                " != (attestations.id IS NOT NULL)"
             ).fetchone()
             if bare:
                 raise _damaged(f"{bare} sessions and attestations do not belong together")

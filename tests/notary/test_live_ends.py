@@ -17,6 +17,7 @@ from attestation.venues import shipped_venues
 from attestation.websocket import MessageReader
 from examples.venues.faults import Fault
 from examples.venues.server import VenueServer
+from notary.backup import Source, make_backup, verify_backup
 from notary.limits import Deadlines, ProverLimits, SessionLimits
 from tests.notary.live_client import LooseTls
 from tests.notary.live_rig import FEED, LiveRig, entries, live_running
@@ -279,6 +280,26 @@ def test_notary_that_stops_closes_what_was_started_and_aborts_what_was_not(
                 ("aborted", "restart"),
             ]
             assert rows[0]["messages"] > 0
+
+    asyncio.run(scene())
+
+
+def test_backup_holds_live_sessions_begun_started_and_closed(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with live_running(tmp_path) as rig:
+            closed, _ = await rig.start()
+            await rig.start()
+            closed.close()
+            await rig.ended(closed, "prover_closed")
+            begun = rig.client()
+            await begun.handshake()
+            session = rig.desk.registry.get(begun.granted.session["id"])
+            await until(lambda: session.logged)
+            await rig.context.flush()
+            source = Source(data=tmp_path, name="n.example", software="test", key_files=())
+            manifest = make_backup(source, tmp_path / "copy", now_us=rig.context.clock.now_us())
+            assert (manifest.sessions, manifest.attestations) == (3, 2)
+            assert verify_backup(tmp_path / "copy") == manifest
 
     asyncio.run(scene())
 
