@@ -30,6 +30,8 @@ PROBE_US = 5_000_000
 """A client that may speak asks whether the venue is there after so much silence."""
 ANSWER_US = 5_000_000
 """How long the answer to that may take."""
+QUOTELESS_US = 30_000_000
+"""A channel whose venue lives but quotes nothing for so long is opened anew."""
 RESERVE = 0.5
 """The share of what may be said that is kept for keep-alives."""
 MAX_HEAD = 16 * 1024
@@ -99,7 +101,7 @@ class Conversation:
         """Where the subscription's frames are in what was sent."""
         self.begun = bytearray()
         """What was sent up to the subscription's end, as plaintext."""
-        self._upgraded = self._told = self._closed = False
+        self._upgraded = self._told = self._closed = self._quoted = False
         self._unsaid: list[bytes] | None = None
         self._count = 0
         self._subscribe_us: int | None = None
@@ -132,6 +134,16 @@ class Conversation:
     def quoted_us(self) -> int:
         """When the last quote came (steady), or the 101 before there is one."""
         return self._quoted_us
+
+    @property
+    def quoteless_us(self) -> int | None:
+        """The time (steady) from which on a channel that quotes nothing is broken, if it ever is.
+
+        One that pushes on change alone may be quiet for long, once it has quoted at all.
+        """
+        if self._quoted and self._file.push == "on_change":
+            return None
+        return self._quoted_us + QUOTELESS_US
 
     @property
     def silent_us(self) -> int:
@@ -226,7 +238,7 @@ class Conversation:
         except MalformedError as error:
             return Heard(index, message.data, error)
         if isinstance(found, Update):
-            self._quoted_us = now.steady_us
+            self._quoted, self._quoted_us = True, now.steady_us
         else:
             self._heed(found, now)
         return Heard(index, message.data, found)

@@ -23,8 +23,6 @@ MAX_UNSENT = 64 * 1024
 """Bytes that wait to be sent: keep-alives of a path that takes none."""
 MAX_HELD = 10_000
 """Messages that may come before the session's start is attested."""
-QUOTELESS_US = 30_000_000
-"""A channel that says it lives but quotes nothing for so long is opened anew."""
 
 
 class Tunnel(Protocol):
@@ -209,7 +207,7 @@ class Link(asyncio.Protocol):
         if now.steady_us >= conversation.silent_us:
             self._unwant("the venue is silent")
             due_us = now.steady_us + 1_000_000
-        elif now.steady_us >= conversation.quoted_us + QUOTELESS_US:
+        elif (broken_us := conversation.quoteless_us) is not None and now.steady_us >= broken_us:
             self._unwant("the venue quotes nothing")
         self._schedule(due_us)
 

@@ -17,11 +17,11 @@ from attestation.feed import Update
 from attestation.hashing import hash_string
 from attestation.quote import DerivedQuote
 
-KEPT_US = 30_000_000
+KEPT_US = 15_000_000
 """Quotes older than this (steady clock) are forgotten once another came."""
 MAX_QUOTES = 20_000
 """Quotes of one session that are kept at most."""
-MAX_REFS = 4_096
+MAX_REFS = 512
 """Messages of one session that a quote still to come may rest on, beside the last one's."""
 MAX_FETCHES = 1_024
 """Quotes over REST that are kept, of all venues."""

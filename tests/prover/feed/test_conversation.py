@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from attestation.errors import MalformedError, RefusedError
-from attestation.feed import Channel, Passed
+from attestation.feed import Channel, Passed, Update
 from attestation.live import LiveReader
 from attestation.live_rules import live_rules
 from attestation.subscription import upgrade_target
@@ -17,7 +17,15 @@ from attestation.tls13.wire import Direction
 from attestation.upgrade import accept_value
 from attestation.venues import VenueFile, load_venue, venue_names
 from examples.venues.live import frame
-from prover.feed.conversation import ANSWER_US, PROBE_US, Conversation, Heard, Moment, Place
+from prover.feed.conversation import (
+    ANSWER_US,
+    PROBE_US,
+    QUOTELESS_US,
+    Conversation,
+    Heard,
+    Moment,
+    Place,
+)
 
 NAMES = venue_names()
 START_US = 1_777_897_815_000_000
@@ -143,6 +151,29 @@ def test_any_byte_heard_puts_off_the_end_of_a_venue() -> None:
         line.pass_time(line.now_us + 8 * SECOND)
         line.hear(frame(TEXT, b"pong"))
         assert line.now.steady_us < line.talk.silent_us
+
+
+def test_a_venue_that_pushes_on_change_may_be_quiet_once_it_has_quoted() -> None:
+    line = Line("okx")
+    line.upgrade()
+    assert line.talk.quoteless_us is not None
+    line.hear(
+        frame(
+            TEXT,
+            b'{"arg":{"channel":"bbo-tbt","instId":"BTC-USDT"},"data":[{"asks":'
+            b'[["2","1","0","1"]],"bids":[["1","1","0","1"]],"ts":"1777897815000","seqId":7}]}',
+        )
+    )
+    assert line.talk.quoteless_us is None
+    timed = Line("bitstamp")
+    timed.upgrade()
+    book = (
+        b'{"event":"data","channel":"order_book_btcusd","data":{"timestamp":"1777897815",'
+        b'"microtimestamp":"1777897815000000","bids":[["1","1"]],"asks":[["2","1"]]}}'
+    )
+    (heard,) = timed.hear(frame(TEXT, book))
+    assert isinstance(heard.found, Update)
+    assert timed.talk.quoteless_us == timed.now.steady_us + QUOTELESS_US
 
 
 def test_a_pong_repeats_its_ping_and_only_the_latest_of_one_read_is_owed() -> None:
