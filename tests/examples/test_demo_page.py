@@ -26,7 +26,7 @@ def test_demo_shows_a_trade_in_the_page_and_has_a_false_claim_refused(
         Demo(stage).open_page()
     shown = capsys.readouterr().out
     assert "the page says: UP by " in shown
-    assert "refused (outcome.outcome): The claim does not follow" in shown
+    assert "refused (outcome.outcome): Claimed DOWN, but UP follows" in shown
 
 
 @pytest.mark.peer("chromium")

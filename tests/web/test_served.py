@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from attestation.hashing import hash_string
 from attestation.settlement.bundle import SettlementBundle
+from attestation.settlement.ledger import LedgerLine
 from examples.demo.browser import Tab, chromium
 from tests.conftest import require_peer
 from tests.settlement import world
@@ -103,6 +106,52 @@ def test_link_without_own_keys_verifies_in_amber(
         "/log_policy.txt",
         "/favicon.ico",
     }
+    assert tab.complaints == []
+
+
+def ledger(trade: Market, **changes: Any) -> bytes:
+    """The ledger's line of the trade, and one of another."""
+    outcome = world.settled_outcome(trade.made)
+    opening = trade.made.opening
+    line = LedgerLine(
+        trade=opening.leaf.trade,
+        salt=opening.salt,
+        entry=trade.made.trade_index,
+        leaf=opening.leaf,
+        outcome=outcome.outcome,
+        payout="50",
+        settlement=hash_string(outcome.encode()),
+        attestations=outcome.attestations,
+    )
+    other = world.opening(trade.policy, trade.made.terms, 99)
+    lost = dataclasses.replace(
+        line, trade=other.leaf.trade, salt=other.salt, leaf=other.leaf, outcome="down", payout="0"
+    )
+    lines = [dataclasses.replace(line, **changes), lost]
+    return b"".join(each.encode() + b"\n" for each in lines)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({}, "UP by"), ({"outcome": "down"}, "ledger.outcome"), ({"attestations": ()}, "ledger.")],
+)
+def test_trade_of_a_ledger_is_found_opened_and_compared_with_its_line(
+    tab: Tab, site: Site, trade: Market, tmp_path: Path, changes: Any, told: str
+) -> None:
+    name = trade.made.opening.leaf.trade
+    site.files["/v1/ledger"] = ledger(trade, **changes)
+    site.files[f"/v1/trades/{name}/bundle"] = trade.bundle
+    keys = "&".join(f"{key}={value}" for key, value in KEYS.items())
+    tab.open(f"{site.url}/#ledger=/v1/ledger&bundles=/v1/trades/{{trade}}/bundle&{keys}")
+    tab.wait("document.querySelector('#ledger-search')")
+    with_venues(tab, trade, tmp_path)
+    assert "2 of 2 trades" in tab.text()
+    search = "document.querySelector('#ledger-search')"
+    tab.run(f"{search}.value = '{name[:10]}', {search}.dispatchEvent(new Event('input')), true")
+    assert "1 of 2 trades" in tab.text()
+    tab.run("document.querySelector('tbody .plainly').click(), true")
+    tab.wait(VERDICT)
+    assert told in tab.text(".banner")
     assert tab.complaints == []
 
 

@@ -12,7 +12,7 @@ const TRADE_TYPE = "quotary/trade/v1";
 
 export const tradeId = (nonce) => hex(sha256(concat(utf8(TRADE_TYPE), unhex(nonce, 16))));
 
-const readLeaf = s.document(
+export const readLeaf = s.document(
   TRADE_TYPE,
   TRADE_TYPE,
   {

@@ -7,16 +7,18 @@ import { readExpect } from "../presentation/expect.js";
 import { decide } from "../presentation/verify.js";
 import { decodeBundle } from "../settlement/bundle.js";
 import { readSettlementExpect } from "../settlement/expect.js";
+import { checkLine } from "../settlement/ledger.js";
 import { recompute } from "../settlement/recompute.js";
-import { acceptedBanner, refusedBanner } from "./banner.js";
+import { acceptedBanner, FORKED, refusedBanner } from "./banner.js";
 import { chartSection } from "./chart.js";
 import { elsewhereSection, whatIfSection } from "./checks.js";
 import { h, visible } from "./dom.js";
-import { fetchFile } from "./fetching.js";
+import { fetchFile, fetchLedger } from "./fetching.js";
 import { checkHeads, keysSection } from "./keys.js";
 import { plural } from "./format.js";
 import { readLink } from "./link.js";
 import { remember, remembered } from "./memory.js";
+import { ledgerSection } from "./ledger.js";
 import { quoteReport } from "./quote.js";
 import { casesSection, statisticsSection } from "./several.js";
 import { BUNDLE_LIMIT, checkId, classify, logPolicySource, trustSource } from "./sources.js";
@@ -37,6 +39,8 @@ export class App {
     this.quoteExpect = null;
     this.linked = false;
     this.venues = new Map(shippedVenues);
+    this.ledger = null;
+    this.bundles = null;
     this.items = [];
     this.current = null;
     this.failure = null;
@@ -62,11 +66,11 @@ export class App {
   /** Opens what the page's link names. */
   async follow() {
     const link = readLink();
-    if (link.bundle === undefined) {
+    if (link.bundle === undefined && link.ledger === undefined) {
       this.draw();
       return;
     }
-    this.root.replaceChildren(h("p", { class: "waiting", role: "status" }, "Fetching the bundle to verify it here…"));
+    this.wait("Fetching what to verify here…");
     this.items = [];
     this.failure = null;
     await this.guardAsync(async () => {
@@ -78,7 +82,6 @@ export class App {
         ...(link.development === "1" ? { insecure_allow_development: true } : {}),
       };
       this.linked = true;
-      const data = await fetchFile(link.bundle, { limit: BUNDLE_LIMIT });
       if (this.trust === null && link.trust !== undefined) {
         this.trust = trustSource(textOf(await fetchFile(link.trust, { limit: SMALL })), true);
       }
@@ -86,8 +89,37 @@ export class App {
         const text = textOf(await fetchFile(link.log_policy, { limit: SMALL }));
         this.logPolicy = logPolicySource(text, true);
       }
-      this.open("the linked bundle", data);
+      if (link.ledger !== undefined) {
+        this.learn({ kind: "ledger", lines: await fetchLedger(link.ledger) });
+        this.bundles = link.bundles ?? null;
+      }
+      if (link.bundle !== undefined) {
+        const data = await fetchFile(link.bundle, { limit: BUNDLE_LIMIT });
+        this.items.push({ name: "the linked bundle", data });
+      }
     });
+    this.show();
+  }
+
+  /** Fetches and verifies the bundle of a trade of the ledger. */
+  async openTrade({ trade }) {
+    this.wait("Fetching the bundle…");
+    this.failure = null;
+    await this.guardAsync(async () => {
+      const address = this.bundles.replaceAll("{trade}", trade);
+      const data = await fetchFile(address, { limit: BUNDLE_LIMIT });
+      this.expect = { ...this.expect, trade };
+      this.items = [{ name: `the bundle of ${trade.slice(0, 12)}…`, data }];
+    });
+    this.show();
+  }
+
+  wait(text) {
+    this.root.replaceChildren(h("p", { class: "waiting", role: "status" }, text));
+  }
+
+  /** Verifies all items, and shows what came out. */
+  show() {
     this.judgeAll();
     this.draw();
     this.focus();
@@ -115,13 +147,7 @@ export class App {
     // Presentations given together are several notaries' of one quote.
     if (shown.length) fresh.push({ name: plural(shown.length, "presentation"), presentations: shown });
     if (fresh.length) this.items = fresh;
-    this.judgeAll();
-    this.draw();
-    this.focus();
-  }
-
-  open(name, data) {
-    this.items.push({ name, data });
+    this.show();
   }
 
   learn(found) {
@@ -136,6 +162,8 @@ export class App {
       this.linked = false;
     } else if (found.kind === "quote expect") {
       this.quoteExpect = readExpect(found.text);
+    } else if (found.kind === "ledger") {
+      this.ledger = new Map(found.lines.map((line) => [line.trade, line]));
     } else if (found.kind === "policy") {
       this.expect = { ...this.expect, policy_id: found.policy.policy_id };
       this.linked = false;
@@ -175,6 +203,13 @@ export class App {
       expect: { ...this.expect, policy_id: policyId },
       venueFiles: this.venues,
     });
+    const line = this.ledger?.get(bundle.trade.leaf.trade);
+    try {
+      if (line !== undefined) checkLine(line, item.result);
+    } catch (error) {
+      delete item.result;
+      throw error;
+    }
   }
 
   decide(item) {
@@ -197,7 +232,7 @@ export class App {
     }
   }
 
-  warnings() {
+  warnings(item) {
     const found = [];
     if (this.trust.brought || this.logPolicy.brought) {
       found.push(BROUGHT);
@@ -206,6 +241,9 @@ export class App {
       found.push("You did not say which policy you agreed to: the bundle was compared with its own.");
     } else if (this.linked) {
       found.push("Policy and trade are those of the link you followed. Compare them with your receipt.");
+    }
+    if (this.ledger !== null && !this.ledger.has(item.result.leaf.trade)) {
+      found.push("The operator’s ledger has no line of this trade: every trade that was logged must have one.");
     }
     if (this.expect.insecure_allow_development) {
       found.push("Simulated venues are allowed: nothing of this needs to be real.");
@@ -228,9 +266,11 @@ export class App {
       (given) => this.apply(given),
       () => this.forget(),
     );
+    const canOpen = this.bundles === null ? null : (line) => this.openTrade(line);
+    const ledger = this.ledger === null ? null : ledgerSection([...this.ledger.values()], canOpen);
     const failure = this.failure === null ? null : refusedBanner(this.failure, "what was opened");
     if (item === null) {
-      this.root.replaceChildren(...[failure, intro(), zone, own, steps()].filter(Boolean));
+      this.root.replaceChildren(...[failure, intro(), ledger, zone, own, steps()].filter(Boolean));
       return;
     }
     const choose = (other) => {
@@ -240,7 +280,7 @@ export class App {
     };
     const several = this.items.length > 1 ? casesSection(this.items, choose, item) : null;
     const parts = this.parts(item);
-    this.root.replaceChildren(...[failure, ...parts.slice(0, 1), several, ...parts.slice(1), zone, own].filter(Boolean));
+    this.root.replaceChildren(...[failure, ...parts.slice(0, 1), several, ...parts.slice(1), ledger, zone, own].filter(Boolean));
   }
 
   parts(item) {
@@ -254,9 +294,9 @@ export class App {
     const { result, bundle } = item;
     const sources = { trust: this.trust, logPolicy: this.logPolicy };
     item.heads ??= checkHeads(bundle, result);
-    const warnings = this.warnings();
+    const warnings = this.warnings(item);
     if (item.heads.some((head) => head.state === "fork")) {
-      warnings.unshift("This is not the log that this browser saw before. See “Log and keys”.");
+      warnings.unshift(FORKED);
     }
     return [
       acceptedBanner(result, warnings, item.took, this.expect.insecure_allow_development ?? false),
@@ -285,9 +325,7 @@ export class App {
       };
       this.linked = false;
     });
-    this.judgeAll();
-    this.draw();
-    this.focus();
+    this.show();
   }
 
   forget() {
@@ -296,9 +334,7 @@ export class App {
     this.trust = null;
     this.logPolicy = null;
     this.expect = {};
-    this.judgeAll();
-    this.draw();
-    this.focus();
+    this.show();
   }
 
   /** Tells readers of screens what came out. */

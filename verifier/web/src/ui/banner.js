@@ -4,6 +4,9 @@ import { moved, noise } from "./derived.js";
 import { code, h, visible, when } from "./dom.js";
 import { duration, grouped, list, plural, points } from "./format.js";
 
+/** A warning that is more than one. */
+export const FORKED = "This is not the log that this browser saw before. See “Log and keys”.";
+
 const WORDS = { up: "UP", down: "DOWN", tie: "TIE", void: "VOID" };
 
 function ended({ leaf, settlement }) {
@@ -26,7 +29,7 @@ function headline(result) {
 }
 
 function noiseText({ settlement }) {
-  if (settlement.outcome === "void") return visible(settlement.reason ?? "");
+  if (settlement.outcome === "void") return sentence(visible(settlement.reason ?? ""));
   const found = noise(settlement);
   return found === null
     ? "No venue counts by prices that were not withheld."
@@ -85,7 +88,7 @@ export function acceptedBanner(result, warnings, took, simulated) {
     h("h1", { id: "verdict", tabindex: "-1" }, headline(result)),
     h("p", { class: "lead" }, `${ended(result)} ${noiseText(result)}`),
     h("p", {}, `${witnesses(result)} ${cosigners(result)}`),
-    warnings.map((text) => h("p", { class: "amber" }, text)),
+    warnings.map((text) => h("p", { class: text === FORKED ? "refused" : "amber" }, text)),
     facts(result),
     h("p", { class: "quiet" }, `Recomputed in this browser in ${Math.max(1, Math.round(took))} ms. Nothing was sent anywhere.`),
   );
@@ -107,13 +110,20 @@ const KINDS = {
 const shownValue = (value) =>
   typeof value === "string" ? visible(value, 300) : visible(JSON.stringify(value), 300);
 
+/** What a refusal says first. */
+function refusalTitle(error) {
+  if (error.rule !== "outcome.outcome") return KINDS[error.slug];
+  const [found, wanted] = [WORDS[error.found], WORDS[error.wanted]];
+  return `Claimed ${found}, but ${wanted} follows`;
+}
+
 /** The banner of a refusal, with the rule and what was compared. */
 export function refusedBanner(error, name) {
   const rows = [fact("What", name), fact("Rule", code(error.rule ?? "–"))];
   for (const member of ["found", "wanted"]) {
     const value = error[member];
     if (value !== null && value !== undefined) {
-      rows.push(wide(member === "found" ? "Found" : "Wanted", code(shownValue(value), 400)));
+      rows.push(wide(member === "found" ? "Found" : "Must be", code(shownValue(value), 400)));
     }
   }
   const setUp = ["usage", "unavailable"].includes(error.slug);
@@ -121,7 +131,7 @@ export function refusedBanner(error, name) {
     "section",
     { class: setUp ? "banner" : "banner refusal", "aria-labelledby": "verdict", role: "alert" },
     h("p", { class: "kicker" }, setUp ? "Nothing was decided" : "Refused"),
-    h("h1", { id: "verdict", tabindex: "-1" }, KINDS[error.slug]),
+    h("h1", { id: "verdict", tabindex: "-1" }, refusalTitle(error)),
     h("p", { class: "lead" }, sentence(visible(error.detail, 400))),
     h("dl", { class: "facts" }, rows),
     setUp ? null : h("p", { class: "quiet" }, "Do not rely on this bundle. Save it: it may be evidence."),

@@ -2,6 +2,7 @@
 // sends is bytes to verify, bounded in size and time.
 
 import { unavailable, usage } from "../core/errors.js";
+import { readLedger } from "../settlement/ledger.js";
 
 const TIMEOUT_MS = 15000;
 
@@ -40,6 +41,26 @@ export async function fetchFile(address, { limit, timeoutMs = TIMEOUT_MS }) {
   } finally {
     clearTimeout(timer);
   }
+}
+
+const LEDGER_LIMIT = 64 * 1024 * 1024;
+const MOST_LINES = 10000;
+
+/** Fetches a ledger, page after page (`?entry=&trade=` of the last line), of 10,000 lines at most. */
+export async function fetchLedger(address) {
+  const lines = [];
+  let query = "";
+  while (lines.length < MOST_LINES) {
+    const found = readLedger(await fetchFile(address + query, { limit: LEDGER_LIMIT }));
+    const seen = new Set(lines.map((line) => line.trade));
+    const fresh = found.filter((line) => !seen.has(line.trade));
+    lines.push(...fresh);
+    // A plain file has no pages: the same lines come again.
+    if (!fresh.length) break;
+    const last = lines[lines.length - 1];
+    query = `?entry=${last.entry}&trade=${last.trade}`;
+  }
+  return lines;
 }
 
 async function readBounded(response, limit, abort) {

@@ -1,8 +1,18 @@
 // Permalinks: `#bundle=URL&trust=URL&log_policy=URL&policy_id=HEX&trade=HEX`, all of this server.
 // After the sign, so that a server never learns which trade is looked at by the link alone.
+// `ledger=URL&bundles=URL` (with `{trade}` in it) lists a ledger's trades to search and to open.
 // `development=1` allows simulated venues, which the verdict then says first of all.
 
-const MEMBERS = ["bundle", "trust", "log_policy", "policy_id", "trade", "development"];
+const MEMBERS = [
+  "bundle",
+  "ledger",
+  "bundles",
+  "trust",
+  "log_policy",
+  "policy_id",
+  "trade",
+  "development",
+];
 
 /** The members of the page's link; empty texts are left out. */
 export function readLink(address = location) {

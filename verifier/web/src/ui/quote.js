@@ -53,6 +53,12 @@ const table = (label, names, rows) =>
     h("table", {}, h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: TEXTS.includes(name) || names.length === 4 ? "text" : null }, name)))), h("tbody", {}, rows)),
   );
 
+/** When it was so: an instant, or between two. */
+function interval({ not_before_us: first, not_after_us: last }) {
+  if (first === last) return ["At ", when(first)];
+  return ["Between ", when(first), " and ", when(last), ` (${duration(last - first)})`];
+}
+
 /** All that is told of accepted presentations. */
 export function quoteReport(found, warnings, took) {
   const operators = [...new Set(found.notaries.map((notary) => notary.operator))];
@@ -66,7 +72,7 @@ export function quoteReport(found, warnings, took) {
       h("h1", { id: "verdict", tabindex: "-1" }, headline(found)),
       h("p", { class: "lead" }, `Witnessed by ${plural(names.length, "notary", "notaries")}: ${list(names)}, run by ${list(operators.map((name) => visible(name, 120)))}.${alone}`),
       warnings.map((text) => h("p", { class: "amber" }, text)),
-      h("p", {}, "Between ", when(found.not_before_us), " and ", when(found.not_after_us), ` (${duration(found.not_after_us - found.not_before_us)}), for the purpose `, code(found.purpose), "."),
+      h("p", {}, interval(found), ", for the purpose ", code(found.purpose), "."),
       h("p", { class: "quiet" }, `Verified in this browser in ${Math.max(1, Math.round(took))} ms. Nothing was sent anywhere.`),
     ),
     found.quotes.length

@@ -9,6 +9,7 @@ import { parseTrust } from "../core/trust.js";
 import { VenueFile } from "../core/venue.js";
 import { parseLogPolicy } from "../log/policy.js";
 import { BUNDLE_LIMIT } from "../settlement/bundle.js";
+import { readLedger } from "../settlement/ledger.js";
 import { readPolicy } from "../settlement/policy.js";
 
 export { BUNDLE_LIMIT };
@@ -52,6 +53,9 @@ const tail = (data) => fromUtf8(data.slice(-200).filter((value) => value < 128))
 function readJson(name, data) {
   // What claims to be a bundle is refused as one: its bytes may be anything.
   const head = fromUtf8(data.subarray(0, 200000).filter((value) => value < 128)) ?? "";
+  if (/^[^\n]*"type":"quotary\/ledger\/v1"\}?\n?/.test(head) && !/"logs":/.test(head)) {
+    return { kind: "ledger", lines: readLedger(data) };
+  }
   if (/"type":"quotary\/policy\/v1"/.test(head) && !/"logs":/.test(head)) {
     return { kind: "policy", policy: readPolicy(decodeObject(data, BUNDLE_LIMIT)) };
   }
