@@ -1,8 +1,9 @@
-"""That a slot is the first at or after an instant: it and its predecessor, a grid apart.
+"""That a slot is the first at or after an instant: it and its predecessor.
 
 Who sells a price "at T" could show whichever later slot suits.  The grid is the feed's, as
 its log entry has it, and the reader's to know; the predecessor shows that the feed
-kept it there.  No I/O, no clock.
+kept it there.  Slots that were missed in between have no attestation: then the log's
+entries tell that the two follow one another.  No I/O, no clock.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ def verify_first(
     now_us: int,
     venue_files: Mapping[str, VenueFile] | None = None,
 ) -> VerifiedQuote | VerifiedSlot:
-    """Verifies a slot, and that no slot of its feed lies between ``at_us`` and it.
+    """Verifies a slot, and that no attested slot of its feed lies between ``at_us`` and it.
 
     ``before`` is the predecessor, authentic but compared with nothing: it may have gaps, and
     need show no more than its first and last field.  Raises what ``verify`` raises, and
 
     - ExpectationError: not two slots (``first.kind``) of one feed, market and notary
       (``first.feed``, ``first.market``, ``first.notary``)
-    - StaleError: not a grid apart (``first.grid_us``), or ``at_us`` is not between them
-      (``first.at_us``)
+    - StaleError: they are not on the grid on either side of ``at_us`` (``first.at_us``), or
+      neither a grid apart nor linked by a log (``first.grid_us``)
     - InvalidProofError: one log has both, and another slot between (``first.prev``)
     """
     if isinstance(presentation, bytes):
@@ -71,35 +72,36 @@ def verify_first(
                 wanted=one,
             )
     slot_us, earlier_us = slot.slot.slot_us, earlier.slot.slot_us
-    if slot_us % grid_us or earlier_us != slot_us - grid_us:
-        raise StaleError(
-            "the two slots do not follow one another on the grid",
-            rule="first.grid_us",
-            found=[earlier_us, slot_us],
-            wanted=grid_us,
-        )
-    if not earlier_us < at_us <= slot_us:
+    if slot_us % grid_us or earlier_us % grid_us or not earlier_us < at_us <= slot_us:
         raise StaleError(
             "not the first slot at or after the instant",
             rule="first.at_us",
             found=[earlier_us, slot_us],
             wanted=at_us,
         )
-    _check_link(presentation, found[0].log, found[1].log)
+    linked = _linked(presentation, found[0].log, found[1].log)
+    if not linked and earlier_us != slot_us - grid_us:
+        raise StaleError(
+            "the two slots do not follow one another on the grid, nor in a log",
+            rule="first.grid_us",
+            found=[earlier_us, slot_us],
+            wanted=grid_us,
+        )
     return verified
 
 
-def _check_link(
+def _linked(
     presentation: Presentation, log: VerifiedLog | None, earlier: VerifiedLog | None
-) -> None:
-    """Where one log has both, a slot's entry names the one before it."""
+) -> bool:
+    """Whether one log has both, and the slot's entry names the other as the one before it."""
     if log is None or earlier is None or log.origin != earlier.origin or presentation.log is None:
-        return
+        return False
     entry = presentation.log.fold().entry
-    if isinstance(entry, SlotEntry) and entry.prev != earlier.index:
+    if not isinstance(entry, SlotEntry) or entry.prev != earlier.index:
         raise InvalidProofError(
             "the log has another slot before this one",
             rule="first.prev",
-            found=entry.prev,
+            found=entry.prev if isinstance(entry, SlotEntry) else None,
             wanted=earlier.index,
         )
+    return True

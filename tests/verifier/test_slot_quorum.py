@@ -176,23 +176,23 @@ def test_a_predecessor_is_of_the_same_feed_notary_and_grid() -> None:
             "first.market",
         ),
         (feeds.slot(venues=VENUES, slot_us=early - feeds.GRID_US), StaleError, "first.grid_us"),
-        (SLOT, StaleError, "first.grid_us"),
+        (SLOT, StaleError, "first.at_us"),
     ):
         refused(kind, rule, SLOT.present(), before.bare(), feeds.SLOT_US)
-    refused(StaleError, "first.grid_us", SLOT.present(), BEFORE.bare(), feeds.SLOT_US, 333_333)
+    refused(StaleError, "first.at_us", SLOT.present(), BEFORE.bare(), feeds.SLOT_US, 333_333)
     fetched = forge.session().present()
     refused(ExpectationError, "first.kind", SLOT.present(), fetched, feeds.SLOT_US)
 
 
-def test_a_log_that_has_both_links_them() -> None:
-    entries = [logged.slot_entry_of(each.attestation) for each in (BEFORE, SLOT)]
-    before = dataclasses.replace(BEFORE.bare(), log=logged.prove(entries[0], index=500))
+def test_a_log_that_has_both_links_them_whatever_was_missed_in_between() -> None:
+    early = feeds.slot(venues=VENUES, slot_us=feeds.SLOT_US - 3 * feeds.GRID_US)
 
-    def linked(prev: int | None) -> object:
+    def linked(prev: int | None, earlier: feeds.FeedSlot = BEFORE) -> object:
+        entries = [logged.slot_entry_of(each.attestation) for each in (earlier, SLOT)]
         entry = dataclasses.replace(entries[1], prev=prev)
         return verify_first(
             dataclasses.replace(SLOT.present(), log=logged.prove(entry)),
-            before,
+            dataclasses.replace(earlier.bare(), log=logged.prove(entries[0], index=500)),
             at_us=feeds.SLOT_US,
             grid_us=feeds.GRID_US,
             trust=logged.trust(),
@@ -201,6 +201,7 @@ def test_a_log_that_has_both_links_them() -> None:
         )
 
     assert isinstance(linked(500), VerifiedSlot)
+    assert isinstance(linked(500, early), VerifiedSlot)
     for prev in (499, None):
         with pytest.raises(InvalidProofError) as caught:
             linked(prev)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +26,7 @@ from prover.notary_client import Notary
 from tests.prover.feed.direct import MARKET
 from tests.prover.feed.feeding import FEED, NAMES, client_of, feeding, notary_with_log
 from tests.prover.shell import prover
-from tests.prover.stage import RunningNotary
+from tests.prover.stage import PROVER, RunningNotary
 from verifier import IncompleteError, VerifiedQuote, VerifiedSlot, verify, verify_first
 
 GRID = 200_000
@@ -67,6 +71,62 @@ def folder(
     assert store.flush(30)
     store.close()
     return place
+
+
+@contextmanager
+def served(folder: Path, running: RunningNotary) -> Iterator[str]:
+    """Runs ``prover serve --store-only`` beside the store; yields its URL and its folder."""
+    (folder / "trust.toml").write_bytes(running.trust.dump())
+    (folder / "prover.key").write_text(PROVER.encode() + "\n", encoding="ascii")
+    (folder / "feed.toml").write_text(
+        f'name = "{FEED}"\nmarket = "{MARKET}"\nnotaries = ["{running.url}"]\n'
+        f'data = "."\ngrid_ms = {GRID // 1000}\nlate_ms = 1000\nlisten = "127.0.0.1:0"\n',
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "prover", "serve", "--config", "feed.toml", "--store-only"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())["url"]
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def test_the_example_puts_a_served_slot_together_and_believes_nothing(
+    folder: Path, running: RunningNotary
+) -> None:
+    slots = {slot.slot_us for slot in whole(folder, running)}
+    at_us = next(slot_us for slot_us in sorted(slots) if slot_us - GRID in slots) - GRID // 2
+    wanted = (
+        f'venues = ["kraken", "bitfinex"]\nmarket = "{MARKET}"\nroots = "{running.roots.hash}"\n'
+    )
+    (folder / "expect.toml").write_text(f"{wanted}insecure_allow_development = true\n")
+    (folder / "strict.toml").write_text(wanted)
+    with served(folder, running) as url:
+        arguments = ["--trust", str(folder / "trust.toml"), "--at-us", str(at_us)]
+        arguments += ["--grid-us", str(GRID)]
+        done, strict = (
+            subprocess.run(
+                [
+                    *(sys.executable, "-m", "examples.check_slot", url, *arguments),
+                    *("--expect", str(folder / name)),
+                ],
+                cwd=Path(__file__).parents[3],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            for name in ("expect.toml", "strict.toml")
+        )
+    assert done.returncode == 0, done.stderr
+    first, *lines = done.stdout.splitlines()
+    assert first.startswith(f"slot/{FEED}/{at_us + GRID // 2}: checked ")
+    assert "messages, session" in first
+    assert [line.split()[0] for line in lines] == ["bitfinex", "kraken"]
+    assert [line.split()[-1] for line in lines] == ["api-pub.bitfinex.com", "ws.kraken.com"]
+    assert (strict.returncode, "not public" in strict.stderr) == (17, True), strict.stderr
 
 
 def now_us() -> int:
