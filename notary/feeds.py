@@ -11,7 +11,8 @@ A venue's field in a slot is, in this order (docs/log.md, "Slots"):
 2. the quote of the live session that feeds it: of those alive, the lowest ``opened`` index;
 3. the quote of the slot's own REST session;
 4. of a live session without a quote: gap ``venue_malformed`` if its latest message could not
-   be read, else ``venue_silent``;
+   be read, else ``venue_silent``, or the reason of a session that the prover ended within
+   five seconds before;
 5. the reason that the venue's last session ended with, or, after what befell the notary
    itself, ``restart`` or ``clock``: for five seconds, or as long as connections are tried;
 6. gap ``absent``.
@@ -147,8 +148,12 @@ class VenueState:
 
     def missing(self, slot_us: int, trouble: Trouble) -> str:
         """Returns why there is no quote."""
+        if self.sources and self.sources[0].observer.malformed:
+            return "venue_malformed"
         if self.sources:
-            return "venue_malformed" if self.sources[0].observer.malformed else "venue_silent"
+            # Or a prover could begin anew before each slot that it dislikes.
+            anew = slot_us - self.ended_us <= GRACE_US and FAULTS.get(self.reason or "") == "prover"
+            return self.reason if anew and self.reason is not None else "venue_silent"
         ended = self.reason is not None and self.ended_us >= trouble.at_us
         if ended and self.reason is not None:
             known_us, reason = max(self.ended_us, self.tried_us or 0), self.reason

@@ -123,6 +123,10 @@ def _observe(
         return "notary", "the venue is not in the slot"
     if isinstance(field, GapField):
         return field.fault, f"gap {field.reason}"  # type: ignore[return-value]
+    # What to fetch in a live session's place is the prover's choice, and hides whose fault it
+    # is that there is none: before anything that would make a hole of it.
+    if field.effective_source not in policy.sources:
+        return "prover", "another source"
     if venue.venue in record.refused:
         return "notary", record.refused[venue.venue]
     return _filter(venue, slot_us, field, policy)
@@ -148,8 +152,6 @@ def _filter(
         return "venue", "the venue's clock is off"
     if seen.instrument != venue.instrument:
         return "notary", "another instrument"
-    if seen.effective_source not in policy.sources:
-        return "notary", "another source"
     return mid
 
 

@@ -153,6 +153,22 @@ def _silent(feeds: FeedBook) -> None:
     feeds.started(source(1))
 
 
+def _anew(feeds: FeedBook) -> None:
+    feeds.started(source(1, SLOT - 6 * SECOND))
+    feeds.started(source(2))
+    feeds.ended("btc-usd", "binance", f"{1:032x}", "prover_closed", SLOT - 5 * SECOND)
+
+
+def _anew_long_ago(feeds: FeedBook) -> None:
+    feeds.ended("btc-usd", "binance", "aa", "prover_closed", SLOT - 5 * SECOND - 1)
+    feeds.started(source(2))
+
+
+def _anew_after_the_venue(feeds: FeedBook) -> None:
+    feeds.ended("btc-usd", "binance", "aa", "venue_closed", SLOT - SECOND)
+    feeds.started(source(2))
+
+
 def _malformed(feeds: FeedBook) -> None:
     feeds.started(source(1, malformed=True))
 
@@ -169,6 +185,9 @@ GAPS: dict[str, tuple[Callable[[FeedBook], None], str]] = {
     "the session has just ended": (_just_ended, "prover_slow"),
     "the last of several ends": (_ended_twice, "venue_refused"),
     "alive and no message yet": (_silent, "venue_silent"),
+    "begun anew by the prover and no message yet": (_anew, "prover_closed"),
+    "alive and no message for long": (_anew_long_ago, "venue_silent"),
+    "begun anew after the venue closed and no message yet": (_anew_after_the_venue, "venue_silent"),
     "alive and only unreadable messages": (_malformed, "venue_malformed"),
     "an unreadable message after the quote": (_malformed_later, "venue_malformed"),
 }

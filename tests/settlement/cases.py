@@ -159,7 +159,7 @@ def withhold(logged: list[LoggedSlot], places: set[tuple[str, int, str]]) -> lis
 
 
 def random_case(seed: int) -> tuple[SettlementPolicy, Terms, list[LoggedSlot]]:
-    """A case with holes, gaps of every fault, missing slots, stale and wide quotes."""
+    """A case with holes, gaps of every fault, missing slots, stale quotes and fetched ones."""
     draw = random.Random(seed)
     notaries = draw.choice((1, 1, 2, 3))
     rule = policy(
@@ -187,13 +187,16 @@ def random_case(seed: int) -> tuple[SettlementPolicy, Terms, list[LoggedSlot]]:
             for venue in rule.venues:
                 name = venue.venue
                 if draw.random() < trouble:
-                    kind = draw.randrange(5)
+                    kind = draw.randrange(6)
                     if kind < 3:
                         reason = draw.choice(("venue_closed", "prover_slow", "overload"))
                         fields[name] = gap(name, reason)
                     elif kind == 3:
                         seen = observation(name, slot, 640_000)
                         fields[name] = dataclasses.replace(seen, received_us=slot - 4_000_000)
+                    elif kind == 4:
+                        seen = observation(name, slot, 640_000)
+                        fields[name] = dataclasses.replace(seen, source="rest")
                     continue
                 mid = 640_000 + drift * number + draw.randrange(-40, 41)
                 if draw.random() < trouble / 4:

@@ -56,6 +56,10 @@ def one_slot(
                 ours = True
                 mids.append((extreme, False))
             continue
+        if ("live" if seen.source is None else seen.source) not in policy.sources:
+            ours = True
+            mids.append((extreme, False))
+            continue
         if venue.venue in record.refused:
             continue
         bid, ask = number(seen.bid), number(seen.ask)
@@ -71,8 +75,6 @@ def one_slot(
             if abs(seen.received_us - seen.exchange_us) > venue.max_skew_us:
                 continue
         if seen.instrument != venue.instrument:
-            continue
-        if ("live" if seen.source is None else seen.source) not in policy.sources:
             continue
         mids.append(((total, double), True))
     if mids:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attestation.document import ObservationField
 from attestation.errors import IncompleteError, MalformedError
 from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.rule import (
@@ -251,19 +253,19 @@ def test_one_venues_wick_does_not_decide() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "sources", "outcome"),
+    ("source", "sources", "counts"),
     [
-        (None, ("live",), "up"),
-        (None, ("rest",), "void"),
-        ("live", ("rest",), "void"),
-        ("rest", ("live",), "void"),
-        ("rest", ("live", "rest"), "up"),
+        (None, ("live",), True),
+        (None, ("rest",), False),
+        ("live", ("rest",), False),
+        ("rest", ("live",), False),
+        ("rest", ("live", "rest"), True),
     ],
 )
 def test_a_quote_counts_by_a_source_of_the_policy_and_none_named_is_live(
-    source: str | None, sources: tuple[str, ...], outcome: str
+    source: str | None, sources: tuple[str, ...], counts: bool
 ) -> None:
-    policy, terms, logged = flat(640_001)
+    policy, terms, logged = flat(639_990)
     policy = dataclasses.replace(policy, sources=sources)
     named = [
         dataclasses.replace(
@@ -275,7 +277,50 @@ def test_a_quote_counts_by_a_source_of_the_policy_and_none_named_is_live(
         )
         for record in logged
     ]
-    assert run((policy, terms, named)).outcome == outcome
+    # The price fell; what does not count is withheld, and the player is not the worse for it.
+    assert run((policy, terms, named)).outcome == ("down" if counts else "up")
+
+
+@PROPERTY
+@given(
+    st.sampled_from(["up", "down"]),
+    st.sampled_from([639_990, 640_000, 640_010]),
+    st.randoms(use_true_random=False),
+)
+def test_request_in_a_live_sessions_place_is_no_hole_but_withheld(
+    side: str, close: int, draw: random.Random
+) -> None:
+    policy, terms, logged = flat(close, side=side)
+    places = {
+        (record.slot_us, venue)
+        for record in logged
+        for venue in record.fields or ()
+        if draw.random() < 0.4
+    }
+
+    def outcome(change: Callable[[ObservationField], Any]) -> tuple[Any, ...]:
+        changed = [
+            dataclasses.replace(
+                record,
+                fields={
+                    venue: change(seen)
+                    if (record.slot_us, venue) in places and isinstance(seen, ObservationField)
+                    else seen
+                    for venue, seen in (record.fields or {}).items()
+                },
+                # A session of a mode that the policy does not take makes no hole of it, either.
+                refused=dict.fromkeys(
+                    [venue for slot, venue in places if slot == record.slot_us], "sealed"
+                ),
+            )
+            for record in logged
+        ]
+        found = run((policy, terms, changed))
+        return found.outcome, found.change, found.fee, found.slid_us
+
+    assert outcome(lambda seen: dataclasses.replace(seen, source="rest")) == outcome(
+        lambda seen: cases.gap(seen.venue, "prover_closed")
+    )
 
 
 def test_values_order_and_divide_like_numbers_to_infinity() -> None:

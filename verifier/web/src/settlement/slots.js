@@ -57,6 +57,9 @@ export function observe(venue, slotUs, record, policy) {
   const field = record.fields.get(venue.venue);
   if (field === undefined) return { fault: "notary", why: "the venue is not in the slot" };
   if (field.gap) return { fault: field.fault, why: `gap ${field.reason}` };
+  // What to fetch in a live session's place is the prover's choice, and hides whose fault it
+  // is that there is none: before anything that would make a hole of it.
+  if (!policy.sources.includes(field.source ?? LIVE)) return by("prover", "another source");
   const refusal = record.refused.get(venue.venue);
   if (refusal !== undefined) return { fault: "notary", why: refusal };
   return filter(venue, slotUs, field, policy);
@@ -83,7 +86,6 @@ function filter(venue, slotUs, seen, policy) {
     return by("venue", "the venue's clock is off");
   }
   if (seen.instrument !== venue.instrument) return by("notary", "another instrument");
-  if (!policy.sources.includes(seen.source ?? LIVE)) return by("notary", "another source");
   return mid;
 }
 
