@@ -278,7 +278,7 @@ def test_void_is_by_the_fault_of_its_holes(reason: str, fault: str) -> None:
 
 def test_decided_trade_is_nobodys_fault_and_a_withheld_quorum_the_provers() -> None:
     faults = set()
-    for seed in range(600):
+    for seed in range(1_000):
         policy, terms, logged = cases.random_case(seed)
         found = settle(policy, terms, logged, read_until_us=cases.end(policy, terms))
         fault = void_fault(found)
