@@ -7,6 +7,7 @@ that what arrives meanwhile is relayed first.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from time import perf_counter
 
 from attestation.live import LiveMessage
@@ -20,28 +21,29 @@ MAX_WAITING = 256
 class IdleReading:
     """Has ``observer`` read what it takes; ``hops`` are told when it was observed."""
 
-    __slots__ = ("_arrived", "_hops", "_loop", "_observer", "_waiting")
+    __slots__ = ("_arrivals", "_hops", "_loop", "_observer")
 
     def __init__(self, observer: Observer, hops: Hops) -> None:
         self._observer, self._hops = observer, hops
         self._loop = asyncio.get_running_loop()
-        self._arrived: float | None = None
-        self._waiting = 0
+        self._arrivals: deque[float] = deque()
 
     def take(self, messages: list[LiveMessage], arrived: float) -> None:
         """Takes messages that came at ``arrived``, by ``perf_counter``."""
-        self._waiting = self._observer.take(messages)
-        if self._waiting > MAX_WAITING:
-            self._waiting = self._observer.catch_up()
-        if self._arrived is None:
-            self._arrived = arrived
+        if not self._arrivals:
             self._loop.call_soon(self._read)
+        self._arrivals.extend([arrived] * len(messages))
+        if self._observer.take(messages) > MAX_WAITING:
+            self._observer.catch_up()
 
     def _read(self) -> None:
+        arrivals = self._arrivals
         # A turn of the loop costs a third of a message: more at once if many wait.
-        self._waiting = self._observer.catch_up(1 + self._waiting // 8)
-        if self._waiting:
+        left = self._observer.catch_up(1 + len(arrivals) // 8)
+        # Who looked at the quote has read some, too.
+        now, oldest = perf_counter(), arrivals[0]
+        while len(arrivals) > left:
+            arrivals.popleft()
+        self._hops.note("observed", now - oldest)
+        if left:
             self._loop.call_soon(self._read)
-        elif self._arrived is not None:
-            self._hops.note("observed", perf_counter() - self._arrived)
-            self._arrived = None
