@@ -13,6 +13,7 @@ from __future__ import annotations
 from attestation.encoding import JsonObject, encode, encode_decoded
 from attestation.errors import UsageError
 from attestation.slot_presentation import present_slot
+from prover.feed.presented import Beside, present_stored
 from prover.feed.records import Slot
 from prover.serve.board import Posted
 from prover.serve.reading import FeedFacts, Settled
@@ -38,13 +39,15 @@ def read_venues(text: str | None, feed: FeedFacts) -> Venues | None:
     return tuple(sorted(names))
 
 
-def slot_json(settled: Settled, venues: Venues | None) -> JsonObject:
-    """Returns a slot's document."""
+def slot_json(settled: Settled, venues: Venues | None, beside: Beside | None = None) -> JsonObject:
+    """Returns a slot's document; with the messages and sessions that ``beside`` has of it."""
     document: JsonObject = {"slot_us": settled.slot_us, "notary": settled.notary}
     if isinstance(settled, Slot):
-        document["presentation"] = present_slot(
-            settled.attestation, venues, log=settled.log
-        ).to_json()
+        if beside is None:
+            shown = present_slot(settled.attestation, venues, log=settled.log)
+        else:
+            shown = present_stored(settled, beside, venues).presentation
+        document["presentation"] = shown.to_json()
     else:
         document["missed"] = {"fault": settled.fault}
     return document

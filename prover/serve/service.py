@@ -7,13 +7,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import TypeVar
 
-from attestation.encoding import MAX_INTEGER
+from attestation.encoding import MAX_INTEGER, JsonObject
 from attestation.errors import RefusedError, UnavailableError
 from prover.feed.candles import Candles
 from prover.feed.records import Missed, Record, Slot
 from prover.serve.board import SlotBoard
 from prover.serve.candles import LOADED_US, CandleBoard
-from prover.serve.documents import Venues, read_venues
+from prover.serve.documents import Venues, read_venues, slot_json
 from prover.serve.reading import FeedFacts, Settled, SlotReader
 from prover.serve.sending import Streams
 from prover.serve.stream import PAGE, SlotStream, Unknown
@@ -136,6 +136,14 @@ class Service:
             previous=previous,
             missed=tuple(missed),
         )
+
+    async def document(
+        self, slot: Settled, venues: Venues | None, evidence: bool = False
+    ) -> JsonObject:
+        """Returns a slot's document, with what it rests on if that is asked for."""
+        if not evidence:
+            return slot_json(slot, venues)
+        return await asyncio.to_thread(slot_json, slot, venues, self.reader)
 
     async def read(self, call: Callable[[str], T], argument: str) -> T:
         """Calls one of the reader's look-ups in a worker thread."""

@@ -44,6 +44,7 @@ from prover.serve.service import Found, Service
 from prover.serve.stream import REASONS, STOPPING, Cut, Quiet, SlotStream, Unknown
 
 MAX_PAGE = 500
+MAX_EVIDENCE = 20
 GOING_AWAY, TRY_AGAIN_LATER = 1001, 1013
 """Close codes (RFC 6455, section 7.4.1; IANA's registry)."""
 
@@ -56,6 +57,10 @@ class SlotsQuery(Parameters):
     at_us: Instant | None = None
     notary: NotaryName | None = None
     venues: VenueList | None = None
+    evidence: bool = Field(
+        default=False,
+        description="Also the venues' messages and the sessions' starts; 20 slots at most.",
+    )
 
 
 class StreamQuery(Parameters):
@@ -100,7 +105,7 @@ def slot_routes(
         if query.at_us is not None:
             if query.market is None or query.from_us is not None or query.to_us is not None:
                 raise UsageError("at_us goes with market, and without from and to", rule="at_us")
-            return json_response(await _at(service, query.at_us, query.notary, venues))
+            return json_response(await _at(service, query, query.at_us, venues))
         if query.from_us is None:
             raise UsageError("tell from, or market and at_us", rule="from")
         return json_response(await _page(service, query, query.from_us, venues))
@@ -148,28 +153,32 @@ def slot_routes(
     return router
 
 
-async def _at(
-    service: Service, at_us: int, notary: str | None, venues: Venues | None
-) -> JsonObject:
+async def _at(service: Service, query: SlotsQuery, at_us: int, venues: Venues | None) -> JsonObject:
     slot_us = service.feed.slot_at(at_us)
     boards = (
-        [service.board(notary)]
-        if notary is not None
+        [service.board(query.notary)]
+        if query.notary is not None
         else [service.boards[name] for name in sorted(service.boards)]
     )
     found = [await service.find(board, slot_us) for board in boards]
     if not any(found):
         raise RefusedError("no such slot yet", rule="at_us", found=slot_us, http_status=404)
-    rows: list[Json] = [_found_json(item, venues) for item in found if item is not None]
+    rows: list[Json] = [
+        await _found_json(service, item, venues, query.evidence)
+        for item in found
+        if item is not None
+    ]
     feed = service.feed
     return {"feed": feed.feed, "market": feed.market, "slot_us": slot_us, "slots": rows}
 
 
-def _found_json(found: Found, venues: Venues | None) -> JsonObject:
+async def _found_json(
+    service: Service, found: Found, venues: Venues | None, evidence: bool
+) -> JsonObject:
     if isinstance(found.slot, Unknown):
         row: JsonObject = json.loads(unknown_bytes(found.slot, found.notary))
     else:
-        row = slot_json(found.slot, venues)
+        row = await service.document(found.slot, venues, evidence)
     if found.previous is not None:
         row["previous"] = slot_json(found.previous, venues)
     if found.missed:
@@ -187,15 +196,16 @@ async def _page(
     # A stream that is left as soon as it would wait.
     stream = SlotStream(board, service.reader, from_us=from_us, heartbeat=0)
     slots: list[Json] = []
+    limit = min(query.limit, MAX_EVIDENCE) if query.evidence else query.limit
     next_us = stream.next_us
     async with contextlib.aclosing(stream.events()) as events:
-        while next_us is not None and next_us < to_us and len(slots) < query.limit:
+        while next_us is not None and next_us < to_us and len(slots) < limit:
             event = await anext(events)
             match event:
                 case Posted():
                     if event.slot_us >= to_us:
                         break
-                    slots.append(slot_json(event.slot, venues))
+                    slots.append(await service.document(event.slot, venues, query.evidence))
                     next_us = event.slot_us + service.feed.grid_us
                 case Unknown():
                     last_us = min(event.last_us, to_us - 1)

@@ -255,6 +255,20 @@ def test_messages_and_sessions_are_given_by_what_slots_name_them_by() -> None:
     assert api.get(f"/v1/sessions/{'00' * 16}").status_code == 404
 
 
+def test_evidence_stands_beside_a_slot_as_far_as_it_is_stored() -> None:
+    api = Api()
+    bare = api.slots(market=FEED.market, at_us=at(5), notary=ALPHA, evidence=True)["slots"][0]
+    assert presentation(bare).messages is None
+    name = hash_string(MESSAGE)
+    api.store.messages[name] = Received(
+        notary=ALPHA, venue="kraken", session=SESSION, index=5, received_us=at(5), payload=MESSAGE
+    )
+    shown = api.slots(market=FEED.market, at_us=at(5), notary=ALPHA, evidence=True)["slots"][0]
+    assert presentation(shown).messages == (MESSAGE,)
+    page = api.slots(**{"from": at(0), "evidence": True})
+    assert all("presentation" not in row or presentation(row).messages for row in page["slots"])
+
+
 def test_candles_are_there_at_once_from_what_was_stored_and_what_came_since(api: Api) -> None:
     found = api.get("/v1/candles", interval="1s", market=FEED.market).json()
     starts = [candle["start_us"] for candle in found["candles"]]
@@ -314,7 +328,7 @@ def test_the_description_has_every_route_with_examples_and_problems(api: Api) ->
                     assert kind == "application/problem+json", (path, status)
         for parameter in operation.get("parameters", []):
             schema = json.dumps(parameter["schema"])
-            limits = ("maximum", "maxLength", "pattern", "enum")
+            limits = ("maximum", "maxLength", "pattern", "enum", "boolean")
             assert any(limit in schema for limit in limits), (path, parameter["name"])
         if operation.get("parameters"):
             assert "422" in operation["responses"], path
