@@ -74,7 +74,7 @@ def feed(
         given = _given(config, venues, market, notary, name, trust, key, data)
         if roots is not None:
             given["development"] = {"roots": [roots]}
-        settings = load_config(config, development=development or roots is not None, **given)
+        settings = load_config(config, given, development=development or roots is not None)
         showing = Showing(as_json=as_json)
         _run(run_configured(settings, listen=None, announce=lambda _: None, show=showing.shown))
 
@@ -98,7 +98,7 @@ def serve(
         from prover.serve.config import load_config
 
         given = {} if listen is None else {"listen": listen}
-        settings = load_config(config, development=development, **given)
+        settings = load_config(config, given, development=development)
         if store_only:
             _run(serve_stored(settings, announce=_announce))
             return

@@ -22,7 +22,7 @@ from prover.serve.config import FeedSettings, split_address
 from prover.serve.measures import Measures
 from prover.serve.metrics import FeedMetrics
 from prover.serve.reading import FeedFacts, Settled
-from prover.serve.server import Announce, Parts, Show, run_feed, serve_store
+from prover.serve.server import Announce, Parts, Show, run_feed, serve_store, signals
 from prover.serve.service import Service
 from prover.serve.status import FeedStatus
 from prover.serve.trading import Trading
@@ -86,58 +86,59 @@ async def run_configured(
     Raises UsageError for files that do not serve, UnavailableError for a store or address
     that cannot be had.
     """
+    stop = stop or asyncio.Event()
     key, trust, roots = _key(settings.key), _trust(settings.trust), _roots(settings)
     facts = facts_of(settings)
     measures = Measures(FeedMetrics(), FeedStatus(facts), system_now_us)
-    store = await asyncio.to_thread(
-        Store,
-        settings.data,
-        spool=settings.spool,
-        retention=Retention(evidence_days=settings.evidence_days),
-        on_stored=measures.stored,
-    )
-    try:
-        with contextlib.ExitStack() as stack:
-            reader = stack.enter_context(contextlib.closing(StoreReader(settings.data)))
-            facts = dataclasses.replace(facts, notaries=_stored_notaries(settings, reader))
-            for notary in facts.notaries:
-                measures.status.meet(notary)
-            parts = Parts(facts, store, SettledReader(store, reader), measures)
-            notaries = [
-                stack.enter_context(Notary(url, prover_key=key, trust=trust, roots_pem=roots))
-                for url in settings.notaries
-            ]
-            feed = Feed(
-                engine_config(settings, roots),
+    async with contextlib.AsyncExitStack() as stack:
+        # From here on whatever ends the process lets the store take what waits.
+        stack.enter_context(signals(stop))
+        store = await asyncio.to_thread(
+            Store,
+            settings.data,
+            spool=settings.spool,
+            retention=Retention(evidence_days=settings.evidence_days),
+            on_stored=measures.stored,
+        )
+        stack.push_async_callback(asyncio.to_thread, store.close)
+        reader = stack.enter_context(contextlib.closing(StoreReader(settings.data)))
+        facts = dataclasses.replace(facts, notaries=_stored_notaries(settings, reader))
+        for notary in facts.notaries:
+            measures.status.meet(notary)
+        parts = Parts(facts, store, SettledReader(store, reader), measures)
+        notaries = [
+            stack.enter_context(Notary(url, prover_key=key, trust=trust, roots_pem=roots))
+            for url in settings.notaries
+        ]
+        feed = Feed(
+            engine_config(settings, roots),
+            notaries,
+            parts.sinks,
+            metrics=measures,
+            resume=store.latest_slot,
+            recall=lambda *place: _recall(reader, *place),
+        )
+        measures.status.engine = feed
+        trading = None
+        if settings.trades is not None and listen is not None:
+            trading = Trading(
+                settings,
+                feed.config.plan(key.verifying_key.vkey),
                 notaries,
-                parts.sinks,
-                metrics=measures,
-                resume=store.latest_slot,
-                recall=lambda *place: _recall(reader, *place),
+                reader=reader,
+                key=key,
+                trust=trust,
             )
-            measures.status.engine = feed
-            trading = None
-            if settings.trades is not None and listen is not None:
-                trading = Trading(
-                    settings,
-                    feed.config.plan(key.verifying_key.vkey),
-                    notaries,
-                    reader=reader,
-                    key=key,
-                    trust=trust,
-                )
-            await run_feed(
-                parts,
-                feed,
-                trading=trading,
-                listen=listen,
-                origins=frozenset(settings.origins),
-                announce=announce,
-                show=show,
-                stop=stop,
-            )
-    finally:
-        await asyncio.to_thread(store.close)
+        await run_feed(
+            parts,
+            feed,
+            trading=trading,
+            listen=listen,
+            origins=frozenset(settings.origins),
+            announce=announce,
+            show=show,
+            stop=stop,
+        )
 
 
 def engine_config(settings: FeedSettings, roots: bytes | None) -> FeedConfig:
@@ -164,8 +165,8 @@ async def serve_stored(
 
     Raises UsageError if it has nothing of it, UnavailableError if it cannot be read.
     """
-    reader = StoreReader(settings.data)
-    with contextlib.closing(reader):
+    reader, stop = StoreReader(settings.data), stop or asyncio.Event()
+    with contextlib.closing(reader), signals(stop):
         facts = await asyncio.to_thread(stored_facts, settings, reader)
         await serve_store(
             Service(facts, reader),

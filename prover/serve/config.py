@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import contextvars
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -172,7 +173,7 @@ def listing(market: str, names: tuple[str, ...] | None) -> dict[str, VenueFile]:
     return {name: able[name] for name in sorted(names)}
 
 
-def load_config(file: Path | None, *, development: bool, **given: Any) -> FeedSettings:
+def load_config(file: Path | None, given: Mapping[str, Any], *, development: bool) -> FeedSettings:
     """Reads a configuration; raises UsageError for anything wrong with it.
 
     ``given`` goes before file and environment; its paths are relative to the working
@@ -203,7 +204,7 @@ def load_config(file: Path | None, *, development: bool, **given: Any) -> FeedSe
     return config if file is None else _resolve(config, file.parent.resolve(), given)
 
 
-def _resolve(config: FeedSettings, folder: Path, given: dict[str, Any]) -> FeedSettings:
+def _resolve(config: FeedSettings, folder: Path, given: Mapping[str, Any]) -> FeedSettings:
     changes: dict[str, Any] = {
         name: folder / getattr(config, name)
         for name in ("trust", "key", "data", "spool")

@@ -114,19 +114,18 @@ async def run_feed(
     origins: frozenset[str],
     announce: Announce,
     show: Show | None = None,
-    stop: asyncio.Event | None = None,
+    stop: asyncio.Event,
     trading: Beside | None = None,
 ) -> None:
     """Runs a feed, and serves it if there is an address to ``listen`` on, until stopped.
 
     Raises UnavailableError if it cannot listen, and what ends the engine.
     """
-    stop, engine_stop = stop or asyncio.Event(), asyncio.Event()
+    engine_stop = asyncio.Event()
     measures = parts.measures
     async with contextlib.AsyncExitStack() as stack:
         listener = None if listen is None else bind(*split_address(listen))
         await parts.service.load()
-        stack.enter_context(signals(stop))
         url = None
         if listener is not None:
             app = make_app(
@@ -169,14 +168,13 @@ async def serve_store(
     listen: str,
     origins: frozenset[str],
     announce: Announce,
-    stop: asyncio.Event | None = None,
+    stop: asyncio.Event,
 ) -> None:
     """Serves what a store has, and no feed, until stopped.
 
     What another process goes on to store is served too, within ``FOLLOW_SECONDS``.
     Raises UnavailableError if it cannot listen or read.
     """
-    stop = stop or asyncio.Event()
     listener = bind(*split_address(listen))
     await service.load()
     app = make_app(service, metrics=FeedMetrics(), origins=origins)
@@ -184,12 +182,11 @@ async def serve_store(
     async def end_streams() -> None:
         await service.stop(STREAMS_SECONDS)
 
-    with signals(stop):
-        async with serving(app, listener, end_streams) as url:
-            following = asyncio.create_task(_follow(service))
-            announce(ready_line(service.feed, url))
-            await stop.wait()
-            await _end(following)
+    async with serving(app, listener, end_streams) as url:
+        following = asyncio.create_task(_follow(service))
+        announce(ready_line(service.feed, url))
+        await stop.wait()
+        await _end(following)
 
 
 async def _follow(service: Service) -> None:

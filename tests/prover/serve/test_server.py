@@ -72,7 +72,7 @@ def settings(folder: Path, **more: Any) -> FeedSettings:
         "data": folder,
         "listen": "127.0.0.1:0",
     }
-    return load_config(None, development=False, **{**given, **more})
+    return load_config(None, {**given, **more}, development=False)
 
 
 def test_a_feed_is_served_from_its_first_record_on_and_stored_when_it_has_ended(
@@ -122,7 +122,12 @@ def test_what_ends_the_engine_ends_the_server_with_its_error(tmp_path: Path) -> 
         said: list[str] = []
         running = asyncio.create_task(
             run_feed(
-                parts, engine, listen=None, origins=frozenset(), announce=said.append, stop=None
+                parts,
+                engine,
+                listen=None,
+                origins=frozenset(),
+                announce=said.append,
+                stop=asyncio.Event(),
             )
         )
         await until(lambda: bool(said) and engine.failure is not None)
@@ -150,6 +155,7 @@ def test_an_address_that_is_taken_is_said_before_anything_runs(tmp_path: Path) -
                     listen="192.0.2.1:7",
                     origins=frozenset(),
                     announce=lambda _: None,
+                    stop=asyncio.Event(),
                 )
             assert engine.failure is None
         finally:
