@@ -33,6 +33,7 @@ import contextvars
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -173,7 +174,9 @@ def listing(market: str, names: tuple[str, ...] | None) -> dict[str, VenueFile]:
     return {name: able[name] for name in sorted(names)}
 
 
-def load_config(file: Path | None, given: Mapping[str, Any], *, development: bool) -> FeedSettings:
+def load_config(
+    file: Path | None, given: Mapping[str, Any] = MappingProxyType({}), *, development: bool
+) -> FeedSettings:
     """Reads a configuration; raises UsageError for anything wrong with it.
 
     ``given`` goes before file and environment; its paths are relative to the working
