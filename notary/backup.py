@@ -23,6 +23,7 @@ from attestation.schema import Count, Document, Hex32, Micros, Pattern, Text
 from notary.issue import restore
 from notary.rows import SCHEMA_VERSION
 from notary.signer import read_key, write_key
+from notary.slot_check import damaged_slots
 from notary.store import STORE_FILE
 
 MANIFEST_FILE = "backup.json"
@@ -132,7 +133,8 @@ def check_store(path: Path) -> tuple[int, int]:
     """Returns the numbers of sessions and attestations of a store nobody writes to.
 
     Raises InvalidProofError unless SQLite finds it whole, each attested session
-    has its attestation, and each attestation folds to the root of its header.
+    has its attestation, each attestation folds to the root of its header, and so does
+    each slot's, which is the one that the log names.
     """
     # Immutable: no lock and no journal is made beside a file that may be on another's disk.
     address = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
@@ -159,6 +161,9 @@ def check_store(path: Path) -> tuple[int, int]:
                 if restore(body).header.id != identifier:
                     raise _damaged(f"attestation {identifier} is another")
                 attestations += 1
+            slot = next(damaged_slots(database), None)
+            if slot is not None:
+                raise _damaged(f"slot {slot[1]} of {slot[0]} is not the log's")
             (sessions,) = database.execute("SELECT count(*) FROM sessions").fetchone()
     except sqlite3.Error as error:
         raise _damaged(str(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator
 from urllib.parse import quote
@@ -77,7 +78,8 @@ class FeedDesk:
         elif isinstance(entry, PolicyEntry):
             with naming("entry.document"):
                 SettlementPolicy.from_json(entry.document)
-        return await self._log(entry, now_us)
+        # Once it is in the log the feed's slots are due, whether the prover waits or not.
+        return await asyncio.shield(asyncio.ensure_future(self._log(entry, now_us)))
 
     async def page(self, feed: str, from_us: int, until_us: int) -> bytes:
         """Returns slots of a feed as JSON, and where the next page is if there may be more."""

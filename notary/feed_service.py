@@ -38,9 +38,14 @@ class FeedService:
     @classmethod
     async def open(cls, context: Context, path: Path) -> FeedService:
         """Misses what passed, and makes the context's ``feeds``; ``path`` is the store's."""
-        feeds, now_us = await recover_slots(SlotStore(context.store), context.clock, context.log)
+
+        def now_us() -> int:
+            # The machine's clock may have been set back while nothing ran.
+            return max(context.clock.now_us(), context.store.latest_head().logged_us)
+
+        feeds, started_us = await recover_slots(SlotStore(context.store), now_us, context.log)
         context.feeds = FeedBook(
-            feeds, started_us=now_us, clocks_agree=lambda: context.clock.agrees
+            feeds, started_us=started_us, clocks_agree=lambda: context.clock.agrees
         )
         return cls(context, path, context.feeds)
 

@@ -215,6 +215,7 @@ class FeedBook:
         self._clocks_agree = clocks_agree
         self._trouble = Trouble(reason="restart", at_us=started_us)
         self._feeds: dict[str, _Feed] = {}
+        self._soonest_us: int | None = None
         for entry in entries:
             self.add(entry, started_us)
 
@@ -226,7 +227,7 @@ class FeedBook:
     @property
     def next_us(self) -> int | None:
         """The slot that is closed next, of whichever feed; None without feeds."""
-        return min((feed.next_us for feed in self._feeds.values()), default=None)
+        return self._soonest_us
 
     def next_of(self, name: str) -> int:
         """Returns the slot of a feed that is closed next; RefusedError (404) without it."""
@@ -241,6 +242,7 @@ class FeedBook:
             raise UsageError("a feed's name twice", rule="feed", found=entry.feed)
         first_us = max(entry.from_us, now_us + 1)
         self._feeds[entry.feed] = _Feed(entry, -(-first_us // entry.grid_us) * entry.grid_us)
+        self._look_ahead()
 
     def get(self, name: str) -> FeedEntry:
         """Raises RefusedError (404) for a feed that is not in the log."""
@@ -319,9 +321,13 @@ class FeedBook:
 
     def close_before(self, now_us: int) -> None:
         """Closes the slots before ``now_us``: to be called before what is stamped then is read."""
+        # Asked for each piece that any live session brings.
+        if self._soonest_us is None or now_us <= self._soonest_us:
+            return
         for feed in self._feeds.values():
             if feed.next_us < now_us:
                 self._close(feed, now_us - 1, now_us)
+        self._look_ahead()
 
     def take(self, now_us: int) -> list[ClosedSlot | Lapsed]:
         """Closes the slots up to ``now_us``; returns what is over, each feed's in order."""
@@ -330,7 +336,11 @@ class FeedBook:
             self._close(feed, now_us, now_us)
             taken += feed.over
             feed.over = []
+        self._look_ahead()
         return taken
+
+    def _look_ahead(self) -> None:
+        self._soonest_us = min((feed.next_us for feed in self._feeds.values()), default=None)
 
     def _close(self, feed: _Feed, last_us: int, now_us: int) -> None:
         """Closes a feed's slots up to ``last_us``."""

@@ -67,12 +67,13 @@ def slots_between(
         (feed, from_us, until_us, most),
     )
     return [
-        StoredSlot(slot_us=slot_us, entry=entry, body=None if body is None else _inflate(body))
+        StoredSlot(slot_us=slot_us, entry=entry, body=None if body is None else inflate(body))
         for slot_us, entry, body in found
     ]
 
 
-def _inflate(packed: bytes) -> bytes:
+def inflate(packed: bytes) -> bytes:
+    """Unpacks a stored body; raises InvalidProofError if it is damaged."""
     try:
         return zlib.decompress(packed)
     except zlib.error as error:

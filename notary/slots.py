@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from attestation.document import GapField
 from attestation.encoding import decode_object, encode
 from attestation.errors import QuotaryError, UnavailableError
 from attestation.log.entry import FeedEntry
-from notary.clock import Clock
 from notary.context import Context
 from notary.feeds import ClosedSlot, FeedBook, Lapsed
 from notary.issue import Issued, accept_slot, sign
@@ -225,14 +225,17 @@ class _Lane:
         )
 
 
-async def recover_slots(store: SlotStore, clock: Clock, log: Any) -> tuple[list[FeedEntry], int]:
+async def recover_slots(
+    store: SlotStore, now: Callable[[], int], log: Any
+) -> tuple[list[FeedEntry], int]:
     """Misses the slots that passed while no notary ran; returns the feeds, and up to when.
 
-    Raises UnavailableError if the store fails.
+    ``now`` is the later of the notary's clock and the log's last time.  Raises
+    UnavailableError if the store fails.
     """
     count = told = 0
     while True:
-        now_us = clock.now_us()
+        now_us = now()
         feeds, runs = await store.open_slots(now_us)
         if not runs:
             if count:

@@ -22,7 +22,6 @@ import structlog
 
 from attestation.hashing import digest
 from attestation.log.policy import LogPolicy
-from notary.clock import Clock
 from notary.feeds import ClosedSlot, FeedBook, Lapsed
 from notary.issue import Issued, accept_slot, restore, sign
 from notary.log.creation import create_log
@@ -57,9 +56,6 @@ class Time:
     def __init__(self, now_us: int) -> None:
         self.now_us = now_us
 
-    def clock(self) -> Clock:
-        return Clock(lambda: self.now_us * 1_000, lambda: self.now_us * 1_000)
-
 
 def open_store(folder: Path, time: Time) -> Store:
     published = PublishedFile(folder / "checkpoint")
@@ -82,7 +78,7 @@ async def load(folder: Path, pipe: int, seed: int) -> None:
     store = open_store(folder, time)
     await store.recover(time.now_us)
     slots = SlotStore(store)
-    feeds, now_us = await recover_slots(slots, time.clock(), structlog.get_logger())
+    feeds, now_us = await recover_slots(slots, lambda: time.now_us, structlog.get_logger())
     book = FeedBook(feeds, started_us=now_us, clocks_agree=lambda: True)
     while True:
         time.now_us += GRID
@@ -140,7 +136,7 @@ async def _end(folder: Path) -> None:
     with sqlite3.connect(folder / "notary.db") as database:
         time = Time(read_head(database).logged_us)
     store = open_store(folder, time)
-    await recover_slots(SlotStore(store), time.clock(), structlog.get_logger())
+    await recover_slots(SlotStore(store), lambda: time.now_us, structlog.get_logger())
     store.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import sqlite3
 from pathlib import Path
@@ -15,6 +16,7 @@ from attestation.hashing import hash_string
 from attestation.log.entry import MissedEntry, SlotEntry, TradesEntry, read_entry
 from attestation.log.policy import LogPolicy
 from notary import slot_rows
+from notary.backup import make_backup
 from notary.feeds import ClosedSlot, Lapsed
 from notary.issue import AcceptedRequest, accept_slot, restore, sign
 from notary.log.fsck import check_log
@@ -25,8 +27,9 @@ from notary.slot_store import MAX_MISSED, SlotStore
 from notary.store import Store
 from notary.writer import offline
 from tests.notary.rig import NOTARY
+from tests.notary.test_backup import source
 from tests.notary.test_feeds import entry as feed_entry
-from tests.notary.test_log import KEY, START_US, Log
+from tests.notary.test_log import KEY, START_US, Log, row
 
 GRID = 500_000
 SIGNER = Signer(NOTARY.name, [NOTARY])
@@ -275,3 +278,58 @@ def test_commit_that_fails_leaves_a_slot_whole_or_not_at_all(log: Log, persisted
         rows = slot_rows.slots_between(database, FEED.feed, 0, 2**53, 10)
         assert len(rows) == int(persisted)
         assert check_log(database, KEY.verifying_key, log.published).damages == ()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE slots SET body = x'00' WHERE rowid = 1",
+        "UPDATE slots SET body = (SELECT body FROM slots WHERE rowid = 2) WHERE rowid = 1",
+        "UPDATE slots SET body = NULL WHERE rowid = 1",
+        "UPDATE slots SET entry = NULL WHERE rowid = 3",
+        "UPDATE slots SET entry = 2 WHERE rowid = 1",
+        "UPDATE slots SET slot_us = 7 WHERE rowid = 3",
+    ],
+)
+def test_backup_holds_the_slots_that_the_log_names_or_is_none(log: Log, statement: str) -> None:
+    async def scene() -> None:
+        store = log.store()
+        slots = SlotStore(store)
+        await slots.submit_entry(FEED)
+        at(log, slot(4))
+        for number in (1, 2):
+            await attest(slots, number)
+        await slots.miss_slots(Lapsed(feed=FEED, first_us=slot(3), stop_us=slot(4)))
+        store.close()
+
+    asyncio.run(scene())
+    folder = log.path.parent
+    make_backup(source(folder), folder / "copy", now_us=START_US)
+    with contextlib.closing(sqlite3.connect(log.path)) as database:
+        database.execute(statement)
+        database.commit()
+    with pytest.raises(InvalidProofError, match="damaged"):
+        make_backup(source(folder), folder / "other", now_us=START_US)
+
+
+def test_store_with_live_sessions_can_be_backed_up(log: Log) -> None:
+    async def scene() -> None:
+        store = log.store()
+        await SlotStore(store).submit_entry(FEED)
+        for session, closed in (("01" * 16, True), ("02" * 16, False)):
+            opened = dataclasses.replace(
+                row(session, f"live/{FEED.feed}/kraken"), mode="live", prover=FEED.provers[0]
+            )
+            await store.open_session(opened)
+            body = accepted(slot(1))
+            header = dataclasses.replace(body.header, id=session)
+            stored = dataclasses.replace(body, header=header)
+            await store.attest_session(session, header, stored.encode())
+            if closed:
+                await store.close_session(session, "venue_closed", 5, START_US)
+        store.close()
+
+    asyncio.run(scene())
+    folder = log.path.parent
+    made = make_backup(source(folder), folder / "copy", now_us=START_US)
+    assert (made.sessions, made.attestations) == (2, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from attestation.log.checkpoint import open_checkpoint
 from attestation.log.entry import MissedEntry, SlotEntry
 from attestation.log.proof import LogProof
 from attestation.log.report import AuditReport
+from notary.clock import Clock
 from notary.log.files import PlainFiles
 from notary.log.fsck import check_log
 from notary.log.published import PublishedFile
@@ -163,6 +165,47 @@ def test_slots_that_passed_while_no_notary_ran_are_missed_at_the_start(tmp_path:
                     assert told.slot.slot.slot_us == told.slot_us
 
     asyncio.run(scene())
+
+
+def test_every_venue_is_a_gap_while_the_notarys_clocks_disagree(tmp_path: Path) -> None:
+    ahead = [0]
+    clock = Clock(lambda: time.time_ns() + ahead[0], time.monotonic_ns)
+
+    async def scene() -> None:
+        async with serving(tmp_path, clock=clock) as rig:
+            await rig.begin()
+            rig.play()
+            before = await until(rig, "binance", None)
+            ahead[0] = 10**9
+            for venue in ("binance", "kraken"):
+                await until(rig, venue, "clock", f"?from={before.slot_us}")
+            refused = await rig.post(rig.entry(feed="other"))
+            assert (refused.status_code, refused.json()["rule"]) == (503, "clock")
+            ahead[0] = 0
+            await until(rig, "binance", None)
+
+    asyncio.run(scene())
+
+
+def test_log_that_is_ahead_of_the_clock_is_waited_for(tmp_path: Path) -> None:
+    """The clock was set back while nothing ran: no slot is decided twice, and none is lost."""
+    ahead = [1_500_000_000]
+    first = Clock(lambda: time.time_ns() + ahead[0], time.monotonic_ns)
+
+    async def scene() -> None:
+        async with serving(tmp_path, clock=first) as rig:
+            await rig.begin()
+            (*_, last) = await rig.events(2)
+        async with serving(tmp_path) as rig:
+            assert last.slot_us is not None
+            before = decided(rig)
+            assert rig.context.clock.now_us() < last.slot_us
+            assert rig.book.next_us == before[-1][1] + GRID
+            found = await rig.events(len(before) + 2, f"?from={before[0][1]}")
+            check_whole([told.slot_us or 0 for told in found])
+
+    asyncio.run(scene())
+    assert audited(tmp_path).findings == ()
 
 
 async def until_slot_after_missed(rig: FeedRig, from_us: int) -> AsyncIterator[Told]:
