@@ -7,6 +7,7 @@ is built is what ``verify_settlement`` takes, if what was read is true.
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -104,8 +105,9 @@ def build_bundle(
     before, opening, closing = needed_slots(policy, terms)
     # As for a void, which needs the most; cut once it is known what came out.
     starts = [source.start(before[0], batch if source is first else None) for source in sources]
+    latest_us = closing[-1] + policy.late_us
     ranges = [
-        source.range(start.size, source.files.size)
+        source.range(start.size, max(source.until(latest_us), start.size + 1))
         for source, start in zip(sources, starts, strict=True)
     ]
     needed = {*before, *opening, *closing}
@@ -157,7 +159,8 @@ class _Source:
         notes = {Checkpoint.parse(Note.parse(note).text).size: note for note in log.notes}
         if not notes:
             raise IncompleteError("no checkpoint was kept", rule="build.start", found=log.notary)
-        self._notes = dict(sorted(notes.items()))
+        self._notes = notes
+        self._sizes = sorted(notes)
         self.notary = log.notary
         self.files = LogFiles(log.read, max(notes))
         self._feed = _entry(self.files, log.feed, FeedEntry)
@@ -167,18 +170,33 @@ class _Source:
 
         Of at most ``most`` entries.
         """
-        for size, note in reversed(self._notes.items()):
-            if size == self.files.size or (most is not None and size > most):
-                continue
-            if size == 0 or read_entry(self.files.entry(size)).logged_us < first_us:
-                self._known.open_log(note)
-                return _Start(size=size, note=note.decode("utf-8"))
-        raise IncompleteError(
-            "no checkpoint from before the trade was kept",
-            rule="build.start",
-            found=[self.notary, min(self._notes)],
-            wanted=first_us,
+        below = self.files.size if most is None else min(self.files.size, most + 1)
+        # Times never decrease: neither do those of the entries after checkpoints.
+        stop = bisect_left(self._sizes, below)
+        stop = bisect_left(
+            self._sizes, True, hi=stop, key=lambda size: self._is_late(size, first_us)
         )
+        if stop == 0:
+            raise IncompleteError(
+                "no checkpoint from before the trade was kept",
+                rule="build.start",
+                found=[self.notary, self._sizes[0]],
+                wanted=first_us,
+            )
+        size = self._sizes[stop - 1]
+        self._known.open_log(self._notes[size])
+        return _Start(size=size, note=self._notes[size].decode("utf-8"))
+
+    def until(self, latest_us: int) -> int:
+        """Returns the size of the first checkpoint that goes on after a time, else of the last."""
+        at = bisect_left(self._sizes, True, key=lambda size: self._ends_after(size, latest_us))
+        return self._sizes[min(at, len(self._sizes) - 1)]
+
+    def _is_late(self, size: int, first_us: int) -> bool:
+        return size > 0 and read_entry(self.files.entry(size)).logged_us >= first_us
+
+    def _ends_after(self, size: int, time_us: int) -> bool:
+        return size > 0 and read_entry(self.files.entry(size - 1)).logged_us > time_us
 
     def range(self, first: int, stop: int) -> LogRange:
         """Returns entries of the log."""
@@ -223,16 +241,16 @@ class _Source:
         )
 
     def _end(self, first: int, final_after_us: int) -> tuple[int, str]:
-        for size, note in self._notes.items():
-            if size <= first:
-                continue
-            if read_entry(self.files.entry(size - 1)).logged_us <= final_after_us:
-                continue
+        begin = bisect_right(self._sizes, first)
+        begin = bisect_left(
+            self._sizes, True, lo=begin, key=lambda size: self._ends_after(size, final_after_us)
+        )
+        for size in self._sizes[begin:]:
             try:
-                self._known.open(note)
+                self._known.open(self._notes[size])
             except IncompleteError:
                 continue
-            return size, note.decode("utf-8")
+            return size, self._notes[size].decode("utf-8")
         raise IncompleteError(
             "no checkpoint with its witnesses covers the outcome yet",
             rule="settlement.final",

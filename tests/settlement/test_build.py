@@ -9,6 +9,7 @@ import pytest
 
 from attestation.errors import IncompleteError, QuotaryError, UnavailableError, UsageError
 from attestation.hashing import hash_string
+from attestation.log.entry import TickEntry, logged_at
 from attestation.settlement.build import SourceLog, build_bundle
 from attestation.settlement.bundle import SettlementBundle
 from attestation.settlement.outcome import OutcomeDocument
@@ -152,6 +153,28 @@ def test_log_that_changed_since_is_no_bundle_that_anyone_takes() -> None:
     bundle, _ = built(made, [dataclasses.replace(log, read=changed.read)], kept=Keeper.of(other))
     with pytest.raises(QuotaryError):
         world.read(bundle, made.policy)
+
+
+def test_what_is_read_does_not_grow_with_the_log() -> None:
+    made = honest()
+    (short,) = sources(made)
+    _, outcome = built(made)
+    log = made.logs["n0"]
+    last_us = log[-1].logged_us
+    ticks = [logged_at(TickEntry(), last_us + second * 1_000_000) for second in range(1, 3_000)]
+    grown = dataclasses.replace(made, logs={"n0": [*log, *ticks]})
+    (long,) = sources(grown, every=100)
+    paths: list[str] = []
+
+    def read(path: str) -> bytes:
+        paths.append(path)
+        return long.read(path)
+
+    notes = [*short.notes, *long.notes]
+    bundle, same = built(grown, [dataclasses.replace(long, read=read, notes=notes)])
+    assert same == outcome
+    assert bundle == built(made)[0]
+    assert len([path for path in paths if path.startswith("tile/entries/")]) <= 8
 
 
 def test_claim_of_the_bundle_is_its_document() -> None:
