@@ -24,6 +24,8 @@ from prover.feed.records import DeadLetter, Ended, Received, Record, Sink, Tick
 
 CONNECT_S = 15.0
 """How long it may take from the first packet to an attested start."""
+CONTENT = 64
+"""Characters of a key that is a hash of the message; a sequence has fewer."""
 MAX_KEYS = 4_096
 """Quotes of a venue that are remembered, so that none is shown twice."""
 
@@ -46,19 +48,24 @@ class Connector(Protocol):
 class Known:
     """The quotes of one venue that were shown already, by ``Update.key``.
 
-    A venue repeats messages, and two connections overlap when one takes over.
+    A venue repeats messages, and two connections overlap when one takes over.  A sequence
+    names one quote for good; what is known by its content alone may come again, after
+    another, and is then news.
     """
 
     def __init__(self) -> None:
         self._keys: OrderedDict[str, None] = OrderedDict()
+        self._latest = ""
 
     def add(self, key: str) -> bool:
         """Notes a key; False if it was known."""
-        if key in self._keys:
+        if key == self._latest or (len(key) < CONTENT and key in self._keys):
             return False
-        self._keys[key] = None
-        if len(self._keys) > MAX_KEYS:
-            self._keys.popitem(last=False)
+        self._latest = key
+        if len(key) < CONTENT:
+            self._keys[key] = None
+            if len(self._keys) > MAX_KEYS:
+                self._keys.popitem(last=False)
         return True
 
 

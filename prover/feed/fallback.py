@@ -9,6 +9,7 @@ it unless they say otherwise.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from attestation.errors import QuotaryError
@@ -25,6 +26,8 @@ from prover.flow import run_async
 from prover.notary_client import Notary
 from prover.plan import FORM
 from prover.session import SessionSpec
+
+_log = logging.getLogger(__name__)
 
 ASK_US = 30_000
 """When the request should be forwarded: so long after its slot's grid began."""
@@ -96,7 +99,14 @@ class Fallback:
             return
         task = asyncio.create_task(self._fetch(slot_us))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A bug: the next slot is asked for all the same.
+            _log.error("a REST session of the feed failed", exc_info=error)
+            self._around.metrics.count("restarts_total", kind=type(error).__name__)
 
     async def _fetch(self, slot_us: int) -> None:
         began_us = self._now_us()
