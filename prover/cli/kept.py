@@ -88,8 +88,8 @@ def rederive(
         say(
             f"{report.slots} slots, {report.missed} missed; {report.observations} observations: "
             f"{report.same} the same, {report.different} different, {report.missing} without "
-            f"their messages; {report.damaged} damaged slots; {report.gaps} gaps, "
-            f"{report.rest} from REST"
+            f"their messages; {report.damaged} damaged slots; {report.gaps} gaps; "
+            f"{report.rest} of the observations by REST"
         )
         for each in report.differences:
             place = f"{_clock(each.slot_us)} {safe(each.feed)} {safe(each.notary)}"

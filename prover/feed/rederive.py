@@ -17,7 +17,9 @@ from attestation.errors import IncompleteError, InvalidProofError, QuotaryError,
 from attestation.feed import derive_observation
 from attestation.hashing import hash_string, parse_hash
 from attestation.keys import VerifyingKey
+from attestation.quote import derive_quote
 from attestation.schema import Count, Document, Micros, Text
+from attestation.strictjson import scalars
 from attestation.venues import VenueFile
 from prover.feed.records import Missed, Slot
 from prover.feed.store_reads import StoreReader, Stream
@@ -46,9 +48,9 @@ class Difference(Document):
 class Rederived(Document):
     """What a walk over a store found.
 
-    ``slots`` attested, ``missed`` given up by the notary; of the slots' fields, ``gaps``,
-    ``rest`` (observations of sealed sessions, which rest on no message) and
-    ``observations``: those are the ``same``, ``different``, or have messages ``missing``.
+    ``slots`` attested, ``missed`` given up by the notary; of the slots' fields, ``gaps`` and
+    ``observations`` (of these, ``rest`` are quotes by REST): those are the ``same``,
+    ``different``, or have messages ``missing``.
     ``damaged`` slots cannot be read, or are not what their notary's key signed.
     """
 
@@ -78,19 +80,25 @@ def rederive_observation(
 ) -> ObservationField:
     """Returns the field that follows from the messages an attested one names.
 
+    A quote by REST names none: it follows from the body of its session's response.
+
     Raises InvalidProofError if they are not those messages, MalformedError and
     IncompleteError as ``derive_observation``.
     """
-    for named, message in zip(attested.messages, messages, strict=True):
-        found = hash_string(message, parse_hash(named.hash)[0])
-        if found != named.hash:
-            raise InvalidProofError(
-                f"message {named.index} is not the one that is named",
-                rule="observation.messages",
-                found=found,
-                wanted=named.hash,
-            )
-    quote = derive_observation(venue, attested.instrument, messages)
+    if attested.source == "rest":
+        (body,) = messages
+        quote = derive_quote(venue, attested.instrument, scalars(body))
+    else:
+        for named, message in zip(attested.messages, messages, strict=True):
+            found = hash_string(message, parse_hash(named.hash)[0])
+            if found != named.hash:
+                raise InvalidProofError(
+                    f"message {named.index} is not the one that is named",
+                    rule="observation.messages",
+                    found=found,
+                    wanted=named.hash,
+                )
+        quote = derive_observation(venue, attested.instrument, messages)
     return dataclasses.replace(
         attested, bid=quote.bid, ask=quote.ask, exchange_us=quote.exchange_us
     )
@@ -168,10 +176,9 @@ class Rederivation:
         for venue, field in fields.items():
             if isinstance(field, GapField):
                 self._counts["gaps"] += 1
-            elif field.source == "rest":
-                self._counts["rest"] += 1
             else:
                 self._counts["observations"] += 1
+                self._counts["rest"] += field.source == "rest"
                 try:
                     self._observation(slot, field)
                     if quotes.get((slot_us, venue)) != (field.bid, field.ask):
@@ -192,11 +199,12 @@ class Rederivation:
         if venue is None:
             raise UsageError("no venue file for this venue", rule="venue", found=attested.venue)
         messages = []
-        for named in attested.messages:
-            message = self._reader.kept_at(slot.notary, attested.session, named.index)
+        rests_on = [named.index for named in attested.messages]
+        for index in [0] if attested.source == "rest" else rests_on:
+            message = self._reader.kept_at(slot.notary, attested.session, index)
             if message is None:
                 raise _Missing(
-                    f"message {named.index} of session {attested.session} is not stored",
+                    f"message {index} of session {attested.session} is not stored",
                     rule="observation.messages",
                 )
             messages.append(message.payload)

@@ -2,8 +2,9 @@
 
 Every message is first ``recent``: raw, for minutes.  A slot that names messages has them
 ``kept``, compressed against the first kept message of their session; one that is named
-before it came is ``wanted``.  Each row has a key of its own, so that a record that comes
-twice changes nothing.
+before it came is ``wanted``.  A quote by REST names none: it rests on the one message of
+its session, the body.  Each row has a key of its own, so that a record that comes twice
+changes nothing.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from attestation.document import MessageRef, ObservationField
+from attestation.document import ObservationField
 from attestation.errors import UsageError
+from attestation.hashing import hash_string
 from prover.feed.records import DeadLetter, Ended, Missed, Received, Record, Slot, Started, Tick
 from prover.feed.store_packing import pack, start_of
 
@@ -38,7 +40,7 @@ CREATE TABLE kept (
     packed BLOB NOT NULL, UNIQUE (session, idx));
 CREATE INDEX kept_hash ON kept (hash);
 CREATE TABLE wanted (
-    session INTEGER NOT NULL, idx INTEGER NOT NULL, hash INTEGER NOT NULL,
+    session INTEGER NOT NULL, idx INTEGER NOT NULL, hash INTEGER,
     last_slot_us INTEGER NOT NULL, PRIMARY KEY (session, idx)) WITHOUT ROWID;
 CREATE TABLE streams (
     no INTEGER PRIMARY KEY, notary TEXT NOT NULL, feed TEXT NOT NULL, market TEXT,
@@ -245,8 +247,10 @@ class Tables:
                 quote = (field.bid, field.ask, field.received_us, field.exchange_us)
                 rows += (stream, head.slot_us, venue, field.instrument, *quote, None, None)
                 session = self._session(record.notary, venue, field.session, head.slot_us)
+                if field.source == "rest":
+                    self._refer(session, 0, None, head.slot_us)
                 for message in field.messages:
-                    self._refer(session, message, head.slot_us)
+                    self._refer(session, message.index, start_of(message.hash), head.slot_us)
             else:
                 gap = (None, None, None, None, None, field.reason, field.fault)
                 rows += (stream, head.slot_us, venue, *gap)
@@ -255,16 +259,15 @@ class Tables:
             self._database.execute(_INSERT_OBSERVATIONS[len(some) // _COLUMNS], some)
         return outcome
 
-    def _refer(self, session: int, message: MessageRef, slot_us: int) -> None:
-        """Has a message kept that a slot names."""
-        key = (session, message.index)
+    def _refer(self, session: int, index: int, hash_start: int | None, slot_us: int) -> None:
+        """Has a message kept that a slot names, or rests on without naming it."""
+        key = (session, index)
         renewed = self._database.execute(
             "UPDATE kept SET last_slot_us = max(last_slot_us, ?) WHERE session = ? AND idx = ?",
             (slot_us, *key),
         )
         if renewed.rowcount:
             return
-        hash_start = start_of(message.hash)
         found = self._database.execute(
             "SELECT received_us, payload FROM recent WHERE session = ? AND idx = ?", key
         ).fetchone()
@@ -282,27 +285,39 @@ class Tables:
         self,
         session: int,
         index: int,
-        hash_start: int,
+        hash_start: int | None,
         slot_us: int,
         received_us: int,
         payload: bytes,
     ) -> None:
+        dictionary = None
+        if hash_start is None:
+            # The body of a response, the only message of its session.
+            hash_start = start_of(hash_string(payload))
+        else:
+            dictionary = self._dictionary(session, payload)
+        self._database.execute(
+            "INSERT OR IGNORE INTO kept "
+            "(session, idx, received_us, hash, last_slot_us, packed) VALUES (?, ?, ?, ?, ?, ?)",
+            (session, index, received_us, hash_start, slot_us, pack(payload, dictionary)),
+        )
+
+    def _dictionary(self, session: int, payload: bytes) -> bytes:
+        """Returns a session's dictionary: the first of its messages that was kept.
+
+        A quote is like the next quote; the session's very first messages are not.
+        """
         if session not in self._dictionaries:
             (self._dictionaries[session],) = self._database.execute(
                 "SELECT dictionary FROM sessions WHERE no = ?", (session,)
             ).fetchone()
         dictionary = self._dictionaries[session]
         if dictionary is None:
-            # A quote is like the next quote; the session's very first messages are not.
             dictionary = self._dictionaries[session] = payload
             self._database.execute(
                 "UPDATE sessions SET dictionary = ? WHERE no = ?", (payload, session)
             )
-        self._database.execute(
-            "INSERT OR IGNORE INTO kept "
-            "(session, idx, received_us, hash, last_slot_us, packed) VALUES (?, ?, ?, ?, ?, ?)",
-            (session, index, received_us, hash_start, slot_us, pack(payload, dictionary)),
-        )
+        return dictionary
 
     def _session(self, notary: str, venue: str, session: str, since_us: int) -> int:
         number = self._sessions.get((notary, session))

@@ -26,7 +26,9 @@ from attestation.errors import MalformedError
 from attestation.feed import derive_observation
 from attestation.hashing import format_hash, hash_string
 from attestation.keys import SigningKey
+from attestation.quote import derive_quote
 from attestation.reasons import FAULTS
+from attestation.strictjson import scalars
 from attestation.venues import shipped_venues
 from prover.feed.records import Received, Slot, Started
 
@@ -125,11 +127,22 @@ def make_slot(
     notary: str = NOTARY,
     feed: str = BTC,
     label: str = "",
+    rest: Mapping[str, tuple[str, bytes]] | None = None,
 ) -> Slot:
-    """A slot whose quotes follow from the messages; of other bytes, from none."""
-    head = SlotField(feed=feed, market=MARKET, slot_us=slot_us, venues=tuple(sorted(venues)))
+    """A slot whose quotes follow from the messages; of other bytes, from none.
+
+    ``rest`` has session and body of quotes by REST, by venue.
+    """
+    bodies = rest or {}
+    head = SlotField(
+        feed=feed, market=MARKET, slot_us=slot_us, venues=tuple(sorted([*venues, *bodies]))
+    )
     fields = [Field(name="slot", value=head.to_json())]
-    for venue in sorted(venues):
+    for venue in head.venues:
+        if venue in bodies:
+            observation = _ask(venue, slot_us, *bodies[venue])
+            fields.append(Field(name="observation", value=observation.to_json()))
+            continue
         said = venues[venue]
         if isinstance(said, str):
             gap = GapField(venue=venue, reason=said, fault=FAULTS[said])
@@ -166,6 +179,23 @@ def _observe(
         messages=tuple(
             MessageRef(index=index, hash=hash_string(payload)) for index, payload in messages
         ),
+    )
+
+
+def _ask(venue: str, slot_us: int, session: str, body: bytes) -> ObservationField:
+    file = shipped_venues()[venue]
+    instrument = file.instrument(MARKET)
+    quote = derive_quote(file, instrument, scalars(body))
+    return ObservationField(
+        venue=venue,
+        instrument=instrument,
+        bid=quote.bid,
+        ask=quote.ask,
+        received_us=slot_us - 1_000,
+        exchange_us=quote.exchange_us,
+        source="rest",
+        session=session,
+        messages=(),
     )
 
 

@@ -163,6 +163,26 @@ def test_damaged_slot_is_found_and_does_not_end_the_walk(store: Path) -> None:
     assert (result.json()["damaged"], result.json()["same"]) == (1, 5)
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_quote_by_rest_is_derived_again_from_its_body(tmp_path: Path, late: bool) -> None:
+    """The body is kept as evidence, whether it or the slot came first."""
+    session = session_id("rest")
+    body = b'{"symbol":"BTCUSDT","bidPrice":"100.10","bidQty":"1","askPrice":"100.2","askQty":"1"}'
+    records: list[Record] = [
+        received("binance", session, 0, body),
+        make_slot(START, {"gate": "absent"}, rest={"binance": (session, body)}),
+    ]
+    parts = Parts(tmp_path)
+    parts.give(*(reversed(records) if late else records))
+    parts.database.connection.execute("DELETE FROM recent")
+    parts.close()
+    result = rederive(tmp_path)
+    report = result.json()
+    assert (result.code, report["same"], report["rest"]) == (0, 1, 1)
+    change(tmp_path, "DELETE FROM kept")
+    assert rederive(tmp_path).code == 15
+
+
 def test_notary_that_signed_another_quote_is_found(tmp_path: Path) -> None:
     parts = Parts(tmp_path)
     named = make_slot(START, {"binance": (SESSION, [(0, book(0, "100.17"))])})
