@@ -32,7 +32,7 @@ from attestation.verdict import Rejected, rejected
 from verifier import openapi, settlement_openapi
 from verifier.page import page, page_headers
 from verifier.question import BODY_LIMIT, MissingExpectError, read_questions
-from verifier.receiving import read_body
+from verifier.receiving import Receiver
 from verifier.service_metrics import Metrics
 from verifier.settlement import SettlementMeans
 from verifier.settlement_routes import SETTLEMENTS, add_settlement_routes
@@ -57,7 +57,7 @@ def create_app(
     ``settlement`` is what bundles are recomputed with, if they are.
     """
     shipped_venues()  # read before the first request, not in it
-    metrics = Metrics()
+    metrics, receiver = Metrics(), Receiver()
     app = FastAPI(
         title="Quotary verify API",
         version="1",
@@ -86,6 +86,7 @@ def create_app(
                     (413, f"Larger than {BODY_LIMIT} bytes"),
                     (415, "Not application/json"),
                     (422, "Not a question, or one without expect"),
+                    (503, "No room for another large body"),
                 )
             },
         },
@@ -93,9 +94,16 @@ def create_app(
     )
     async def verify(request: Request) -> Response:
         with metrics.seconds.time():
-            return await _answer(request, trust, clock, metrics)
+            async with receiver.body(request, limit=BODY_LIMIT) as body:
+                return await _answer(body, trust, clock, metrics)
 
-    add_settlement_routes(app, trust=trust, means=settlement or SettlementMeans(), metrics=metrics)
+    add_settlement_routes(
+        app,
+        trust=trust,
+        means=settlement or SettlementMeans(),
+        receiver=receiver,
+        metrics=metrics,
+    )
 
     @app.get("/", summary="The fairness page", response_class=HTMLResponse)
     async def show_page() -> HTMLResponse:
@@ -131,8 +139,8 @@ def create_app(
     return app
 
 
-async def _answer(request: Request, trust: Trust, clock: Clock, metrics: Metrics) -> Response:
-    questions = read_questions(await read_body(request, limit=BODY_LIMIT))
+async def _answer(body: bytes, trust: Trust, clock: Clock, metrics: Metrics) -> Response:
+    questions = read_questions(body)
     now_us = clock()
     verdicts: list[bytes] = []
     for number, question in enumerate(questions.items, start=1):

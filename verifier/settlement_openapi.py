@@ -68,6 +68,7 @@ def responses() -> dict[int | str, Schema]:
                 (413, f"Larger than {SETTLEMENT_BODY_LIMIT} bytes"),
                 (415, "Not application/json"),
                 (422, "Not a question, or one without expect"),
+                (503, "No room for another large body"),
             )
         },
     }

@@ -12,7 +12,7 @@ from attestation.settlement.verdict import SettlementVerdict
 from attestation.trust import Trust
 from attestation.venues import VenueFile, shipped_venues
 from verifier import settlement_openapi as described
-from verifier.receiving import read_body
+from verifier.receiving import Receiver
 from verifier.service_metrics import Metrics
 from verifier.settlement import (
     SETTLEMENT_BODY_LIMIT,
@@ -31,7 +31,7 @@ class NotServedError(UsageError):
 
 
 def add_settlement_routes(
-    app: FastAPI, *, trust: Trust, means: SettlementMeans, metrics: Metrics
+    app: FastAPI, *, trust: Trust, means: SettlementMeans, receiver: Receiver, metrics: Metrics
 ) -> None:
     """Adds the routes to a verify API."""
     files = shipped_venues() if means.venue_files is None else means.venue_files
@@ -54,9 +54,9 @@ def add_settlement_routes(
                 raise NotServedError(
                     "this server was started without a log policy", rule="log_policy"
                 )
-            body = await read_body(request, limit=SETTLEMENT_BODY_LIMIT)
-            # Other questions are answered meanwhile: a bundle may take a second.
-            verdict = await asyncio.to_thread(_recompute, body, trust, means.log_policy, files)
+            async with receiver.body(request, limit=SETTLEMENT_BODY_LIMIT) as body:
+                # Other questions are answered meanwhile: a bundle may take a second.
+                verdict = await asyncio.to_thread(_recompute, body, trust, means.log_policy, files)
             refused = "" if isinstance(verdict, SettlementVerdict) else verdict.error
             metrics.verdicts.labels(verdict.verdict, refused).inc()
             return Response(verdict.encode(), media_type="application/json")

@@ -275,7 +275,7 @@ class TestOpenApi:
 
     def test_every_declared_status_is_a_problem_document(self, document: dict[str, Any]) -> None:
         responses = document["paths"]["/v1/verify"]["post"]["responses"]
-        assert set(responses) == {"200", "400", "408", "413", "415", "422"}
+        assert set(responses) == {"200", "400", "408", "413", "415", "422", "503"}
         for status, response in responses.items():
             assert ("application/problem+json" in response["content"]) == (status != "200")
 

@@ -30,7 +30,7 @@ from attestation.trust import Trust
 from attestation.verdict import Rejected
 from verifier import settlement_openapi
 from verifier.client import AsyncVerifyClient, VerifyClient
-from verifier.receiving import SlowBodyError, read_body
+from verifier.receiving import Receiver, SlowBodyError
 from verifier.selftest import SAMPLES, SETTLEMENTS, samples
 from verifier.service import create_app
 from verifier.settlement import SETTLEMENT_BODY_LIMIT, SettlementMeans
@@ -172,17 +172,62 @@ def test_bodies_are_bounded_before_they_are_read() -> None:
     assert ask(question(), headers={"content-type": "text/plain"}).status_code == 415
 
 
-def test_a_body_that_does_not_arrive_is_given_up() -> None:
-    class Silent:
-        headers = JSON
+class Sent:
+    """A request as far as a receiver looks at it."""
 
-        async def stream(self) -> AsyncIterator[bytes]:
-            yield b"{"
-            await asyncio.Event().wait()
+    def __init__(self, content: bytes, headers: dict[str, str] | None = None) -> None:
+        self.content, self.headers = content, {**JSON, **(headers or {})}
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        yield self.content
+
+
+class Silent(Sent):
+    """One whose body never ends."""
+
+    def __init__(self) -> None:
+        super().__init__(b"{")
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        yield self.content
+        await asyncio.Event().wait()
+
+
+def test_a_body_that_does_not_arrive_is_given_up() -> None:
+    async def run() -> None:
+        async with Receiver(seconds=0.01).body(Silent(), limit=9):  # type: ignore[arg-type]
+            raise AssertionError("a body that never came")
 
     with pytest.raises(SlowBodyError) as caught:
-        asyncio.run(read_body(Silent(), limit=9, seconds=0.01))  # type: ignore[arg-type]
+        asyncio.run(run())
     assert caught.value.http_status == 408
+
+
+def test_large_bodies_wait_for_room_and_small_ones_do_not() -> None:
+    async def run() -> None:
+        receiver = Receiver(room=1, seconds=0.2)
+        async with receiver.body(Sent(b"{}"), limit=9) as first:  # type: ignore[arg-type]
+            assert first == b"{}"
+            small = Sent(b"{}", {"content-length": "2"})
+            async with receiver.body(small, limit=9) as second:  # type: ignore[arg-type]
+                assert second == b"{}"
+            with pytest.raises(UnavailableError) as caught:
+                async with receiver.body(Sent(b"{}"), limit=9):  # type: ignore[arg-type]
+                    raise AssertionError("a second large body at a time")
+            assert caught.value.http_status == 503
+        async with receiver.body(Sent(b"[]"), limit=9) as third:  # type: ignore[arg-type]
+            assert third == b"[]"
+
+    asyncio.run(run())
+
+
+def test_deep_bodies_are_no_questions() -> None:
+    for deep in (
+        b"[" * 100_000,
+        b'{"bundle":' * 50_000,
+        b'{"bundle":' + b"[" * 30 + b"]" * 30 + b"}",
+    ):
+        assert ask(deep).status_code == 400
 
 
 class TestOpenApi:
@@ -199,7 +244,7 @@ class TestOpenApi:
 
     def test_every_declared_status_is_a_problem_document(self, document: dict[str, Any]) -> None:
         for path, method, statuses in (
-            (PATH, "post", {"200", "400", "404", "408", "413", "415", "422"}),
+            (PATH, "post", {"200", "400", "404", "408", "413", "415", "422", "503"}),
             ("/v1/policies/{policy_id}", "get", {"200", "404"}),
         ):
             responses = document["paths"][path][method]["responses"]
