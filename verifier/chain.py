@@ -29,7 +29,7 @@ from verifier.authenticate import (
 )
 from verifier.expectations import among, check_date, check_peer, check_server_name
 from verifier.logproof import VerifiedLog, authenticate_log, witnessed_us
-from verifier.rederive import check_structure, rederive_quote
+from verifier.rederive import check_structure, claimed_quote, rederive_quote
 
 _FRAME = "message."
 
@@ -144,10 +144,11 @@ def check_request_session(
     slot: AuthenticSlot,
     expect: Expect,
     venue_files: Mapping[str, VenueFile] | None,
-) -> None:
-    """Checks that a sealed session is the slot's, and derives the quote of a request again.
+) -> bool:
+    """Checks that a sealed session is the slot's, and its quote the observation's.
 
-    Raises what ``rederive_quote`` raises, and as ``check_live_session``.
+    Returns whether the body was opened, and the quote derived from it again.  Raises what
+    ``rederive_quote`` raises, and as ``check_live_session``.
     """
     fields = shown.fields
     purpose = f"slot/{slot.slot.feed}/{seen.venue}/{slot.slot.slot_us}"
@@ -156,12 +157,17 @@ def check_request_session(
     among(fields.session.binding, expect.accepted_bindings, "bindings", "bound in another way")
     check_server_name(fields)
     extensions = check_structure(fields, shown.opened)
-    claim = rederive_quote(fields, shown.opened, extensions, expect, venue_files)
+    claim, _ = claimed_quote(fields, extensions, expect, venue_files)
+    is_read = claim.section in shown.opened
+    if is_read:
+        rederive_quote(fields, shown.opened, extensions, expect, venue_files)
     for member in ("venue", "instrument", "bid", "ask", "exchange_us"):
         _equal(f"observation.{member}", getattr(seen, member), getattr(claim, member))
-    _equal("observation.received_us", seen.received_us, claim.observed_us)
+    for found in (claim.observed_us, fields.connection.response_last_us):
+        _equal("observation.received_us", seen.received_us, found)
     check_peer(fields, expect)
     check_date(fields, expect)
+    return is_read
 
 
 def _check_subscription(

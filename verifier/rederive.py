@@ -60,13 +60,7 @@ def rederive_quote(
     (a venue file this verifier does not know), IncompleteError (a needed part
     is not opened) or InvalidProofError (the bytes say something else).
     """
-    claim = extensions.get(QUOTE)
-    if not isinstance(claim, QuoteClaim):
-        raise IncompleteError("no quote is attested", rule="extension.quote")
-    venue = expected_venue(
-        claim.venue, claim.market, claim.instrument, expect, venue_files, claim.venue_file
-    )
-    _check_place(authentic, venue, claim)
+    claim, venue = claimed_quote(authentic, extensions, expect, venue_files)
     shown = opened.get(claim.section)
     if claim.section != BODY or shown is None:
         raise IncompleteError(
@@ -85,6 +79,26 @@ def rederive_quote(
     if claim.observed_us != authentic.connection.response_last_us:
         raise InvalidProofError("observed at another time", rule="quote.observed_us")
     return claim
+
+
+def claimed_quote(
+    authentic: AuthenticSession,
+    extensions: Mapping[str, Document],
+    expect: Expect,
+    venue_files: Mapping[str, VenueFile] | None,
+) -> tuple[QuoteClaim, VenueFile]:
+    """Returns the quote that the notary claims, asked for where the venue file says.
+
+    Raises as ``rederive_quote``, but that nothing has to be opened.
+    """
+    claim = extensions.get(QUOTE)
+    if not isinstance(claim, QuoteClaim):
+        raise IncompleteError("no quote is attested", rule="extension.quote")
+    venue = expected_venue(
+        claim.venue, claim.market, claim.instrument, expect, venue_files, claim.venue_file
+    )
+    _check_place(authentic, venue, claim)
+    return claim, venue
 
 
 def expected_venue(

@@ -79,8 +79,7 @@ def observe(
             if seen.effective_source == "live":
                 check_live_session(session, seen, slot, venue, expect)
             else:
-                check_request_session(session, seen, slot, expect, venue_files)
-                read = True
+                read = check_request_session(session, seen, slot, expect, venue_files)
         elif seen.effective_source != "live":
             _check_unseen_binding(seen, expect)
         if session is None and expect.roots is not None:

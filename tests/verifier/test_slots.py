@@ -19,7 +19,7 @@ from attestation.errors import (
 )
 from attestation.expect import Expect
 from attestation.presentation import Presentation
-from attestation.slot_presentation import present_slot, slot_messages
+from attestation.slot_presentation import present_slot, present_start, slot_messages
 from attestation.subscription import subscription
 from attestation.venues import load_venue
 from tests.verifier import feeds, forge
@@ -271,6 +271,9 @@ def test_a_quote_of_a_request_follows_from_its_session() -> None:
     assert (quote.mode, quote.binding) == ("sealed", "full")
     assert quote.host == "api.exchange.coinbase.com"
     rejected(ExpectationError, "expect.modes", shown, expect("coinbase", modes=("live",)))
+    closed = dataclasses.replace(slot.bare(), sessions=(present_start(session.attestation),))
+    quote = verify(closed, trust=forge.trust(), expect=expect("coinbase"), now_us=forge.NOW)
+    assert ("session" in quote.checked, "messages" in quote.not_checked) == (True, True)
     # Alone it does not tell how it was bound.
     rejected(IncompleteError, "expect.bindings", slot.bare(), expect("coinbase"))
     either = expect("coinbase", bindings=("full", "template"))
@@ -288,6 +291,8 @@ def test_a_quote_of_a_request_follows_from_its_session() -> None:
             "session.purpose",
         ),
         ({"bid": "96500.1"}, InvalidProofError, "observation.bid"),
+        ({"lies": {"http.target": "/products/ETH-USD/ticker"}}, InvalidProofError, "W14"),
+        ({"lies": {"quote.observed_us": 1}}, InvalidProofError, "quote.observed_us"),
         ({"at_us": forge.T0 + 1}, InvalidProofError, "observation.received_us"),
         ({"mode": "open"}, InvalidProofError, "session.mode"),
         ({"lies": {"session.binding": "template"}}, ExpectationError, "expect.bindings"),
@@ -305,6 +310,10 @@ def test_a_session_that_did_not_fetch_the_quote_is_refused(
     slot, session = fetched(**changes)
     shown = dataclasses.replace(slot.bare(), sessions=(session.present(),))
     rejected(kind, rule, shown, expect("coinbase"))
+    # Its body hidden, only what the bytes say is not compared any more.
+    hidden = dataclasses.replace(slot.bare(), sessions=(present_start(session.attestation),))
+    with pytest.raises(kind):
+        verify(hidden, trust=forge.trust(), expect=expect("coinbase"), now_us=forge.NOW)
 
 
 def test_a_development_address_is_taken_where_it_is_expected() -> None:

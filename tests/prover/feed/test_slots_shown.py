@@ -215,3 +215,43 @@ def test_the_command_shows_the_first_slot_after_an_instant(
     )
     assert {"messages", "session"} <= set(found.checked)
     assert Presentation.decode(before.read_bytes()).fields[0].name == "slot"
+
+
+def test_a_quote_by_rest_is_followed_to_its_sealed_session(
+    venues: ThreadedVenueServer, running: RunningNotary, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+
+    def fallen(fields: dict[str, ObservationField | GapField]) -> bool:
+        field = fields["bybit"]
+        return isinstance(field, ObservationField) and field.source == "rest"
+
+    async def run(client: Notary) -> Slot:
+        async with feeding(
+            venues,
+            [client],
+            sinks=[store.take],
+            venues=("bybit", "okx"),
+            feed="rest",
+            grid_us=500_000,
+            rest_fallback=True,
+        ) as fed:
+            venues.set_fault("bybit", Fault.parse("close"))
+            try:
+                return await fed.slot(fallen)
+            finally:
+                venues.clear_faults()
+
+    with client_of(running) as client:
+        slot = asyncio.run(run(client))
+    assert store.flush(30)
+    store.close()
+    reader = StoreReader(tmp_path)
+    made = present_stored(slot, reader, ["bybit"])
+    reader.close()
+    assert (made.without_messages, made.without_session) == (("bybit",), ())
+    wanted = expect("bybit", roots=running.roots.hash)
+    quote = verify(made.presentation, trust=running.trust, expect=wanted, now_us=now_us())
+    assert isinstance(quote, VerifiedQuote)
+    assert (quote.mode, quote.binding, quote.host) == ("sealed", "full", "api.bybit.com")
+    assert ("session" in quote.checked, "messages" in quote.not_checked) == (True, True)
