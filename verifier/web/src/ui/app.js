@@ -364,6 +364,6 @@ export class App {
 
 function textOf(data) {
   const text = fromUtf8(data);
-  if (text === null) throw usage("the server's file is no text", { rule: "link" });
+  if (text === null) throw usage("the server’s file is no text", { rule: "link" });
   return text;
 }

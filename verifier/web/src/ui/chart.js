@@ -13,9 +13,9 @@ const PLOT = 190;
 const LANE = 15;
 const BREAK = 46;
 const FAULTS = {
-  venue: "the venue's fault: a hole",
-  notary: "the notary's fault: a hole",
-  prover: "the prover's fault: counts for the player",
+  venue: "the venue’s fault: a hole",
+  notary: "the notary’s fault: a hole",
+  prover: "the prover’s fault: counts for the player",
 };
 
 /** Groups slots into runs without holes in the grid. */
@@ -189,25 +189,26 @@ class Chart {
     });
   }
 
-  /** One line, broken wherever there is no value. */
+  /** One line, broken wherever there is no value; a point between two gaps is a dash. */
   lines(value, name) {
-    let path = "";
+    const parts = [];
     for (const run of this.runs) {
-      let pen = "M";
+      let part = [];
+      parts.push(part);
       for (const slot of run) {
         const found = value(slot);
         if (found === null) {
-          pen = "M";
-          continue;
-        }
-        const x = this.x.get(slot.slotUs).toFixed(1);
-        const y = this.y(found).toFixed(1);
-        // A single point between two gaps is drawn as one.
-        path += pen === "M" ? `M${x} ${y}h.01` : `L${x} ${y}`;
-        pen = "L";
+          part = [];
+          parts.push(part);
+        } else part.push([this.x.get(slot.slotUs), this.y(found)]);
       }
     }
-    return svg("path", { class: name, d: path });
+    const number = (place) => place.toFixed(1);
+    const path = parts.map((part) => {
+      if (part.length === 1) return `M${number(part[0][0] - 1.5)} ${number(part[0][1])}h3`;
+      return part.map(([x, y], at) => `${at ? "L" : "M"}${number(x)} ${number(y)}`).join("");
+    });
+    return svg("path", { class: name, d: path.join("") });
   }
 
   lanes() {

@@ -83,7 +83,7 @@ export function statisticsSection(items) {
     }
   }
   const decided = counts.up + counts.down;
-  const names = ["venue", "slots", "the venue's gaps", "the prover's", "the notary's"];
+  const names = ["venue", "slots", "the venue’s gaps", "the prover’s", "the notary’s"];
   const rows = [...gaps].map(([venue, sum]) =>
     h(
       "tr",

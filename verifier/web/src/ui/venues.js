@@ -4,7 +4,7 @@ import { Fraction } from "../core/fraction.js";
 import { fraction } from "../core/price.js";
 import { shown as asText } from "../core/bytes.js";
 import { code, h, more, scrolling, section, visible } from "./dom.js";
-import { basisPoints, decimal, duration, plural, points, price, utc } from "./format.js";
+import { basisPoints, decimal, duration, list, plural, points, price, utc } from "./format.js";
 
 /** The observations of a venue in the slots given, in order. */
 function observations(result, venue) {
@@ -36,9 +36,16 @@ function worst(result, venue) {
   return { spread, age };
 }
 
+/** Why a venue does not count. */
+function missed({ opening, closing }) {
+  if (closing === null) return "no close was looked at";
+  const ends = [opening.value === null && "open", closing.value === null && "close"].filter(Boolean);
+  return ends.length ? `does not count: too few slots at the ${list(ends)}` : "no quorum to count in";
+}
+
 function verdict(venue, policy) {
   const least = policy.windows.min_slots;
-  if (venue.change === null) return venue.closing === null ? "no close was needed" : "does not count";
+  if (venue.change === null) return missed(venue);
   if (!venue.real) return "counts for the player: too much was withheld";
   const part = venue.opening.real + venue.closing.real;
   const whole = venue.opening.slots.length + venue.closing.slots.length;

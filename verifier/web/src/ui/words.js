@@ -19,7 +19,7 @@ function sentences(policy) {
     `The open price of a venue is the median over ${duration(windows.w_us)} (${slots} slots, at least ${windows.min_slots} valid); the close price likewise at the end. A push for a second moves neither.`,
     `A quote is left out if bid and ask cross, if its spread is over ${policy.max_spread_bps} bp, or if it is too old for its venue.`,
     `The outcome is the median over the venues of close divided by open: above one is UP, below is DOWN, exactly one is a tie and returns the stake. At least ${policy.k} venues must count.`,
-    `A price that the operator's side withheld is not left out: it counts as the price that favours the player most.`,
+    `A price that the operator’s side withheld is not left out: it counts as the price that favours the player most.`,
     `Too few venues at the close: the window slides by at most ${duration(policy.slide_us)}; then the trade is void, the stake returns, and the operator pays ${visible(policy.fee, 80)} unless the venues were already too few before the trade.`,
     `Final ${duration(policy.late_us)} after the closing slot; the witnesses must have seen it at most ${duration(policy.max_cosign_delay_us)} later.`,
   ];
@@ -52,7 +52,7 @@ export function limitsSection(result) {
       h("li", {}, single ? "That the notary is honest. There was one: whoever runs it could have signed prices that no venue sent. Who that is stands above." : "That the notaries are honest. They would have to lie together; who runs each stands above."),
       h("li", {}, "That the market was not pushed. Venues' prices are venues' prices; windows and medians make a push dear, not impossible."),
       h("li", {}, "That no two other people saw another log. The witnesses named above promise that there is one; keep the checkpoint and compare."),
-      h("li", {}, "That the keys are the right ones. Keys that this page's server brought are amber: take them from somewhere else."),
+      h("li", {}, "That the keys are the right ones. Keys that this page’s server brought are amber: take them from somewhere else."),
       h("li", {}, "That this page is honest. It is one file with a known SHA-256; another program that checks the same bundle is a command away."),
     ),
     result.sessions === null
