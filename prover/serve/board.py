@@ -26,20 +26,28 @@ class Posted:
 
     slot_us: int
     slot: Settled
+    shared: bool = False
     made: dict[object, bytes] = dataclasses.field(default_factory=dict)
 
     def make(self, key: object, build: Callable[[], bytes]) -> bytes:
-        """Returns what was made under a key; builds it once for all consumers."""
+        """Returns what was made under a key; builds it once for all, while it is new."""
         found = self.made.get(key)
         if found is None:
             found = build()
-            if len(self.made) < _VARIANTS:
+            if self.shared and len(self.made) < _VARIANTS:
                 self.made[key] = found
         return found
 
+    def age(self) -> None:
+        """Drops what was made: most consumers have it."""
+        self.shared = False
+        self.made.clear()
+
 
 _VARIANTS = 8
-"""Different selections of venues that are kept ready per slot."""
+"""Different selections of venues that are kept ready per slot, and"""
+_SHARED = 20
+"""for how many of the newest slots."""
 
 
 class SlotBoard:
@@ -64,7 +72,10 @@ class SlotBoard:
         at = slot.slot_us
         if at <= self.floor_us or at in self._posted:
             return False
-        self._posted[at] = Posted(at, slot)
+        self._posted[at] = Posted(at, slot, shared=True)
+        old = self._posted.get(at - _SHARED * self.feed.grid_us)
+        if old is not None:
+            old.age()
         if self.newest_us is None or at > self.newest_us:
             self.newest_us = at
         while len(self._posted) > self._kept:

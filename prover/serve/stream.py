@@ -113,10 +113,13 @@ class SlotStream:
                     yield self._pass(event)
                     if board.closed:
                         break
+                    await asyncio.sleep(0)
                 continue
             known = board.get(self.next_us) or self._hole(self.next_us, board.newest_us)
             if known is not None:
                 yield self._pass(known)
+                # However much there is to tell, live connections have their turn.
+                await asyncio.sleep(0)
                 continue
             self._live = True
             if not await board.changed(self._heartbeat):

@@ -60,7 +60,7 @@ def arrivals(draw: st.DrawFn) -> list[int]:
     return [number for _, number in sorted(coming)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     order=arrivals(),
     visits=st.lists(st.tuples(st.integers(1, 12), st.integers(1, 20)), max_size=30),
@@ -215,3 +215,44 @@ def test_the_board_holds_no_more_than_its_places_whatever_arrives() -> None:
     known = [number for number in range(3_000) if board.get(at(number)) is not None]
     assert len(known) == 16
     assert board.newest_us == at(2_998)
+
+
+def test_what_is_made_of_a_slot_is_made_once_while_it_is_new_and_then_dropped() -> None:
+    board, made = SlotBoard(FEED, ALPHA), list[int]()
+
+    def ask(number: int, key: object) -> None:
+        posted = board.get(at(number))
+        assert posted is not None
+        posted.make(key, lambda: bytes([made.append(number) is None]))
+
+    for number in range(100):
+        board.post(a_miss(number))
+        for _ in range(3):
+            ask(number, None)
+    assert made == list(range(100))
+    held = [n for n in range(100) if (posted := board.get(at(n))) is not None and posted.made]
+    assert held == list(range(80, 100))
+    for key in range(50):
+        ask(99, key)
+        ask(5, key)
+    assert max(len(board.get(at(n)).made) for n in range(100)) == 8  # type: ignore[union-attr]
+
+
+def test_however_much_history_is_read_live_connections_have_their_turn() -> None:
+    async def consume() -> int:
+        board, store = SlotBoard(FEED, ALPHA, kept=50), MemoryStore()
+        post(board, store, (a_miss(n) for n in range(150)))
+        turns = 0
+
+        async def live() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(live())
+        await read(follow(board, store, at(0)), 10_000)
+        task.cancel()
+        return turns
+
+    assert asyncio.run(consume()) >= 150
