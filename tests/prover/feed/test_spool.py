@@ -69,6 +69,18 @@ def test_flipped_bit_costs_only_the_frame_it_hit_and_shows(
     assert scan.damaged == 1 or (hit == len(frames) - 1 and scan.torn == len(frame))
 
 
+@given(
+    data=st.lists(st.binary(max_size=20) | st.sampled_from([b"QSP1", make_frame(b"x")])).map(
+        b"".join
+    )
+)
+def test_any_bytes_are_read_as_frames_damage_and_a_tail(data: bytes) -> None:
+    scan = scan_segment(data)
+    frames = b"".join(map(make_frame, scan.payloads))
+    assert len(frames) + scan.torn <= len(data)
+    assert (frames == data) == (not scan.damaged and not scan.torn)
+
+
 def test_spool_gives_back_in_order_across_segments_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
