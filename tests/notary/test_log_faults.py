@@ -15,19 +15,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
+from attestation.document import GapField
 from attestation.errors import QuotaryError, RefusedError, UnavailableError
 from attestation.log.checkpoint import Checkpoint
 from attestation.log.entry import TickEntry
+from notary import slot_rows
+from notary.feeds import ClosedSlot, Lapsed
+from notary.issue import accept_slot
 from notary.log.creation import create_log
 from notary.log.published import PublishedFile
 from notary.log.sequencer import Sequencer
+from notary.signer import Signer
+from notary.slot_store import SlotStore
+from notary.slots import recover_slots
 from notary.store import Store
 from notary.writer import offline
+from tests.notary.rig import NOTARY
 from tests.notary.soundness import check_sound
+from tests.notary.test_feeds import entry as feed_entry
 from tests.notary.test_log import KEY, START_US, number, row
 from tests.notary.test_store import header
 
+FEED = feed_entry(grid_us=20_000, late_us=1_000_000, from_us=START_US + 400_000)
+GAP = GapField(venue="binance", reason="absent", fault="prover")
 WRITES = ("BEGIN", "INSERT", "UPDATE", "DELETE", "SAVEPOINT", "RELEASE", "COMMIT")
 
 
@@ -95,13 +107,15 @@ class FaultyFile(PublishedFile):
 class World:
     """A store that is started again and again, and what it has promised so far."""
 
-    def __init__(self, folder: Path, empty: Path) -> None:
+    def __init__(self, folder: Path, empty: Path, act: str) -> None:
+        self.act = act
         shutil.copytree(empty, folder)
         self.path = folder / "notary.db"
         self.published = folder / "checkpoint"
         self.now_us = START_US
         self.shown: set[Checkpoint] = set()
         self.promised: list[tuple[str, str]] = []
+        self.slots: dict[int, bytes | None] = {}
 
     def tick(self) -> int:
         self.now_us += 1_000
@@ -121,6 +135,8 @@ class World:
         check_sound(self.path, KEY.verifying_key, shown=self.shown, over=over)
         database = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
         states = dict(database.execute("SELECT id, state FROM sessions").fetchall())
+        rows = slot_rows.slots_between(database, FEED.feed, 0, 2**53, 1_000)
+        assert self.slots.items() <= {row.slot_us: row.body for row in rows}.items()
         database.close()
         for session, state in self.promised:
             assert states[session] == state or state == "open"
@@ -135,8 +151,12 @@ class World:
         try:
             self.shown.add(store.latest_head().checkpoint)
             await store.recover(START_US)
+            await recover_slots(SlotStore(store), lambda: self.now_us, structlog.get_logger())
             self.check(over=True)
-            await self.play(store, 100 * life)
+            if self.act == "slots":
+                await self.close_slots(SlotStore(store), store, life)
+            else:
+                await self.play(store, 100 * life)
         except UnavailableError:
             # Whatever comes now is refused, and nothing more is shown.
             last = store.latest_head()
@@ -189,6 +209,30 @@ class World:
         self.promised += [(three, "open"), (four, "aborted")]
         self.shown.add(store.latest_head().checkpoint)
 
+    async def close_slots(self, slots: SlotStore, store: Store, life: int) -> None:
+        """A slot that is attested, and one that is missed."""
+        await slots.submit_entry(FEED)
+        first_us = FEED.from_us + 4 * life * FEED.grid_us
+        assert self.now_us < first_us
+        lapsed = Lapsed(feed=FEED, first_us=FEED.from_us, stop_us=first_us)
+        self.now_us = first_us + FEED.grid_us
+        await slots.miss_slots(lapsed)
+        made = accept_slot(
+            ClosedSlot(feed=FEED, slot_us=first_us, fields=(GAP,)),
+            signer=Signer(NOTARY.name, [NOTARY]),
+            software="test",
+            identifier=f"{life:032x}",
+            seed=bytes(32),
+            issued_us=first_us,
+        )
+        await slots.attest_slot(FEED.feed, first_us, made.header, made.encode())
+        self.slots[first_us] = made.encode()
+        self.shown.add(store.latest_head().checkpoint)
+        next_us = first_us + FEED.grid_us
+        await slots.miss_slots(Lapsed(feed=FEED, first_us=next_us, stop_us=next_us + FEED.grid_us))
+        self.slots[next_us] = None
+        self.shown.add(store.latest_head().checkpoint)
+
     async def did(self, store: Store, session: str, state: str, write: Awaitable[Any]) -> None:
         await write
         self.promised = [item for item in self.promised if item[0] != session]
@@ -205,21 +249,23 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def most(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> int:
-    """How many writes one life has."""
-    world = World(tmp_path_factory.mktemp("count") / "log", empty)
+@pytest.fixture(scope="module", params=["sessions", "slots"])
+def acts(
+    request: pytest.FixtureRequest, empty: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, int]:
+    """What is written in a life, and how many writes that has."""
+    world = World(tmp_path_factory.mktemp("count") / "log", empty, request.param)
     counting = Fault(0, kept=False)
     assert asyncio.run(world.live(0, counting))
-    assert counting.count > 40
-    return counting.count
+    assert counting.count > 20
+    return request.param, counting.count
 
 
-def suffer(folder: Path, empty: Path, faults: list[Fault]) -> None:
+def suffer(folder: Path, empty: Path, act: str, faults: list[Fault]) -> None:
     """A life for each fault, then one without."""
 
     async def scene() -> None:
-        world = World(folder, empty)
+        world = World(folder, empty, act)
         for life, fault in enumerate(faults):
             assert await world.live(life, fault) == (not fault.failed)
         assert await world.live(len(faults), Fault(0, kept=False))
@@ -228,18 +274,22 @@ def suffer(folder: Path, empty: Path, faults: list[Fault]) -> None:
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["lost", "kept"])
-def test_every_single_write_may_fail(tmp_path: Path, empty: Path, most: int, kept: bool) -> None:
+def test_every_single_write_may_fail(
+    tmp_path: Path, empty: Path, acts: tuple[str, int], kept: bool
+) -> None:
+    act, most = acts
     for at in range(1, most + 1):
-        suffer(tmp_path / f"{at}", empty, [Fault(at, kept=kept)])
+        suffer(tmp_path / f"{at}", empty, act, [Fault(at, kept=kept)])
 
 
 @pytest.mark.parametrize("first_kept", [False, True], ids=["lost", "kept"])
 @pytest.mark.parametrize("second_kept", [False, True], ids=["lost", "kept"])
 def test_every_write_may_fail_and_one_after_the_start_that_follows(
-    tmp_path: Path, empty: Path, most: int, first_kept: bool, second_kept: bool
+    tmp_path: Path, empty: Path, acts: tuple[str, int], first_kept: bool, second_kept: bool
 ) -> None:
     """Each first fault meets a second in the start that follows and, in turn, further on."""
+    act, most = acts
     for first in range(1, most + 1):
         for second in {1 + first % 4, 5 + first % 7, 12 + (first * 7) % (most - 11)}:
             faults = [Fault(first, kept=first_kept), Fault(second, kept=second_kept)]
-            suffer(tmp_path / f"{first}-{second}", empty, faults)
+            suffer(tmp_path / f"{first}-{second}", empty, act, faults)
