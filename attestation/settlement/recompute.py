@@ -35,7 +35,7 @@ from attestation.settlement.policy import PolicyNotary, SettlementPolicy, policy
 from attestation.settlement.rule import Terms, settle
 from attestation.settlement.sessions import KnownSessions, LoggedSession, check_sessions
 from attestation.settlement.slots import Fault
-from attestation.settlement.trade import TradeLeaf
+from attestation.settlement.trade import TradeLeaf, TradeOpening, TradeProof
 from attestation.trust import Trust
 from attestation.venues import VenueFile
 
@@ -121,7 +121,7 @@ def verify_settlement(
     - the claim is what follows (OutcomeMismatchError)
     """
     policy = _policy(bundle, log_policy, expect)
-    _check_trade(bundle.trade.leaf, expect)
+    _check_trade(bundle.trade, expect)
     _check_operators(policy, trust, expect)
     files = policy_files(policy, venue_files)
     logs = LogPolicy.parse(log_policy)
@@ -136,6 +136,7 @@ def verify_settlement(
     signed = witnessed[first].signed.checkpoint
     check_policy(policy, bundle.policy.open(signed, PolicyEntry, "policy.entry"))
     terms = trade_terms(policy, ranges[first], bundle.batch, bundle.trade)
+    _check_promised(terms, expect)
     slots = _slots(bundle, trust, witnessed)
     known = KnownSessions(sessions)
     read = read_slots(policy, list(ranges.values()), slots, known.refused(policy))
@@ -223,7 +224,18 @@ def _policy(
     return policy
 
 
-def _check_trade(leaf: TradeLeaf, expect: SettlementExpect) -> None:
+def _check_promised(terms: Terms, expect: SettlementExpect) -> None:
+    if expect.logged_by_us is not None and terms.logged_us > expect.logged_by_us:
+        raise ExpectationError(
+            "the trade was logged later than promised, or is a second leaf of it",
+            rule="expect.logged_by_us",
+            found=terms.logged_us,
+            wanted=expect.logged_by_us,
+        )
+
+
+def _check_trade(trade: TradeProof, expect: SettlementExpect) -> None:
+    leaf = trade.leaf
     for member in ("trade", "market", "player", "side", "stake"):
         found, wanted = getattr(leaf, member), getattr(expect, member)
         if wanted is not None and found != wanted:
@@ -233,6 +245,14 @@ def _check_trade(leaf: TradeLeaf, expect: SettlementExpect) -> None:
                 found=found,
                 wanted=wanted,
             )
+    digest = TradeOpening(salt=trade.salt, leaf=leaf).commitment().digest
+    if expect.digest not in (None, digest):
+        raise ExpectationError(
+            "the trade's leaf is another than the promised one",
+            rule="expect.digest",
+            found=digest,
+            wanted=expect.digest,
+        )
 
 
 def _check_operators(policy: SettlementPolicy, trust: Trust, expect: SettlementExpect) -> None:

@@ -26,6 +26,7 @@ from attestation.settlement.attested import verify_slot
 from attestation.settlement.bundle import BUNDLE_LIMIT, SettlementBundle
 from attestation.settlement.expect import SettlementExpect
 from attestation.settlement.messages import check_messages
+from attestation.settlement.promise import Promise
 from attestation.settlement.recompute import recompute
 from attestation.settlement.rule import settle
 from attestation.settlement.slots import LoggedSlot
@@ -177,6 +178,12 @@ def test_expectations_are_the_readers() -> None:
     known = {"market": leaf.market, "player": leaf.player, "side": leaf.side, "stake": leaf.stake}
     operators = tuple(entry.operator for entry in world.trust(made.policy).keys)
     assert read(dataclasses.replace(agreed, operators=operators, **known)) == "up"
+    promise = Promise(
+        trade=trade,
+        digest=made.opening.commitment().digest,
+        log_by_us=made.terms.logged_us,
+    )
+    assert read(agreed.promised(promise)) == "up"
     for expect, log_policy, rule in (
         (dataclasses.replace(agreed, policy_id="0f" * 32), text, "expect.policy_id"),
         (dataclasses.replace(agreed, trade="0f" * 32), text, "expect.trade"),
@@ -185,6 +192,12 @@ def test_expectations_are_the_readers() -> None:
         (dataclasses.replace(agreed, side="down"), text, "expect.side"),
         (dataclasses.replace(agreed, stake="26"), text, "expect.stake"),
         (dataclasses.replace(agreed, operators=("Somebody",)), text, "expect.operators"),
+        (dataclasses.replace(agreed, digest="sha256:" + "0f" * 32), text, "expect.digest"),
+        (
+            dataclasses.replace(agreed, logged_by_us=made.terms.logged_us - 1),
+            text,
+            "expect.logged_by_us",
+        ),
         (agreed, text + b"# mine\n", "policy.log_policy"),
     ):
         with pytest.raises(ExpectationError) as caught:

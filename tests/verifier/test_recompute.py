@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
+from attestation.keys import SigningKey
 from attestation.settlement.outcome import OutcomeDocument
+from attestation.settlement.promise import Promise, sign_promise
 from tests.settlement import samples as made
 from tests.settlement import world
 from tests.verifier.shell import Shell
@@ -125,3 +128,27 @@ def test_what_a_bundle_says_reaches_the_terminal_harmless(shell: Shell) -> None:
     done = shell.run("recompute", "hostile.json", *options())
     assert done.returncode in (10, 15)
     assert all(char == "\n" or " " <= char <= "~" for char in done.stderr.decode())
+
+
+def test_promise_pins_the_trade_its_leaf_and_its_time(shell: Shell) -> None:
+    day = made.settled(40)
+    opening, logged_us = day.opening, day.terms.logged_us
+    promise = Promise(
+        trade=opening.leaf.trade, digest=opening.commitment().digest, log_by_us=logged_us
+    )
+    vkey = world.OPERATOR.verifying_key.vkey
+    bundle = str(FOLDER / "up.0.json")
+
+    def run(promise: Promise, *, key: SigningKey = world.OPERATOR, vkey: str = vkey) -> int:
+        shell.write("promise.json", sign_promise(promise, key).encode() + b"\n")
+        pins = ("--promise", "promise.json", "--operator", vkey)
+        return shell.run("recompute", bundle, *options(), *pins).returncode
+
+    assert run(promise) == 0
+    assert run(dataclasses.replace(promise, log_by_us=logged_us - 1)) == 17
+    assert run(dataclasses.replace(promise, digest="sha256:" + "0f" * 32)) == 17
+    assert run(dataclasses.replace(promise, trade="0f" * 32)) == 17
+    forger = SigningKey(name="operator.example", algorithm="ed25519", seed=bytes(32))
+    assert run(promise, key=forger) == 12
+    alone = shell.run("recompute", bundle, *options(), "--promise", "promise.json")
+    assert alone.returncode == 2

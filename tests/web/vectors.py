@@ -164,6 +164,14 @@ def expectations() -> Iterator[Vector]:
         "other market": {"market": "ETH/USD"},
         "other side": {"side": "down"},
         "other stake": {"stake": "26"},
+        "promised": {
+            "trade": leaf.trade,
+            "digest": made.opening.commitment().digest,
+            "logged_by_us": made.terms.logged_us,
+        },
+        "promised otherwise": {"digest": "sha256:" + "0f" * 32},
+        "promised of another": {"trade": "0f" * 32, "digest": "sha256:" + "0f" * 32},
+        "logged late": {"logged_by_us": made.terms.logged_us - 1},
         "operator": {"operators": [entry.operator for entry in known.keys]},
         "other operator": {"operators": ["Somebody"]},
     }.items():

@@ -39,6 +39,9 @@ VenueOption = Annotated[
         "--venue-file", metavar="FILE", help="A venue file besides, or instead of, those shipped."
     ),
 ]
+OperatorOption = Annotated[
+    str | None, typer.Option(metavar="VKEY", help="The key that signs the operator's promises.")
+]
 
 
 def recompute_command(
@@ -50,6 +53,13 @@ def recompute_command(
             "--expect", metavar="FILE", help="Which policy was agreed on, and what of the trade."
         ),
     ],
+    promise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="The operator's promise for this trade: its leaf, in time."
+        ),
+    ] = None,
+    operator: OperatorOption = None,
     log_policy: LogPolicyOption = None,
     venue_file: VenueOption = None,
     explain: Annotated[
@@ -68,11 +78,17 @@ def recompute_command(
         if sum(name == "-" for name in (file, trust, expect)) > 1:
             raise UsageError("stdin can be one file only")
         believed = read_trust(trust)
+        wanted = SettlementExpect.parse(read(expect, limit=CONFIGURATION_LIMIT))
+        promised = read_promises(promise, operator)
+        if promised is not None:
+            if len(promised.promises) != 1:
+                raise UsageError("one promise for one trade", rule="promise")
+            wanted = wanted.promised(promised.promises[0].check(promised.operator))
         found = verify_settlement(
             SettlementBundle.decode(read(file, limit=BUNDLE_LIMIT), limit=BUNDLE_LIMIT),
             trust=believed,
             log_policy=read_log_policy(log_policy, trust, believed),
-            expect=SettlementExpect.parse(read(expect, limit=CONFIGURATION_LIMIT)),
+            expect=wanted,
             venue_files=read_venue_files(venue_file or ()),
         )
         if as_json:
@@ -133,9 +149,7 @@ def reconcile_command(
         str | None,
         typer.Option(metavar="FILE", help="Promises that players kept, one a line; --operator."),
     ] = None,
-    operator: Annotated[
-        str | None, typer.Option(metavar="VKEY", help="The key that signs the promises.")
-    ] = None,
+    operator: OperatorOption = None,
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="Batches logged from then on, RFC 3339.")
     ] = None,

@@ -11,6 +11,8 @@ const readMembers = s.document("settlementexpect", null, {
   player: s.optional(s.hashText),
   side: s.optional(s.oneOf("up", "down")),
   stake: s.optional(s.price),
+  digest: s.optional(s.hashText),
+  logged_by_us: s.optional(s.micros),
   operators: s.optional(s.arrayOf(s.text)),
   insecure_allow_development: s.optional(s.boolean),
 });

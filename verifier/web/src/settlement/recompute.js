@@ -14,6 +14,7 @@ import { policyFiles, readPolicy } from "./policy.js";
 import { checkWitnessed, openIncluded, openLog, rangeOf, witnessedUs } from "./range.js";
 import { settle } from "./rule.js";
 import { checkSessions, KnownSessions, loggedSession } from "./sessions.js";
+import { commitmentOf } from "./trade.js";
 
 /**
  * Recomputes a trade's settlement document; throws unless it is the claimed one.
@@ -24,7 +25,7 @@ import { checkSessions, KnownSessions, loggedSession } from "./sessions.js";
  */
 export function recompute(bundle, { trust, logPolicy, expect, venueFiles }) {
   const policy = policyOf(bundle, logPolicy, expect);
-  checkTrade(bundle.trade.leaf, expect);
+  checkTrade(bundle.trade, expect);
   checkOperators(policy, trust, expect);
   const files = policyFiles(policy, venueFiles);
   const logs = parseLogPolicy(logPolicy);
@@ -41,6 +42,7 @@ export function recompute(bundle, { trust, logPolicy, expect, venueFiles }) {
   const signed = witnessed.get(first).signed.checkpoint;
   checkPolicy(policy, openIncluded(bundle.policy, signed, "policy", "policy.entry"));
   const terms = tradeTerms(policy, ranges.get(first), bundle.batch, bundle.trade);
+  checkPromised(terms, expect);
   const slots = bundle.slots.map((attestation) => {
     // Logs of several notaries: only its own has seen this one's attestation.
     const seen = witnessed.get(attestation.header.key.replace(/\+[^+]*$/, ""));
@@ -112,7 +114,18 @@ function policyOf(bundle, logPolicy, expect) {
   return policy;
 }
 
-function checkTrade(leaf, expect) {
+function checkPromised(terms, expect) {
+  if (expect.logged_by_us !== undefined && terms.logged_us > expect.logged_by_us) {
+    throw e.expectation("the trade was logged later than promised, or is a second leaf of it", {
+      rule: "expect.logged_by_us",
+      found: terms.logged_us,
+      wanted: expect.logged_by_us,
+    });
+  }
+}
+
+function checkTrade(trade, expect) {
+  const { leaf } = trade;
   for (const member of ["trade", "market", "player", "side", "stake"]) {
     if (expect[member] !== undefined && leaf[member] !== expect[member]) {
       throw e.expectation("the bundle is of another trade", {
@@ -121,6 +134,14 @@ function checkTrade(leaf, expect) {
         wanted: expect[member],
       });
     }
+  }
+  const { digest } = commitmentOf(trade);
+  if (expect.digest !== undefined && digest !== expect.digest) {
+    throw e.expectation("the trade's leaf is another than the promised one", {
+      rule: "expect.digest",
+      found: digest,
+      wanted: expect.digest,
+    });
   }
 }
 

@@ -56,6 +56,12 @@ export const readTradeProof = s.document("quotary/trade_proof/v1", "quotary/trad
   proof: s.arrayOf(s.hex32),
 });
 
+/** What the batch commits to of a trade: its id, and the salted hash of its leaf. */
+export function commitmentOf(proof) {
+  const data = concat(unhex(proof.salt, 16), s.canonical(proof.leaf));
+  return { trade: proof.leaf.trade, digest: hashString(data) };
+}
+
 /** Checks that a batch's entry holds the trade, once, between its neighbours. */
 export function checkTradeProof(proof, entry) {
   if (proof.index >= entry.count) {
@@ -75,8 +81,7 @@ export function checkTradeProof(proof, entry) {
       });
     }
   }
-  const data = concat(unhex(proof.salt, 16), s.canonical(proof.leaf));
-  const own = { trade: proof.leaf.trade, digest: hashString(data) };
+  const own = commitmentOf(proof);
   const shown = [];
   if (proof.before !== undefined) shown.push([proof.index - 1, proof.before]);
   shown.push([proof.index, own]);
