@@ -7,9 +7,13 @@ import tomllib
 from typing import Annotated, Self
 
 from attestation.encoding import JsonObject, encode
-from attestation.errors import MalformedError, UsageError
+from attestation.errors import ExpectationError, MalformedError, UsageError
 from attestation.schema import Document, HashString, Hex32, Micros, OneOf, Price, Text
+from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.promise import Promise
+from attestation.settlement.rule import Terms
+from attestation.settlement.trade import TradeOpening, TradeProof
+from attestation.trust import Trust
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,3 +57,51 @@ class SettlementExpect(Document):
         return dataclasses.replace(
             self, trade=promise.trade, digest=promise.digest, logged_by_us=promise.log_by_us
         )
+
+
+def check_trade(trade: TradeProof, expect: SettlementExpect) -> None:
+    """Raises ExpectationError (``expect.<member>``) for another trade or leaf."""
+    leaf = trade.leaf
+    for member in ("trade", "market", "player", "side", "stake"):
+        found, wanted = getattr(leaf, member), getattr(expect, member)
+        if wanted is not None and found != wanted:
+            raise ExpectationError(
+                "the bundle is of another trade",
+                rule=f"expect.{member}",
+                found=found,
+                wanted=wanted,
+            )
+    digest = TradeOpening(salt=trade.salt, leaf=leaf).commitment().digest
+    if expect.digest not in (None, digest):
+        raise ExpectationError(
+            "the trade's leaf is another than the promised one",
+            rule="expect.digest",
+            found=digest,
+            wanted=expect.digest,
+        )
+
+
+def check_promised(terms: Terms, expect: SettlementExpect) -> None:
+    """Raises ExpectationError (``expect.logged_by_us``) for a trade that was logged late."""
+    if expect.logged_by_us is not None and terms.logged_us > expect.logged_by_us:
+        raise ExpectationError(
+            "the trade was logged later than promised, or is a second leaf of it",
+            rule="expect.logged_by_us",
+            found=terms.logged_us,
+            wanted=expect.logged_by_us,
+        )
+
+
+def check_operators(policy: SettlementPolicy, trust: Trust, expect: SettlementExpect) -> None:
+    """Raises ExpectationError (``expect.operators``) for a notary that another runs."""
+    if expect.operators is None:
+        return
+    for notary in policy.notaries:
+        operator = trust.operator_of(notary.notary)
+        if operator not in expect.operators:
+            raise ExpectationError(
+                f"{notary.notary} is run by another operator",
+                rule="expect.operators",
+                found=operator,
+                wanted=list(expect.operators),
+            )

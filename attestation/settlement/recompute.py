@@ -23,7 +23,12 @@ from attestation.log.tree import Frontier
 from attestation.settlement.attested import AttestedSlot, verify_session, verify_slot
 from attestation.settlement.bundle import BundleLog, SettlementBundle, entry_leaf
 from attestation.settlement.entries import LogRange, check_policy, read_slots, trade_terms
-from attestation.settlement.expect import SettlementExpect
+from attestation.settlement.expect import (
+    SettlementExpect,
+    check_operators,
+    check_promised,
+    check_trade,
+)
 from attestation.settlement.messages import check_messages
 from attestation.settlement.outcome import (
     OutcomeDocument,
@@ -35,7 +40,7 @@ from attestation.settlement.policy import PolicyNotary, SettlementPolicy, policy
 from attestation.settlement.rule import Terms, settle
 from attestation.settlement.sessions import KnownSessions, LoggedSession, check_sessions
 from attestation.settlement.slots import Fault
-from attestation.settlement.trade import TradeLeaf, TradeOpening, TradeProof
+from attestation.settlement.trade import TradeLeaf
 from attestation.trust import Trust
 from attestation.venues import VenueFile
 
@@ -121,8 +126,8 @@ def verify_settlement(
     - the claim is what follows (OutcomeMismatchError)
     """
     policy = _policy(bundle, log_policy, expect)
-    _check_trade(bundle.trade, expect)
-    _check_operators(policy, trust, expect)
+    check_trade(bundle.trade, expect)
+    check_operators(policy, trust, expect)
     files = policy_files(policy, venue_files)
     logs = LogPolicy.parse(log_policy)
     witnessed: dict[str, Witnessed] = {}
@@ -136,7 +141,7 @@ def verify_settlement(
     signed = witnessed[first].signed.checkpoint
     check_policy(policy, bundle.policy.open(signed, PolicyEntry, "policy.entry"))
     terms = trade_terms(policy, ranges[first], bundle.batch, bundle.trade)
-    _check_promised(terms, expect)
+    check_promised(terms, expect)
     slots = _slots(bundle, trust, witnessed)
     known = KnownSessions(sessions)
     read = read_slots(policy, list(ranges.values()), slots, known.refused(policy))
@@ -222,51 +227,6 @@ def _policy(
             wanted=wanted_names,
         )
     return policy
-
-
-def _check_promised(terms: Terms, expect: SettlementExpect) -> None:
-    if expect.logged_by_us is not None and terms.logged_us > expect.logged_by_us:
-        raise ExpectationError(
-            "the trade was logged later than promised, or is a second leaf of it",
-            rule="expect.logged_by_us",
-            found=terms.logged_us,
-            wanted=expect.logged_by_us,
-        )
-
-
-def _check_trade(trade: TradeProof, expect: SettlementExpect) -> None:
-    leaf = trade.leaf
-    for member in ("trade", "market", "player", "side", "stake"):
-        found, wanted = getattr(leaf, member), getattr(expect, member)
-        if wanted is not None and found != wanted:
-            raise ExpectationError(
-                "the bundle is of another trade",
-                rule=f"expect.{member}",
-                found=found,
-                wanted=wanted,
-            )
-    digest = TradeOpening(salt=trade.salt, leaf=leaf).commitment().digest
-    if expect.digest not in (None, digest):
-        raise ExpectationError(
-            "the trade's leaf is another than the promised one",
-            rule="expect.digest",
-            found=digest,
-            wanted=expect.digest,
-        )
-
-
-def _check_operators(policy: SettlementPolicy, trust: Trust, expect: SettlementExpect) -> None:
-    if expect.operators is None:
-        return
-    for notary in policy.notaries:
-        operator = trust.operator_of(notary.notary)
-        if operator not in expect.operators:
-            raise ExpectationError(
-                f"{notary.notary} is run by another operator",
-                rule="expect.operators",
-                found=operator,
-                wanted=list(expect.operators),
-            )
 
 
 def _open(notary: PolicyNotary, log: BundleLog, logs: LogPolicy) -> Witnessed:
