@@ -66,6 +66,27 @@ def test_verify_shows_a_slot_as_each_notary_saw_it(shell: Shell) -> None:
     assert "  okx mid 64177.95: the median of 2\n" in shown
 
 
+def test_verify_says_that_a_slot_is_the_first_after_an_instant(shell: Shell) -> None:
+    early = feeds.SLOT_US - feeds.GRID_US
+    shell.write("slot.json", feeds.slot(venues=("coinbase",)).present().encode())
+    shell.write("before.json", feeds.slot(venues=("coinbase",), slot_us=early).bare().encode())
+    shell.write("slot.toml", b'venues = ["coinbase"]\nmarket = "BTC/USD"\n')
+    grid = ["--grid-us", str(feeds.GRID_US)]
+
+    def ask(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return shell.verify("slot.json", *arguments, expect="slot.toml")
+
+    done = ask("--before", "before.json", "--at-us", str(early + 1), *grid)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.endswith(b"  the first slot at or after 2026-01-15T12:00:00.500001Z\n")
+    late = ask("--before", "before.json", "--at-us", str(early), *grid)
+    assert (late.returncode, b"first.at_us" in late.stderr) == (13, True)
+    for some in (["--before", "before.json"], grid, ["--at-us", "1", *grid]):
+        assert ask(*some).returncode == 2
+    two = ask("slot.json", "--before", "before.json", "--at-us", "1", *grid)
+    assert two.returncode == 2
+
+
 def test_a_slot_is_authentic_at_its_instant(shell: Shell) -> None:
     shell.write("slot.json", feeds.slot(gaps={"okx": ("absent", "prover")}).present().encode())
     arguments = ["--trust", "trust.toml", "--insecure-no-expect", *NOW]

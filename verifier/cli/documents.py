@@ -12,7 +12,7 @@ from attestation.trust import Trust
 from attestation.verdict import Accepted
 from verifier.cli.boundary import CONFIGURATION_LIMIT, answer, boundary, now, read, read_trust, say
 from verifier.cli.verdicts import say_verdict
-from verifier.text import safe
+from verifier.text import safe, utc
 
 TrustOption = Annotated[
     str, typer.Option("--trust", metavar="FILE", help="Trust file: the keys you believe.")
@@ -48,26 +48,51 @@ def verify_command(
             help="Compare with nothing: says authentic, which is less than accepted.",
         ),
     ] = False,
+    before: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The slot before: is it the first at or after --at-us, on the feed's --grid-us?",
+        ),
+    ] = None,
+    at_us: Annotated[
+        int | None, typer.Option("--at-us", metavar="MICROSECONDS", help="With --before.")
+    ] = None,
+    grid_us: Annotated[
+        int | None, typer.Option("--grid-us", metavar="MICROSECONDS", help="With --before.", min=1)
+    ] = None,
     now_us: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Decide whether presentations are what you expect."""
     with boundary(as_json=as_json):
+        together = (before is None) + (at_us is None) + (grid_us is None)
+        if together % 3 or (before is not None and (len(files) != 1 or expect is None)):
+            raise UsageError(
+                "--before, --at-us and --grid-us go together, with one slot and --expect",
+                rule="before",
+            )
         if (expect is None) != insecure_no_expect:
             raise UsageError(
                 "say what you expect: --expect FILE, or --insecure-no-expect alone", rule="expect"
             )
-        if sum(name == "-" for name in (*files, trust, expect)) > 1:
+        if sum(name == "-" for name in (*files, trust, expect, before)) > 1:
             raise UsageError("stdin can be one file only")
         believed = read_trust(trust)
         moment = now() if now_us is None else now_us
         wanted = None
         if expect is not None:
             wanted = Expect.parse(read(expect, limit=CONFIGURATION_LIMIT))
-        verdict = _verdict([read(name) for name in files], believed, wanted, moment)
+        if before is not None and at_us is not None and grid_us is not None and wanted:
+            instants = (at_us, grid_us)
+            verdict = _first(read(files[0]), read(before), believed, wanted, moment, instants)
+        else:
+            verdict = _verdict([read(name) for name in files], believed, wanted, moment)
         if as_json:
             answer(verdict.encode())
         say_verdict(verdict)
+        if at_us is not None:
+            say(f"  the first slot at or after {utc(at_us)}")
 
 
 def _verdict(
@@ -82,6 +107,19 @@ def _verdict(
     if len(presentations) != 1:
         raise UsageError("without an expectation, one presentation at a time")
     return authentic(insecure_verify_authentic(presentations[0], trust=trust, now_us=now_us))
+
+
+def _first(
+    slot: bytes, before: bytes, trust: Trust, expect: Expect, now_us: int, instants: tuple[int, int]
+) -> Accepted:
+    from verifier.decide import accepted
+    from verifier.first import verify_first
+
+    at_us, grid_us = instants
+    found = verify_first(
+        slot, before, at_us=at_us, grid_us=grid_us, trust=trust, expect=expect, now_us=now_us
+    )
+    return accepted(found)
 
 
 def inspect_command(
