@@ -77,8 +77,13 @@ def _play(demo: Demo) -> None:
     demo.demand_log()
     print("8  auditing: what the notaries logged, by a reader who sees their logs alone")
     demo.audit()
-    print("9  opening the fairness page in a browser: a settled trade, and a claim that is false")
-    demo.open_page()
+    trading = demo.trading
+    print("9  feeding eleven venues through both notaries; one falls silent, one sends garbage")
+    trading.feed()
+    print("10 recomputing the trade from its bundle, and with every lie an operator might try")
+    trading.recompute()
+    print("11 opening the fairness page in a browser: the trade, and a false claim about it")
+    trading.open_page()
     demo.finish()
 
 

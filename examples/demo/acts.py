@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 
 from attestation.errors import AuditFinding, OutcomeMismatchError
-from examples.demo.browser import chromium, find_browser
 from examples.demo.configure import (
     MARKET,
     NOTARIES,
@@ -21,10 +20,10 @@ from examples.demo.configure import (
     write_trust,
 )
 from examples.demo.forge import another_key, change_digit
+from examples.demo.live import policy_text
 from examples.demo.logs import BENT, TRIES, Logs
-from examples.demo.page import serve, show
 from examples.demo.stage import Stage
-from verifier.selftest import SAMPLES, SETTLEMENTS
+from examples.demo.trading import Trading
 
 WHOLE = QUOTED[0]
 VERIFIER_PORT = 7049
@@ -46,15 +45,20 @@ class Demo:
         self._notaries: list[str] = []
         self._verifier = ""
         self._logs = Logs(stage)
+        self._venues = {"port": 0, "admin": 0}
         self._bent = ""
 
     def start(self) -> None:
         """Starts every process and writes the files the parties need."""
         stage, folder = self._stage, self._folder
-        venues = stage.start("venues", "examples.venues", "--dir", str(folder))
+        venues = stage.start("venues", "examples.venues", "--dir", str(folder), "--admin-port", "0")
+        prover = stage.run("prover", "keygen", "--name", PROVER, "--out", self._file("prover.key"))
+        known = [prover[prover.index("[[provers]]") :]]
         blocks, configs, keys = [], [], []
         for party in (*NOTARIES, BENT):
-            config, block = make_notary(stage, party, venues["port"], own_ports=self._stay)
+            config, block = make_notary(
+                stage, party, venues["port"], own_ports=self._stay, provers=known
+            )
             key = self._logs.make_key(f"{party.name}/log", party.operator, "log", config.parent)
             blocks += [block, key.block]
             configs.append(config)
@@ -81,7 +85,9 @@ class Demo:
             *("--port", str(VERIFIER_PORT if self._stay else 0)),
         )
         self._verifier = ready["url"]
-        stage.run("prover", "keygen", "--name", PROVER, "--out", self._file("prover.key"))
+        policies = [self._logs.policy_of(party.folder) for party in NOTARIES]
+        Path(self._file("log-policy.txt")).write_text(policy_text(policies), encoding="utf-8")
+        self._venues = {name: venues[name] for name in self._venues}
 
     @property
     def servers(self) -> dict[str, str]:
@@ -189,7 +195,7 @@ class Demo:
         """Demands of a quote that it was logged, and that a witness saw it there."""
         text = (self._folder / "expect.toml").read_text(encoding="utf-8")
         expect = self._file("expect-log.toml")
-        demand = "[log]\nquorum = 1\nmax_delay_us = 60_000_000\n"
+        demand = "[log]\nquorum = 1\nmax_delay_us = 600_000_000\n"
         Path(expect).write_text(f"{text}\n{demand}", encoding="utf-8")
         early = self._presentation(WHOLE, "redacted")
         self._refused("a quote whose log entry no witness had seen yet", early, 15, expect)
@@ -231,32 +237,14 @@ class Demo:
             )
         self._summary["audit"] = report
 
-    def open_page(self) -> None:
-        """Has a browser verify a shipped bundle in the fairness page, and refuse a false one."""
-        samples = SAMPLES / SETTLEMENTS
-        folder = self._folder / "page"
-        folder.mkdir()
-        for name in ("up.0.json", "claims_a_win.14.json", "trust.toml", "log_policy.txt"):
-            (folder / name).write_bytes((samples / name).read_bytes())
-        self._stage.run("verifier", "page", "--out", str(folder / "fairness.html"))
-        browser = find_browser()
-        if browser is None:
-            print(
-                f"   no Chromium here: open {folder}/fairness.html yourself, and those files in it"
-            )
-            return
-        with serve(folder) as url, chromium(browser) as tab:
-            keys = "trust=/trust.toml&log_policy=/log_policy.txt"
-            shown = [
-                show(tab, f"{url}/fairness.html#bundle=/{name}&{keys}")
-                for name in ("up.0.json", "claims_a_win.14.json")
-            ]
-        accepted, refused = shown
-        if accepted.rule is not None or refused.rule != "outcome.outcome":
-            raise OutcomeMismatchError(f"the page shows {accepted} and {refused}")
-        self._summary["page"] = [accepted.headline, f"refused: {refused.rule}"]
-        print(f"   the page says: {accepted.headline}")
-        print(f"   refused ({refused.rule}): {refused.headline}")
+    @property
+    def trading(self) -> Trading:
+        """The acts of the live feed and its trade."""
+        parties = [
+            (party.name, f"{party.name}/log", url)
+            for party, url in zip(NOTARIES, self._notaries, strict=True)
+        ]
+        return Trading(self._stage, self._summary, parties, **self._venues)
 
     def finish(self) -> None:
         """Writes ``commands.sh`` and ``summary.json``, and runs the former."""

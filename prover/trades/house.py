@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from attestation.errors import QuotaryError, UnavailableError, UsageError
+from attestation.errors import QuotaryError, RefusedError, UnavailableError, UsageError
 from attestation.hashing import hash_string
 from attestation.keys import SigningKey
 from attestation.log.entry import PolicyEntry, TradesEntry
@@ -33,6 +33,7 @@ from prover.trades.store import TradeStore
 from prover.trades.watch import LogWatch, NoteStore
 
 RETRY_SECONDS = 1.0
+CONFLICT = 409
 LOG_SECONDS = 5.0
 """How long a notary's log may take to answer."""
 
@@ -185,9 +186,16 @@ class TradingHouse:
         while True:
             try:
                 return (await run_async(log_entry(notary, entry), notary.timeouts)).index
+            except RefusedError as error:
+                if error.http_status == CONFLICT:
+                    # By the log's rules it never will be.
+                    raise UsageError(
+                        f"the policy cannot be logged: {error.detail}", rule="policy"
+                    ) from error
+                self._on_trouble(error)
             except QuotaryError as error:
                 self._on_trouble(error)
-                await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 @contextlib.contextmanager
