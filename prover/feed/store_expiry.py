@@ -17,8 +17,6 @@ MAX_DEAD_LETTERS = 100_000
 _DAY_US = 86_400_000_000
 
 _EVIDENCE = (
-    """DELETE FROM missed WHERE (stream, slot_us) IN
-        (SELECT stream, slot_us FROM missed WHERE slot_us < ?1 LIMIT ?2)""",
     """DELETE FROM kept WHERE last_slot_us < ?1
         AND no IN (SELECT no FROM kept ORDER BY no LIMIT ?2)""",
     """DELETE FROM wanted WHERE (session, idx) IN
@@ -90,6 +88,11 @@ def expire_evidence(database: sqlite3.Connection, retention: Retention, now_us: 
                 "DELETE FROM disputed WHERE stream = ? AND slot_us = ?",
             ):
                 count += database.execute(statement, (stream, slot_us)).rowcount
+        count += database.execute(
+            "DELETE FROM missed WHERE stream = ?1 AND slot_us IN (SELECT slot_us FROM missed "
+            "WHERE stream = ?1 AND slot_us < ?2 ORDER BY slot_us LIMIT ?3)",
+            (stream, horizon, STEP),
+        ).rowcount
     for statement in _EVIDENCE:
         count += database.execute(statement, (horizon, STEP)).rowcount
     return count
@@ -107,11 +110,11 @@ def expire_dead_letters(database: sqlite3.Connection, most: int = MAX_DEAD_LETTE
 def expire_sessions(database: sqlite3.Connection, retention: Retention, now_us: int) -> int:
     """Deletes old sessions of which no message is left."""
     return database.execute(
-        "DELETE FROM sessions WHERE no IN (SELECT no FROM sessions WHERE since_us < ? AND "
+        "DELETE FROM sessions WHERE since_us < ? AND "
+        "no IN (SELECT no FROM sessions ORDER BY no LIMIT ?) AND "
         "NOT EXISTS (SELECT 1 FROM kept WHERE kept.session = sessions.no) AND "
         "NOT EXISTS (SELECT 1 FROM recent WHERE recent.session = sessions.no) AND "
         "NOT EXISTS (SELECT 1 FROM wanted WHERE wanted.session = sessions.no) AND "
-        "NOT EXISTS (SELECT 1 FROM dead_letters WHERE dead_letters.session = sessions.no) "
-        "LIMIT ?)",
-        (now_us - retention.evidence_us, STEP // 10),
+        "NOT EXISTS (SELECT 1 FROM dead_letters WHERE dead_letters.session = sessions.no)",
+        (now_us - retention.evidence_us, STEP),
     ).rowcount
