@@ -80,7 +80,8 @@ class TestBaseInstall:
             (["inspect", "good.json"], 0),
             (["trust", "show", "--trust", "trust.toml"], 0),
             (["selftest"], 0),
-            (["recompute", "good.json", "--trust", "trust.toml", "--expect", "expect.toml"], 10),
+            # Reads as far as the expect file, which is one for presentations.
+            (["recompute", "good.json", "--trust", "trust.toml", "--expect", "expect.toml"], 2),
             (["--version"], 0),
             # Reaches the missing certifi, or with --roots the missing evidence, and says so.
             (["recheck", "good.json", "--trust", "trust.toml"], 2),
