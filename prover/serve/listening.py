@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -22,6 +23,15 @@ MAX_SAID = 4_096
 """Bytes of a message by a consumer: none is asked for."""
 
 
+def _is_about_the_server(record: logging.LogRecord) -> bool:
+    """Leaves out what uvicorn says of consumers that were let go in the middle of a stream."""
+    said = record.getMessage()
+    return not ("without completing response" in said or "graceful shutdown exceeded" in said)
+
+
+logging.getLogger("uvicorn.error").addFilter(_is_about_the_server)
+
+
 class HttpServer(uvicorn.Server):
     """uvicorn without its own handling of signals, which would end the process early."""
 
@@ -37,7 +47,7 @@ class HttpServer(uvicorn.Server):
                 proxy_headers=False,
                 limit_concurrency=MOST_CONNECTIONS,
                 backlog=BACKLOG,
-                timeout_graceful_shutdown=3,
+                timeout_graceful_shutdown=1,
                 ws_max_size=MAX_SAID,
                 # Slots are hashes and signatures for the most part: little is won by deflating
                 # them once for each consumer.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
-from typing import TypeAlias
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, TypeAlias
 
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
@@ -40,7 +40,7 @@ class Streams:
 
     def __init__(self, most: int = MAX_STREAMS) -> None:
         self._most = most
-        self.open = 0
+        self._sending: set[asyncio.Task[None]] = set()
         self._none = asyncio.Event()
         self._none.set()
 
@@ -51,23 +51,38 @@ class Streams:
                 "too many streams are open", rule="streams", wanted=self._most, http_status=429
             )
 
-    @contextlib.contextmanager
-    def counted(self) -> Iterator[None]:
-        """Counts a stream while it is open."""
-        self.open += 1
+    @property
+    def open(self) -> int:
+        """How many are open."""
+        return len(self._sending)
+
+    async def run(
+        self, sending: Coroutine[Any, Any, None], leaving: Coroutine[Any, Any, None]
+    ) -> None:
+        """Counts a stream while it sends, until it has ended or the consumer has left."""
+        task, left = asyncio.create_task(sending), asyncio.create_task(leaving)
+        self._sending.add(task)
         self._none.clear()
         try:
-            yield
+            await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.open -= 1
-            if not self.open:
+            task.cancel()
+            left.cancel()
+            await asyncio.gather(task, left, return_exceptions=True)
+            self._sending.discard(task)
+            if not self._sending:
                 self._none.set()
+        if not task.cancelled():
+            task.result()
 
-    async def drained(self, seconds: float) -> None:
-        """Waits until none is open, but not for longer than told."""
+    async def end(self, seconds: float) -> None:
+        """Waits until none is open, but not for longer than told: then they are given up."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._none.wait()
+        for task in self._sending:
+            task.cancel()
+        await self._none.wait()
 
 
 class EventStream(Response):
@@ -84,17 +99,7 @@ class EventStream(Response):
         self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._streams.counted():
-            sending = asyncio.ensure_future(self._send(send))
-            leaving = asyncio.ensure_future(_left(receive))
-            try:
-                await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                leaving.cancel()
-                sending.cancel()
-                await asyncio.gather(sending, leaving, return_exceptions=True)
-        if sending.done() and not sending.cancelled():
-            sending.result()
+        await self._streams.run(self._send(send), _left(receive))
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

@@ -76,7 +76,7 @@ class Service:
         """Ends every stream, each with the slot to go on from."""
         for board in self.boards.values():
             board.close()
-        await self.streams.drained(seconds)
+        await self.streams.end(seconds)
 
     def board(self, notary: str | None) -> SlotBoard:
         """Returns a notary's board, by default that of the first by name.

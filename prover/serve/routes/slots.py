@@ -148,8 +148,9 @@ def slot_routes(
                 Response(content, error.http_status, media_type=PROBLEM_TYPE)
             )
             return
-        with service.streams.counted():
-            await _socket(socket, stream, board.notary, venues, metrics)
+        await socket.accept()
+        sending = _send_all(socket, stream, board.notary, venues, metrics)
+        await service.streams.run(sending, _left(socket))
 
     return router
 
@@ -247,20 +248,6 @@ async def _events(
                     yield server_sent_event("cut", encode(cut_json(event)))
                 case Quiet():
                     yield HEARTBEAT
-
-
-async def _socket(
-    socket: WebSocket, stream: SlotStream, notary: str, venues: Venues | None, metrics: FeedMetrics
-) -> None:
-    await socket.accept()
-    sending = asyncio.ensure_future(_send_all(socket, stream, notary, venues, metrics))
-    leaving = asyncio.ensure_future(_left(socket))
-    try:
-        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        sending.cancel()
-        leaving.cancel()
-        await asyncio.gather(sending, leaving, return_exceptions=True)
 
 
 async def _send_all(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import socket
+import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +18,11 @@ import pytest
 from attestation.errors import UnavailableError, UsageError
 from prover.feed.records import Record, Sink
 from prover.feed.store import Store
+from prover.feed.store_database import DATABASE_FILE
 from prover.feed.store_reads import StoreReader
-from prover.serve.assembly import serve_stored
+from prover.serve import server
+from prover.serve.app import make_app
+from prover.serve.assembly import SettledReader, serve_stored
 from prover.serve.config import FeedSettings, load_config
 from prover.serve.measures import Measures
 from prover.serve.metrics import FeedMetrics
@@ -140,6 +146,91 @@ def test_what_ends_the_engine_ends_the_server_with_its_error(tmp_path: Path) -> 
             store.close()
 
     asyncio.run(go())
+
+
+def test_while_the_store_is_away_new_slots_are_served_and_old_ones_refused_not_forgotten(
+    tmp_path: Path,
+) -> None:
+    stored(tmp_path, *(a_slot(n) for n in range(100)))
+
+    async def go() -> None:
+        store = open_store(tmp_path)
+        reader = StoreReader(tmp_path)
+        measures = Measures(FeedMetrics(), FeedStatus(FEED), lambda: at(200))
+        parts = Parts(
+            dataclasses.replace(FEED, notaries=(ALPHA,)),
+            store,
+            SettledReader(store, reader),
+            measures,
+        )
+        await parts.service.load()
+        other = sqlite3.connect(tmp_path / DATABASE_FILE, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        engine = Script(parts.sinks)
+        for number in range(100, 110):
+            engine.take(a_slot(number))
+        await until(lambda: store.trouble is not None)
+        parts.look_at_store()
+        assert measures.status.to_json(at(110))["store"]["store_available"] == 0  # type: ignore[index,call-overload]
+        app = make_app(parts.service, metrics=measures.metrics)
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://feed") as client:
+            new = await client.get("/v1/slots", params={"from": at(90), "limit": 500})
+            assert len(new.json()["slots"]) == 20
+            old = await client.get("/v1/slots", params={"from": at(0)})
+            assert (old.status_code, old.json()["rule"]) == (503, "store_away")
+            other.execute("ROLLBACK")
+            await until(lambda: store.trouble is None and not store.spooled_bytes)
+            all_of_them = await client.get("/v1/slots", params={"from": at(0), "limit": 500})
+            found = [row["slot_us"] for row in all_of_them.json()["slots"]]
+            assert found == [at(n) for n in range(110)]
+        other.close()
+        await asyncio.to_thread(store.close)
+
+    asyncio.run(go())
+
+
+def test_a_consumer_that_takes_nothing_keeps_no_server_from_ending(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "STREAMS_SECONDS", 0.1)
+
+    async def go() -> None:
+        store = open_store(tmp_path)
+        parts = parts_of(store, tmp_path)
+        engine, stop, said = Script(parts.sinks), asyncio.Event(), list[str]()
+        running = asyncio.create_task(
+            run_feed(
+                parts,
+                engine,
+                listen="127.0.0.1:0",
+                origins=frozenset(),
+                announce=said.append,
+                stop=stop,
+            )
+        )
+        await until(lambda: bool(said))
+        for number in range(590):
+            engine.take(a_slot(number))
+        with socket.create_connection(("127.0.0.1", json.loads(said[0])["port"])) as stalled:
+            stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            request = f"GET /v1/slots/events?from={at(0)} HTTP/1.1\r\nHost: feed\r\n\r\n"
+            await asyncio.get_running_loop().sock_sendall(_unblocked(stalled), request.encode())
+            await until(lambda: bool(parts.service.streams.open))
+            for _ in range(5_000):  # more turns than there are slots: the stream is stuck
+                await asyncio.sleep(0)
+            stop.set()
+            async with asyncio.timeout(30):
+                await running
+        store.close()
+
+    asyncio.run(go())
+    assert caplog.text == ""
+
+
+def _unblocked(connection: socket.socket) -> socket.socket:
+    connection.setblocking(False)
+    return connection
 
 
 def test_an_address_that_is_taken_is_said_before_anything_runs(tmp_path: Path) -> None:
