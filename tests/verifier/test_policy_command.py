@@ -48,6 +48,16 @@ def test_show_says_every_number_of_the_rule_in_words(shell: Shell) -> None:
     assert printed == POLICY.encode() + b"\n"
 
 
+def test_draft_in_any_layout_becomes_the_document_that_is_hashed(shell: Shell) -> None:
+    shell.write("draft.json", json.dumps(json.loads(POLICY.encode()), indent=2).encode())
+    done = shell.run("policy", "show", "draft.json", "--json")
+    assert done.stdout == POLICY.encode() + b"\n"
+    # Only that document has an id.
+    assert shell.run("policy", "hash", "draft.json").returncode == 10
+    shell.write("twice.json", b'{"k":2,' + POLICY.encode()[1:])
+    assert shell.run("policy", "show", "twice.json").returncode == 10
+
+
 def test_show_marks_a_venue_file_that_is_not_the_readers(shell: Shell) -> None:
     strange = dataclasses.replace(POLICY.venues[0], venue_file="sha256:" + "0f" * 32)
     name = write(shell, dataclasses.replace(POLICY, venues=(strange, *POLICY.venues[1:])))

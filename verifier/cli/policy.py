@@ -36,11 +36,15 @@ PolicyArgument = Annotated[
 def show_command(
     file: PolicyArgument, venue_file: VenueOption = None, as_json: JsonOption = False
 ) -> None:
-    """Check a policy and print its rules as sentences."""
+    """Check a policy, in any layout, and print its rules as sentences; --json: as it is hashed."""
     with boundary(as_json=as_json):
+        from attestation.encoding import decode_message
+        from attestation.settlement.policy import SettlementPolicy
         from verifier.policies import describe_policy
 
-        policy = read_policy(file)
+        # A draft is written by hand; what is agreed to is the canonical document.
+        draft = decode_message(read(file, limit=CONFIGURATION_LIMIT), limit=CONFIGURATION_LIMIT)
+        policy = SettlementPolicy.from_json(draft)
         if as_json:
             answer(policy.encode())
         for line in describe_policy(policy, read_venue_files(venue_file or ())):
