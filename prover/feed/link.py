@@ -1,15 +1,17 @@
 """A live connection at work: TLS and one venue's channel over a socket of the event loop.
 
-What arrives is read in the callback it arrives in, so nothing is queued and nothing grows:
-a venue that sends more than can be read fills its own socket.
+What arrives is read as it arrives, a slice at a time; until all of it is read, no more is
+taken from the socket.  So nothing is queued and nothing grows: a venue that sends more than
+can be read fills its own socket, and takes no other venue's turn.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, cast
 
 from attestation.errors import MalformedError, QuotaryError, UnavailableError
@@ -19,6 +21,8 @@ from prover.libssl import TlsClient
 
 CLOSE_S = 2.0
 """How long the venue's answer to a close frame is waited for."""
+SLICE = 16 * 1024
+"""Bytes of plaintext that are read before another link has its turn."""
 MAX_UNSENT = 64 * 1024
 """Bytes that wait to be sent: keep-alives of a path that takes none."""
 MAX_HELD = 10_000
@@ -90,6 +94,9 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._held: list[tuple[Heard, int]] | None = []
+        self._arrived = bytearray()
+        self._paused = False
+        self._slice: asyncio.Handle | None = None
         self._closing = False
         self.ended: asyncio.Future[End] = self._loop.create_future()
         self.subscribed: asyncio.Future[None] = self._loop.create_future()
@@ -140,22 +147,28 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        try:
-            # Plaintext that came with the handshake's last bytes is read, too.
-            self._take(self._tls.read())
-            self._flush()
-        except QuotaryError as error:
-            self._fail(error)
+        # Plaintext that came with the handshake's last bytes is read, too.
+        self.data_received(b"")
 
     def data_received(self, data: bytes) -> None:
         if self.ended.done():
             return
-        try:
+        with self._failing():
             self._tls.feed(data)
-            self._take(self._tls.read())
-            self._flush()
-            if self._tls.close_notify:
-                self._over("the venue ended TLS")
+            self._arrived += self._tls.read()
+            if self._slice is None:
+                self._read_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        while self._arrived and not self.ended.done():
+            with self._failing():
+                self._take_slice()
+        self._over("the connection ended" if exc is None else f"the connection failed: {exc}")
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
         except QuotaryError as error:
             self._fail(error)
         except Exception as error:
@@ -163,30 +176,59 @@ class Link(asyncio.Protocol):
             self._fail(UnavailableError(f"internal: {error!r}"[:200], rule="internal"))
             raise
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._over("the connection ended" if exc is None else f"the connection failed: {exc}")
+    def _continue(self) -> None:
+        self._slice = None
+        if not self.ended.done():
+            with self._failing():
+                self._read_on()
+
+    def _read_on(self) -> None:
+        """Reads a slice of what arrived; the rest when the other links had their turn."""
+        assert self._transport is not None
+        self._take_slice()
+        if self.ended.done():
+            return
+        if self._arrived:
+            if not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+            self._slice = self._loop.call_soon(self._continue)
+            return
+        if self._tls.close_notify:
+            self._over("the venue ended TLS")
+            return
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _take_slice(self) -> None:
+        piece = bytes(self._arrived[:SLICE])
+        del self._arrived[:SLICE]
+        self._take(piece)
+        self._flush()
 
     def _take(self, data: bytes) -> None:
         conversation = self.conversation
-        if data:
-            now = self._moment()
-            for heard in conversation.feed(data, now):
-                if self._held is None:
-                    self._on_heard(heard, now.wall_us)
-                elif len(self._held) < MAX_HELD:
-                    self._held.append((heard, now.wall_us))
-                else:
-                    raise UnavailableError("the session's start is not attested", rule="start")
-            if conversation.venue_closed:
-                self._flush()
-                self._over("the venue closed the channel")
-                return
-            if conversation.reconnect:
-                self._unwant("the venue asked for another connection")
-            if conversation.subscribed and not self.subscribed.done():
-                self.subscribed.set_result(None)
-            if self._timer is None:
-                self._tick()
+        if not data:
+            return
+        now = self._moment()
+        for heard in conversation.feed(data, now):
+            if self._held is None:
+                self._on_heard(heard, now.wall_us)
+            elif len(self._held) < MAX_HELD:
+                self._held.append((heard, now.wall_us))
+            else:
+                raise UnavailableError("the session's start is not attested", rule="start")
+        if conversation.venue_closed:
+            self._flush()
+            self._over("the venue closed the channel")
+            return
+        if conversation.reconnect:
+            self._unwant("the venue asked for another connection")
+        if conversation.subscribed and not self.subscribed.done():
+            self.subscribed.set_result(None)
+        if self._timer is None:
+            self._tick()
 
     def _tick(self) -> None:
         """Says what is due, watches for silence, and comes back when it is next."""

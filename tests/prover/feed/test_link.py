@@ -16,7 +16,8 @@ from attestation.venues import load_venue
 from examples.venues.live import frame
 from prover.feed import link as links
 from prover.feed.conversation import Conversation, Heard, Place
-from prover.feed.link import MAX_HELD, MAX_UNSENT, End, Link
+from prover.feed.link import MAX_HELD, MAX_UNSENT, SLICE, End, Link
+from tests.prover.feed.direct import settled
 
 VENUE = load_venue("okx")
 INSTRUMENT = VENUE.instrument("BTC/USD")
@@ -58,6 +59,7 @@ class Pipe(asyncio.Transport):
         self.sent = bytearray()
         self.unsent = 0
         self.over = False
+        self.paused = False
 
     def write(self, data: Any) -> None:
         self.sent += data
@@ -67,6 +69,12 @@ class Pipe(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.over
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
 
     def close(self) -> None:
         self.over = True
@@ -105,6 +113,10 @@ class Played:
     def say(self, text: bytes, count: int = 1) -> None:
         self.link.data_received(frame(1, text) * count)
 
+    async def settled(self) -> None:
+        """Lets the loop go on until everything that arrived was read."""
+        await settled(lambda: self.link._slice is None)
+
     @property
     def end(self) -> End:
         return self.link.ended.result()
@@ -132,6 +144,7 @@ def test_a_flood_before_the_start_is_attested_ends_the_link_at_its_bound() -> No
         stage = Played()
         stage.upgrade()
         stage.say(b"pong", MAX_HELD)
+        await stage.settled()
         assert not stage.link.ended.done()
         stage.say(b"pong")
         assert stage.end.error is not None
@@ -146,11 +159,60 @@ def test_a_flood_is_read_as_it_comes_and_nothing_of_it_is_kept() -> None:
         stage = Played(lambda heard, at_us: count.__setitem__(0, count[0] + 1))
         stage.upgrade()
         stage.link.release()
-        for _ in range(200):
+        for _ in range(40):
             stage.say(b"pong", 1_000)
-        assert count == [200_000]
+            await stage.settled()
+        assert count == [40_000]
         assert not stage.link._held
         assert not stage.link.conversation._reader.pending
+
+    played(play)
+
+
+def test_a_flood_of_one_venue_leaves_the_others_their_turn() -> None:
+    async def play() -> None:
+        busy, other = Played(), Played()
+        for stage in (busy, other):
+            stage.upgrade()
+            stage.link.release()
+        size = len(frame(1, b"pong"))
+        count = 10 * SLICE // size
+        busy.say(b"pong", count)
+        assert len(busy.heard) <= SLICE // size + 1
+        assert busy.pipe.paused
+        other.say(b"pong")
+        assert [one.index for one in other.heard] == [0]
+        assert not other.pipe.paused
+        turns = 0
+        while busy.link._slice is not None:
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 9
+        assert not busy.pipe.paused
+        assert [one.index for one in busy.heard] == list(range(count))
+
+    played(play)
+
+
+def test_what_arrived_before_the_end_is_read_before_it() -> None:
+    async def play() -> None:
+        stage = Played()
+        stage.upgrade()
+        stage.link.release()
+        stage.say(b"pong", 10_000)
+        assert len(stage.heard) < 10_000
+        stage.link.connection_lost(ConnectionResetError("reset"))
+        assert len(stage.heard) == 10_000
+        assert stage.end.detail.startswith("the connection failed")
+        await asyncio.sleep(0)
+        again = Played()
+        again.upgrade()
+        again.link.release()
+        again.tls.close_notify = True
+        again.say(b"pong", 10_000)
+        await again.settled()
+        assert len(again.heard) == 10_000
+        assert again.end.detail == "the venue ended TLS"
 
     played(play)
 
