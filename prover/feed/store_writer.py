@@ -54,7 +54,7 @@ class Writer:
         }
         """Counts of where records went; ``refused`` by the spool's bound."""
         self.progress = Progress()
-        self._retry_at = 0.0
+        self._retry_at = self._pass_until = 0.0
         self._said: dict[str, float] = {}
 
     def step(self) -> bool:
@@ -68,7 +68,12 @@ class Writer:
     @property
     def replaying(self) -> bool:
         """Whether there is more to replay at once."""
-        return self.trouble is None and not self._spool.empty
+        return self.trouble is None and self._is_queue
+
+    @property
+    def _is_queue(self) -> bool:
+        """Whether records stand in the spool; one that cannot be read is passed over."""
+        return not self._spool.empty and time.monotonic() >= self._pass_until
 
     def say(self, kind: str, text: str, *values: object) -> None:
         """Logs a state that may go on for long, now and then."""
@@ -82,7 +87,7 @@ class Writer:
             batch = self._inbox.take(MAX_BATCH)
             if not batch:
                 break
-            if self.trouble is not None or not self._spool.empty or not self._store(batch):
+            if self.trouble is not None or self._is_queue or not self._store(batch):
                 left = self._to_spool(batch)
                 if left:
                     self._inbox.put_back(left)
@@ -147,17 +152,23 @@ class Writer:
         self.say(f"lost {kind}", "%s: records are lost, now a %s of %s", why, kind, venue or notary)
 
     def _replay(self) -> None:
-        if self.trouble is not None or self._spool.empty:
+        if not self.replaying:
             return
-        records, earlier = [], []
         try:
             frames = self._spool.peek(MAX_BATCH)
-            for frame in frames:
-                try:
-                    records.append(read_record(frame.payload))
-                    earlier.append(frame.earlier)
-                except QuotaryError:
-                    self._spool.damaged += 1
+        except UnavailableError as error:
+            # Its records wait where they are; those that come need not.
+            self._pass_until = time.monotonic() + RETRY_S
+            self.say("replay", "%s; %d bytes wait there", error.detail, self._spool.size)
+            return
+        records, earlier = [], []
+        for frame in frames:
+            try:
+                records.append(read_record(frame.payload))
+                earlier.append(frame.earlier)
+            except QuotaryError:
+                self._spool.damaged += 1
+        try:
             results = self._database.write(records, self._now_us()) if records else []
         except UnavailableError as error:
             self.go_away(error)

@@ -175,6 +175,30 @@ def test_records_out_of_the_spool_come_in_their_order(tmp_path: Path) -> None:
     parts.close()
 
 
+def test_spool_that_cannot_be_read_holds_nothing_else_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk()
+    parts = Parts(tmp_path, disk)
+    session = session_id("x")
+    messages = [received("binance", session, index, book(index)) for index in range(9)]
+    disk.away = True
+    parts.give(*messages[:3])
+    disk.away = False
+    (tmp_path / "spool").rename(tmp_path / "gone")
+    monkeypatch.setattr(store_writer, "RETRY_S", 3_600.0)
+    for message in messages[3:]:
+        parts.give(message)
+    # The first of them still went into the segment that was open.
+    assert [(row.stored, row.spooled, row.waiting) for row in parts.rows()] == [(5, 4, 0)]
+    (tmp_path / "gone").rename(tmp_path / "spool")
+    parts.writer._pass_until = 0.0
+    parts.settle()
+    assert all(row.missing == row.dropped == 0 for row in parts.rows())
+    parts.close()
+    holds(tmp_path, messages)
+
+
 def test_record_that_no_table_can_hold_is_counted_and_stops_nothing(tmp_path: Path) -> None:
     parts = Parts(tmp_path)
     session = session_id("x")
