@@ -50,7 +50,12 @@ if TYPE_CHECKING:
         verify_quorum,
         verify_slot_quorum,
     )
-    from verifier.verified import VerifiedQuote, VerifiedSlot, VerifiedTranscript
+    from verifier.verified import (
+        VerifiedQuote,
+        VerifiedSession,
+        VerifiedSlot,
+        VerifiedTranscript,
+    )
     from verifier.verify import verify
 
 _MODULES = {
@@ -63,7 +68,7 @@ _MODULES = {
     "verifier.quorum": "VerifiedQuorum VerifiedSlotQuorum verify_quorum verify_slot_quorum",
     "verifier.first": "verify_first",
     "verifier.logproof": "VerifiedLog",
-    "verifier.verified": "VerifiedQuote VerifiedSlot VerifiedTranscript",
+    "verifier.verified": "VerifiedQuote VerifiedSession VerifiedSlot VerifiedTranscript",
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -73,6 +78,7 @@ __all__ = [
     "verify_slot_quorum",
     "verify_first",
     "VerifiedQuote",
+    "VerifiedSession",
     "VerifiedSlot",
     "VerifiedTranscript",
     "VerifiedQuorum",

@@ -120,7 +120,7 @@ def accepted(
         host=first.host,
         mid=mid,
         mids=mids,
-        logs=_logs((voice.header, voice.log) for voice in voices),
+        logs=_logs(logged for voice in voices for logged in _logged(voice)),
     )
 
 
@@ -219,6 +219,16 @@ def _quote(quote: VerifiedQuote) -> VerdictQuote:
         not_before_us=quote.not_before_us,
         not_after_us=quote.not_after_us,
     )
+
+
+def _logged(
+    voice: VerifiedQuote | VerifiedSlot | VerifiedTranscript,
+) -> Iterable[tuple[Header, VerifiedLog | None]]:
+    """Yields where logs have an attestation, and those of the sessions beside it."""
+    yield voice.header, voice.log
+    for quote in voice.quotes:
+        if quote.session is not None:
+            yield quote.session.header, quote.session.log
 
 
 def _logs(found: Iterable[tuple[Header, VerifiedLog | None]]) -> tuple[VerdictLog, ...] | None:

@@ -42,10 +42,19 @@ class Verified:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedSession:
+    """The session beside a slot that a quote came in, and where a trusted log has it."""
+
+    header: Header
+    log: VerifiedLog | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedQuote(Verified):
     """A venue's quote, attested within ``not_before_us..not_after_us``.
 
-    Prices are decimal strings in normal form; ``mid`` is exact.
+    Prices are decimal strings in normal form; ``mid`` is exact.  ``session`` is there for a
+    quote of a slot whose session was shown beside it.
     """
 
     venue: str
@@ -56,6 +65,7 @@ class VerifiedQuote(Verified):
     mid: Fraction
     last: str | None
     exchange_us: int | None
+    session: VerifiedSession | None = None
 
     @property
     def quotes(self) -> tuple[VerifiedQuote, ...]:

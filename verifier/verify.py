@@ -30,6 +30,7 @@ from verifier.verified import (
     BUILT_BY_VERIFY,
     Verified,
     VerifiedQuote,
+    VerifiedSession,
     VerifiedSlot,
     VerifiedTranscript,
     checked_of_all,
@@ -185,6 +186,9 @@ def _slot_quote(slot: AuthenticSlot, observed: Observed) -> VerifiedQuote:
         mid=mid(seen.bid, seen.ask),
         last=None,
         exchange_us=seen.exchange_us,
+        session=None
+        if session is None
+        else VerifiedSession(header=session.fields.header, log=session.log),
         header=slot.header,
         notary=slot.notary,
         host=None if session is None else session.fields.connection.place,

@@ -29,7 +29,7 @@ from attestation.log.policy import LogPolicy
 from attestation.log.proof import LogProof
 from attestation.presentation import Presentation
 from attestation.trust import Trust
-from tests.verifier import forge, logged
+from tests.verifier import feeds, forge, logged
 from tests.verifier.forge import NOW, T0
 from tests.verifier.logged import COSIGNED_S, LOG, LOGGED_US, WITNESSES, Signer
 from verifier import VerifiedQuote, VerifiedTranscript, verify
@@ -126,6 +126,55 @@ def test_slot_is_proven_by_its_slot_entry() -> None:
     ):
         error = refused(dataclasses.replace(view, log=logged.prove(other)))
         assert (type(error), error.rule) == (InvalidProofError, f"log.entry.{member}")
+
+
+def test_a_session_beside_a_slot_is_logged_where_the_slot_must_be() -> None:
+    made = feeds.slot(venues=["coinbase"])
+    start = made.starts["coinbase"]
+    entry = logged.entry_of(feeds.started("coinbase"))
+    slot = dataclasses.replace(
+        made.present(sessions=()), log=logged.prove(logged.slot_entry_of(made.attestation))
+    )
+
+    def beside(log: Inclusion | None) -> Presentation:
+        return dataclasses.replace(slot, sessions=(dataclasses.replace(start, log=log),))
+
+    # Its proof may be much younger than it: sessions last for hours.
+    late = logged.prove(entry, index=5, times=[COSIGNED_S + 3_600] * 4)
+    found = decided(beside(late), expect=demand(max_delay_us=5_000_000))
+    assert isinstance(found, VerifiedQuote)
+    logs = accepted(found).logs or ()
+    assert [(log.attestation, log.index) for log in logs] == [
+        (made.attestation.header.id, 700),
+        (start.header.id, 5),
+    ]
+    assert decided(slot, expect=demand()).log is not None
+    for log, kind, rule in (
+        (None, IncompleteError, "expect.log"),
+        (logged.prove(entry, witnesses=WITNESSES[:2]), IncompleteError, "expect.log.quorum"),
+        (logged.prove(ENTRY), InvalidProofError, "log.entry.header"),
+    ):
+        error = refused(beside(log))
+        assert (type(error), error.rule) == (kind, rule)
+    assert refused(beside(logged.prove(ENTRY)), expect=forge.expect()).rule == "log.entry.header"
+    alone = decided(beside(None), expect=forge.expect())
+    assert len(accepted(alone).logs or ()) == 1
+
+
+def test_a_revoked_keys_session_stands_beside_a_slot_if_witnesses_saw_it_before() -> None:
+    made = feeds.slot(venues=["coinbase"])
+    entries = logged.entry_of(feeds.started("coinbase")), logged.slot_entry_of(made.attestation)
+
+    def shown(times: list[int]) -> Presentation:
+        start, slot = (logged.prove(entry, times=times) for entry in entries)
+        session = dataclasses.replace(made.starts["coinbase"], log=start)
+        return dataclasses.replace(made.bare(), log=slot, sessions=(session,))
+
+    revoked = forge.LyingNotary().trusted(revoked_at_us=(COSIGNED_S + 2) * 1_000_000)
+    trust = logged.trust(notary=revoked)
+    assert decided(shown([COSIGNED_S + 1] * 4), trust).log is not None
+    error = refused(shown([COSIGNED_S + 2] * 4), trust)
+    assert (type(error), error.rule) == (UntrustedError, "trust.revoked_at")
 
 
 def test_transcript_shows_its_log() -> None:
