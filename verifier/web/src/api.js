@@ -107,6 +107,10 @@ export const judgeJson = ({ body }) =>
 /** Reads the quote of an instrument that rests on exactly these messages (bytes) of a venue. */
 export const judgeMessages = ({ venue, instrument, messages }) =>
   judged(() => {
-    const { bid, ask, exchange_us } = deriveObservation(shippedVenues.get(venue), instrument, messages);
+    const { bid, ask, exchange_us } = deriveObservation(
+      shippedVenues.get(venue),
+      instrument,
+      messages,
+    );
     return { document: JSON.stringify([bid, ask, exchange_us ?? null]) };
   });

@@ -23,8 +23,7 @@ const hold = (checks, found) =>
   });
 
 // Order books send arrays of pairs of number texts: all but the first row are left out.
-const LADDER =
-  /(\[\["[0-9.]{1,40}","[0-9.]{1,40}"\])(?:,\["[0-9.]{1,40}","[0-9.]{1,40}"\])+\]/g;
+const LADDER = /(\[\["[0-9.]{1,40}","[0-9.]{1,40}"\])(?:,\["[0-9.]{1,40}","[0-9.]{1,40}"\])+\]/g;
 
 /** The scalars of a message, of every ladder the first row alone. */
 function messageScalars(message) {

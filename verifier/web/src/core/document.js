@@ -10,10 +10,7 @@ import * as s from "./schema.js";
 export const MAX_FIELDS = 1024;
 export const mode = s.oneOf("sealed", "open", "live");
 export const binding = s.oneOf("full", "template");
-export const host = s.pattern(
-  /^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/,
-  "a lower-case host name",
-);
+export const host = s.pattern(/^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/, "a lower-case host name");
 const keyName = s.pattern(/^[^ \t\n\r\f\v+]{1,255}\+[0-9a-f]{8}$/u, "a key name and id");
 
 export const readHeader = s.document("quotary/header/v1", "quotary/header/v1", {

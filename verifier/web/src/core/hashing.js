@@ -18,7 +18,11 @@ export function parseHash(text) {
   if (colon < 0) throw malformed("hash string has no algorithm");
   const algorithm = text.slice(0, colon);
   if (!KNOWN.includes(algorithm)) {
-    throw untrusted("unsupported hash algorithm", { rule: "hash", found: algorithm, wanted: KNOWN });
+    throw untrusted("unsupported hash algorithm", {
+      rule: "hash",
+      found: algorithm,
+      wanted: KNOWN,
+    });
   }
   return { algorithm, digest: unhex(text.slice(colon + 1), HASH_SIZE) };
 }

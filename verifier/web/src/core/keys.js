@@ -91,7 +91,10 @@ function split(vkey) {
 
 function only(key, vkey, rule = null) {
   if (key.vkey !== vkey) {
-    throw malformed("key id or encoding does not recompute from the key", { rule, wanted: key.vkey });
+    throw malformed("key id or encoding does not recompute from the key", {
+      rule,
+      wanted: key.vkey,
+    });
   }
   return key;
 }
@@ -159,4 +162,3 @@ export function verifyCosignature(key, signature, text) {
   key.verify(signature.subarray(8), concat(utf8(`cosignature/v1\ntime ${time}\n`), text));
   return time;
 }
-

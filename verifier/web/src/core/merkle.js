@@ -153,7 +153,7 @@ function* cover(from, stop, size) {
   let start = from;
   while (start < stop) {
     let width = 1;
-    while ((start === 0 ? 2 * width <= stop : start % (2 * width) === 0)) width *= 2;
+    while (start === 0 ? 2 * width <= stop : start % (2 * width) === 0) width *= 2;
     if (stop !== size) while (start + width > stop) width /= 2;
     yield [start, width];
     start += width;

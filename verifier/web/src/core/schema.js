@@ -34,13 +34,15 @@ export const between = (minimum, maximum) => (value) => {
   return value;
 };
 
-export const oneOf = (...choices) => (value) => {
-  string(value);
-  if (!choices.includes(value)) {
-    throw malformed("is not a known choice", { found: value.slice(0, 80), wanted: choices });
-  }
-  return value;
-};
+export const oneOf =
+  (...choices) =>
+  (value) => {
+    string(value);
+    if (!choices.includes(value)) {
+      throw malformed("is not a known choice", { found: value.slice(0, 80), wanted: choices });
+    }
+    return value;
+  };
 
 export const arrayOf = (item) => (value) => {
   if (!Array.isArray(value)) throw malformed("is not an array");

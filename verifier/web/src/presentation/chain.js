@@ -26,7 +26,8 @@ export function openSessions(presentation, slot, reader) {
       throw e.malformed("a slot stands beside a slot", { rule: "sessions" });
     }
     const { id } = fields.session;
-    if (found.has(id)) throw e.malformed("a session is shown twice", { rule: "sessions", found: id });
+    if (found.has(id))
+      throw e.malformed("a session is shown twice", { rule: "sessions", found: id });
     if (!named.has(id)) {
       throw e.invalidProof("a session that no shown observation names", {
         rule: "sessions",

@@ -67,7 +67,8 @@ function checkEntry({ entry }, header, of) {
  */
 export function checkLog(inclusion, { header, of, notary, trust, logPolicy = null, expect }) {
   if (inclusion === undefined) {
-    if (expect !== undefined) throw e.incomplete("no log proof is presented", { rule: "expect.log" });
+    if (expect !== undefined)
+      throw e.incomplete("no log proof is presented", { rule: "expect.log" });
     return null;
   }
   const folded = fold(inclusion);

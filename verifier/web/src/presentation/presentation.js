@@ -46,7 +46,11 @@ const readOpening = s.document(
     if (given !== "true,true,false,false" && given !== "false,false,true,true") {
       throw malformed("an opening holds salt and data, or parts and proof");
     }
-    if (parts !== undefined) strictlyIncreasing(parts.map((part) => part.part), "parts");
+    if (parts !== undefined)
+      strictlyIncreasing(
+        parts.map((part) => part.part),
+        "parts",
+      );
   },
 );
 
@@ -68,8 +72,14 @@ const readPresentation = s.document(
   },
   (shown) => {
     const { fields, header, messages, sessions } = shown;
-    strictlyIncreasing(fields.map((field) => field.index), "fields");
-    strictlyIncreasing(shown.openings.map((opening) => opening.index), "openings");
+    strictlyIncreasing(
+      fields.map((field) => field.index),
+      "fields",
+    );
+    strictlyIncreasing(
+      shown.openings.map((opening) => opening.index),
+      "openings",
+    );
     if (shown.seed === undefined) {
       if (fields.some((field) => field.salt === undefined)) {
         throw malformed("a shown field lacks its salt");
@@ -120,4 +130,3 @@ export function shownLeaves({ fields, seed }) {
     ]),
   );
 }
-

@@ -52,7 +52,14 @@ export function rederiveQuote(authentic, opened, extensions, expect, venueFiles)
     throw e.incomplete("no quote is attested", { rule: "extension.quote" });
   }
   const { market, instrument } = claim;
-  const venue = expectedVenue(claim.venue, market, instrument, expect, venueFiles, claim.venue_file);
+  const venue = expectedVenue(
+    claim.venue,
+    market,
+    instrument,
+    expect,
+    venueFiles,
+    claim.venue_file,
+  );
   checkPlace(authentic, venue, claim);
   const shown = opened.get(claim.section);
   if (claim.section !== BODY || shown === undefined) {

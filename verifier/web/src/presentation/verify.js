@@ -45,7 +45,12 @@ export function decide(presentations, reader) {
       throw e.expectation("some notaries show a slot, some do not", { rule: "quorum.kind" });
     }
     checkSame(slots, ["purpose"]);
-    slots[0].quotes.forEach((_, at) => checkAgreed(slots.map((slot) => slot.quotes[at]), expect));
+    slots[0].quotes.forEach((_, at) =>
+      checkAgreed(
+        slots.map((slot) => slot.quotes[at]),
+        expect,
+      ),
+    );
   }
   return summary(voices);
 }
@@ -54,7 +59,9 @@ function summary(voices) {
   return {
     voices,
     quotes: voices.flatMap((voice) => voice.quotes),
-    mode: unique(voices.flatMap((voice) => voice.mode.split("+"))).sort().join("+"),
+    mode: unique(voices.flatMap((voice) => voice.mode.split("+")))
+      .sort()
+      .join("+"),
     purpose: voices[0].purpose,
     not_before_us: Math.min(...voices.map((voice) => voice.not_before_us)),
     not_after_us: Math.max(...voices.map((voice) => voice.not_after_us)),
@@ -142,7 +149,9 @@ function slotOf(presentation, authentic, reader) {
     ...common(authentic),
     quotes,
     host: null,
-    mode: unique(quotes.map((quote) => quote.mode)).sort().join("+"),
+    mode: unique(quotes.map((quote) => quote.mode))
+      .sort()
+      .join("+"),
     purpose: purposeOf(authentic),
     not_before_us: Math.min(...quotes.map((quote) => quote.not_before_us)),
     not_after_us: Math.max(...quotes.map((quote) => quote.not_after_us)),

@@ -98,9 +98,7 @@ class Ends {
       const records = this.records.get(slotUs) ?? [];
       known.set(
         slotUs,
-        this.policy.venues.map((venue) =>
-          venueSlot(venue, slotUs, records, this.policy, withheld),
-        ),
+        this.policy.venues.map((venue) => venueSlot(venue, slotUs, records, this.policy, withheld)),
       );
     }
     return known.get(slotUs);

@@ -7,8 +7,7 @@ import { BASIS } from "./policy.js";
 export const LIVE = "live";
 
 /** The price that favours a player most (S7): up, 0 at the open and infinity at the close. */
-export const favourable = (side, end) =>
-  (side === "up") === (end === "open") ? ZERO : INFINITY;
+export const favourable = (side, end) => ((side === "up") === (end === "open") ? ZERO : INFINITY);
 
 /**
  * A venue's value in a slot from all notaries' records (S5); `withheld` is what a prover's gap

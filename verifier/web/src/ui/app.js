@@ -1,24 +1,21 @@
 // Keeps what was opened and draws it. Verification is pure and elsewhere; here is what it is given.
 
 import { shippedVenues } from "../api.js";
-import { fromUtf8, utf8 } from "../core/bytes.js";
+import { fromUtf8 } from "../core/bytes.js";
 import { isKind, QuotaryError, usage } from "../core/errors.js";
 import { readExpect } from "../presentation/expect.js";
-import { decide } from "../presentation/verify.js";
-import { decodeBundle } from "../settlement/bundle.js";
 import { readSettlementExpect } from "../settlement/expect.js";
-import { checkLine } from "../settlement/ledger.js";
-import { recompute } from "../settlement/recompute.js";
 import { acceptedBanner, FORKED, refusedBanner } from "./banner.js";
 import { chartSection } from "./chart.js";
 import { elsewhereSection, whatIfSection } from "./checks.js";
 import { h, visible } from "./dom.js";
 import { fetchFile, fetchLedger } from "./fetching.js";
-import { checkHeads, keysSection } from "./keys.js";
 import { plural } from "./format.js";
+import { judge } from "./judging.js";
+import { checkHeads, keysSection } from "./keys.js";
+import { ledgerSection } from "./ledger.js";
 import { readLink } from "./link.js";
 import { remember, remembered } from "./memory.js";
-import { ledgerSection } from "./ledger.js";
 import { quoteReport } from "./quote.js";
 import { casesSection, statisticsSection } from "./several.js";
 import { BUNDLE_LIMIT, checkId, classify, logPolicySource, trustSource } from "./sources.js";
@@ -129,14 +126,21 @@ export class App {
   async take(files) {
     this.failure = null;
     const read = await Promise.all(
-      files.map(async (file) => [file.name, file.size, file.size > BUNDLE_LIMIT ? null : new Uint8Array(await file.arrayBuffer())]),
+      files.map(async (file) => [
+        file.name,
+        file.size,
+        file.size > BUNDLE_LIMIT ? null : new Uint8Array(await file.arrayBuffer()),
+      ]),
     );
     const fresh = [];
     const shown = [];
     for (const [name, size, data] of read) {
       this.guard(() => {
         if (data === null) {
-          throw usage(`${visible(name, 80)} is larger than any bundle`, { rule: "file", found: size });
+          throw usage(`${visible(name, 80)} is larger than any bundle`, {
+            rule: "file",
+            found: size,
+          });
         }
         const found = classify(name, data);
         if (found.kind === "bundle") fresh.push({ name, data });
@@ -145,7 +149,8 @@ export class App {
       });
     }
     // Presentations given together are several notaries' of one quote.
-    if (shown.length) fresh.push({ name: plural(shown.length, "presentation"), presentations: shown });
+    if (shown.length)
+      fresh.push({ name: plural(shown.length, "presentation"), presentations: shown });
     if (fresh.length) this.items = fresh;
     this.show();
   }
@@ -171,65 +176,8 @@ export class App {
   }
 
   judgeAll() {
-    for (const item of this.items) this.judge(item);
+    for (const item of this.items) judge(item, this);
     this.current = this.items[0] ?? null;
-  }
-
-  /** Verifies one item: leaves a result, what was found or an error in it. */
-  judge(item) {
-    for (const member of ["result", "found", "error", "heads"]) delete item[member];
-    const started = performance.now();
-    try {
-      if (item.presentations === undefined) this.recompute(item);
-      else this.decide(item);
-      item.took = performance.now() - started;
-    } catch (error) {
-      if (!(error instanceof QuotaryError)) throw error;
-      item.error = error;
-    }
-  }
-
-  recompute(item) {
-    const bundle = decodeBundle(item.data);
-    this.needTrust();
-    if (this.logPolicy === null) {
-      throw usage("no log policy is known: open the one that the policy names", { rule: "log_policy" });
-    }
-    const policyId = this.expect.policy_id ?? bundle.policy.entry.policy_id;
-    item.bundle = bundle;
-    item.result = recompute(bundle, {
-      trust: this.trust.parsed,
-      logPolicy: utf8(this.logPolicy.text),
-      expect: { ...this.expect, policy_id: policyId },
-      venueFiles: this.venues,
-    });
-    const line = this.ledger?.get(bundle.trade.leaf.trade);
-    try {
-      if (line !== undefined) checkLine(line, item.result);
-    } catch (error) {
-      delete item.result;
-      throw error;
-    }
-  }
-
-  decide(item) {
-    this.needTrust();
-    if (this.quoteExpect === null) {
-      throw usage("nothing says what you expect of a price: open an expect file with venues and market", { rule: "expect" });
-    }
-    item.found = decide(item.presentations, {
-      trust: this.trust.parsed,
-      logPolicy: this.logPolicy?.parsed ?? null,
-      expect: this.quoteExpect,
-      nowUs: Date.now() * 1000,
-      venueFiles: this.venues,
-    });
-  }
-
-  needTrust() {
-    if (this.trust === null) {
-      throw usage("no keys are known: open the trust file of whom you believe", { rule: "trust" });
-    }
   }
 
   warnings(item) {
@@ -238,12 +186,18 @@ export class App {
       found.push(BROUGHT);
     }
     if (this.expect.policy_id === undefined) {
-      found.push("You did not say which policy you agreed to: the bundle was compared with its own.");
+      found.push(
+        "You did not say which policy you agreed to: the bundle was compared with its own.",
+      );
     } else if (this.linked) {
-      found.push("Policy and trade are those of the link you followed. Compare them with your receipt.");
+      found.push(
+        "Policy and trade are those of the link you followed. Compare them with your receipt.",
+      );
     }
     if (this.ledger !== null && !this.ledger.has(item.result.leaf.trade)) {
-      found.push("The operator’s ledger has no line of this trade: every trade that was logged must have one.");
+      found.push(
+        "The operator’s ledger has no line of this trade: every trade that was logged must have one.",
+      );
     }
     if (this.expect.insecure_allow_development) {
       found.push("Simulated venues are allowed: nothing of this needs to be real.");
@@ -280,7 +234,11 @@ export class App {
     };
     const several = this.items.length > 1 ? casesSection(this.items, choose, item) : null;
     const parts = this.parts(item);
-    this.root.replaceChildren(...[failure, ...parts.slice(0, 1), several, ...parts.slice(1), ledger, zone, own].filter(Boolean));
+    this.root.replaceChildren(
+      ...[failure, ...parts.slice(0, 1), several, ...parts.slice(1), ledger, zone, own].filter(
+        Boolean,
+      ),
+    );
   }
 
   parts(item) {
@@ -347,7 +305,8 @@ export class App {
     try {
       step();
     } catch (error) {
-      if (!isKind(error, "UsageError", "MalformedError", "UntrustedError", "UnavailableError")) throw error;
+      if (!isKind(error, "UsageError", "MalformedError", "UntrustedError", "UnavailableError"))
+        throw error;
       this.failure = error;
     }
   }

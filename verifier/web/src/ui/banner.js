@@ -43,9 +43,7 @@ function witnesses(result) {
   const count = result.policy.notaries.length;
   if (!operators.length) return "No slot was signed for this outcome.";
   const who = `Witnessed by ${plural(notaries.length, "notary", "notaries")}: ${list(notaries)}, run by ${list(operators.map((name) => visible(name, 120)))}.`;
-  return count === 1
-    ? `${who} Single notary: this checks the arithmetic, not the operator.`
-    : who;
+  return count === 1 ? `${who} Single notary: this checks the arithmetic, not the operator.` : who;
 }
 
 function cosigners(result) {
@@ -59,18 +57,25 @@ function cosigners(result) {
 }
 
 const fact = (name, ...value) => h("div", {}, h("dt", {}, name), h("dd", {}, ...value));
-const wide = (name, ...value) => h("div", { class: "wide" }, h("dt", {}, name), h("dd", {}, ...value));
+const wide = (name, ...value) =>
+  h("div", { class: "wide" }, h("dt", {}, name), h("dd", {}, ...value));
 
 function facts({ leaf, terms, settlement, outcome }) {
   return h(
     "dl",
     { class: "facts" },
     fact("Market", visible(leaf.market, 40)),
-    fact("Bet", `${leaf.side.toUpperCase()}, stake ${grouped(leaf.stake)}, ${duration(leaf.duration_us)}`),
+    fact(
+      "Bet",
+      `${leaf.side.toUpperCase()}, stake ${grouped(leaf.stake)}, ${duration(leaf.duration_us)}`,
+    ),
     fact("Opened", when(settlement.open_us)),
     fact("Closed", when(settlement.close_us + settlement.slid_us)),
     fact("In the log", when(terms.logged_us)),
-    fact("Price to look at", outcome.display_price === undefined ? "–" : grouped(outcome.display_price)),
+    fact(
+      "Price to look at",
+      outcome.display_price === undefined ? "–" : grouped(outcome.display_price),
+    ),
     wide("Trade", code(leaf.trade)),
   );
 }
@@ -83,14 +88,20 @@ export function acceptedBanner(result, warnings, took, simulated) {
     h(
       "p",
       { class: simulated ? "kicker amber" : "kicker" },
-      simulated ? "Simulated venues · the claim follows from the log" : "The claim follows from the log",
+      simulated
+        ? "Simulated venues · the claim follows from the log"
+        : "The claim follows from the log",
     ),
     h("h1", { id: "verdict", tabindex: "-1" }, headline(result)),
     h("p", { class: "lead" }, `${ended(result)} ${noiseText(result)}`),
     h("p", {}, `${witnesses(result)} ${cosigners(result)}`),
     warnings.map((text) => h("p", { class: text === FORKED ? "refused" : "amber" }, text)),
     facts(result),
-    h("p", { class: "quiet" }, `Recomputed in this browser in ${Math.max(1, Math.round(took))} ms. Nothing was sent anywhere.`),
+    h(
+      "p",
+      { class: "quiet" },
+      `Recomputed in this browser in ${Math.max(1, Math.round(took))} ms. Nothing was sent anywhere.`,
+    ),
   );
 }
 
@@ -134,8 +145,11 @@ export function refusedBanner(error, name) {
     h("h1", { id: "verdict", tabindex: "-1" }, refusalTitle(error)),
     h("p", { class: "lead" }, sentence(visible(error.detail, 400))),
     h("dl", { class: "facts" }, rows),
-    setUp ? null : h("p", { class: "quiet" }, "Do not rely on this bundle. Save it: it may be evidence."),
+    setUp
+      ? null
+      : h("p", { class: "quiet" }, "Do not rely on this bundle. Save it: it may be evidence."),
   );
 }
 
-const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+const sentence = (text) =>
+  `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;

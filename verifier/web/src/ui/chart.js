@@ -100,9 +100,7 @@ class Chart {
       this.windows(),
       this.axis(),
       this.breaks(),
-      this.result.policy.venues.map((_, at) =>
-        this.lines((slot) => slot.values[at], "venue-line"),
-      ),
+      this.result.policy.venues.map((_, at) => this.lines((slot) => slot.values[at], "venue-line")),
       this.lines((slot) => slot.middle, "median-line"),
       this.lanes(),
     );
@@ -164,7 +162,9 @@ class Chart {
             "text",
             {
               class: "tick",
-              x: at ? this.x.get(slot.slotUs) + this.step / 2 : this.x.get(slot.slotUs) - this.step / 2,
+              x: at
+                ? this.x.get(slot.slotUs) + this.step / 2
+                : this.x.get(slot.slotUs) - this.step / 2,
               y: TOP + PLOT + 18,
               "text-anchor": at ? "end" : "start",
             },
@@ -267,7 +267,11 @@ function legend() {
 }
 
 const key = (shape) =>
-  svg("svg", { class: "key", width: 16, height: 14, viewBox: "0 0 16 14", "aria-hidden": "true" }, shape);
+  svg(
+    "svg",
+    { class: "key", width: 16, height: 14, viewBox: "0 0 16 14", "aria-hidden": "true" },
+    shape,
+  );
 
 /** The chart, drawn anew for every width. */
 export function chartSection(result) {
@@ -299,4 +303,3 @@ export function chartSection(result) {
     legend(),
   );
 }
-

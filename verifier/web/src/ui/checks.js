@@ -9,22 +9,38 @@ import { list, points } from "./format.js";
 // Public history of the venues, where it has an address that a browser can open. Nothing of it is
 // part of the proof: it is what the venue says today.
 const CANDLES = {
-  binance: ({ id, from, until }) =>
-    ["1-second", `https://api.binance.com/api/v3/klines?symbol=${id}&interval=1s&startTime=${from}&endTime=${until}`],
-  okx: ({ id, from, until }) =>
-    ["1-second", `https://www.okx.com/api/v5/market/history-candles?instId=${id}&bar=1s&before=${from - 1}&after=${until + 1}`],
-  bybit: ({ id, from, until }) =>
-    ["1-minute", `https://api.bybit.com/v5/market/kline?category=spot&symbol=${id}&interval=1&start=${from - 60000}&end=${until}`],
-  coinbase: ({ id, from, until }) =>
-    ["1-minute", `https://api.exchange.coinbase.com/products/${id}/candles?granularity=60&start=${Math.floor(from / 1000) - 60}&end=${Math.ceil(until / 1000)}`],
-  kraken: ({ id, from }) =>
-    ["trades", `https://api.kraken.com/0/public/Trades?pair=${id}&since=${Math.floor(from / 1000)}`],
-  bitstamp: ({ id, from, until }) =>
-    ["1-minute", `https://www.bitstamp.net/api/v2/ohlc/${id}/?step=60&limit=10&start=${Math.floor(from / 1000) - 60}&end=${Math.ceil(until / 1000)}`],
-  kucoin: ({ id, from, until }) =>
-    ["1-minute", `https://api.kucoin.com/api/v1/market/candles?type=1min&symbol=${id}&startAt=${Math.floor(from / 1000) - 60}&endAt=${Math.ceil(until / 1000)}`],
-  gate: ({ id, from, until }) =>
-    ["10-second", `https://api.gateio.ws/api/v4/spot/candlesticks?currency_pair=${id}&interval=10s&from=${Math.floor(from / 1000) - 10}&to=${Math.ceil(until / 1000)}`],
+  binance: ({ id, from, until }) => [
+    "1-second",
+    `https://api.binance.com/api/v3/klines?symbol=${id}&interval=1s&startTime=${from}&endTime=${until}`,
+  ],
+  okx: ({ id, from, until }) => [
+    "1-second",
+    `https://www.okx.com/api/v5/market/history-candles?instId=${id}&bar=1s&before=${from - 1}&after=${until + 1}`,
+  ],
+  bybit: ({ id, from, until }) => [
+    "1-minute",
+    `https://api.bybit.com/v5/market/kline?category=spot&symbol=${id}&interval=1&start=${from - 60000}&end=${until}`,
+  ],
+  coinbase: ({ id, from, until }) => [
+    "1-minute",
+    `https://api.exchange.coinbase.com/products/${id}/candles?granularity=60&start=${Math.floor(from / 1000) - 60}&end=${Math.ceil(until / 1000)}`,
+  ],
+  kraken: ({ id, from }) => [
+    "trades",
+    `https://api.kraken.com/0/public/Trades?pair=${id}&since=${Math.floor(from / 1000)}`,
+  ],
+  bitstamp: ({ id, from, until }) => [
+    "1-minute",
+    `https://www.bitstamp.net/api/v2/ohlc/${id}/?step=60&limit=10&start=${Math.floor(from / 1000) - 60}&end=${Math.ceil(until / 1000)}`,
+  ],
+  kucoin: ({ id, from, until }) => [
+    "1-minute",
+    `https://api.kucoin.com/api/v1/market/candles?type=1min&symbol=${id}&startAt=${Math.floor(from / 1000) - 60}&endAt=${Math.ceil(until / 1000)}`,
+  ],
+  gate: ({ id, from, until }) => [
+    "10-second",
+    `https://api.gateio.ws/api/v4/spot/candlesticks?currency_pair=${id}&interval=10s&from=${Math.floor(from / 1000) - 10}&to=${Math.ceil(until / 1000)}`,
+  ],
 };
 
 function candles({ policy, settlement }) {
@@ -37,14 +53,23 @@ function candles({ policy, settlement }) {
       h(
         "li",
         {},
-        h("a", { href: url, target: "_blank", rel: "noopener noreferrer" }, `${venue}: ${grain} history`),
+        h(
+          "a",
+          { href: url, target: "_blank", rel: "noopener noreferrer" },
+          `${venue}: ${grain} history`,
+        ),
       ),
     ];
   });
   if (!links.length) return null;
   return [
     h("h3", {}, "The venues' own public history"),
-    h("p", {}, h("strong", {}, "Not part of the proof. "), "What the venues publish today about those seconds; they may correct it, and it holds trades or candles, not the quotes that were signed. Where a venue publishes seconds they are linked, else the finest it has."),
+    h(
+      "p",
+      {},
+      h("strong", {}, "Not part of the proof. "),
+      "What the venues publish today about those seconds; they may correct it, and it holds trades or candles, not the quotes that were signed. Where a venue publishes seconds they are linked, else the finest it has.",
+    ),
     h("ul", { class: "links" }, links),
   ];
 }
@@ -58,13 +83,25 @@ export function elsewhereSection(result, files) {
   ].join("\n");
   return section(
     "Check it without this page",
-    h("p", {}, "The same check by another program, on a machine without network. Take the trust file from whom you trust, not from here."),
+    h(
+      "p",
+      {},
+      "The same check by another program, on a machine without network. Take the trust file from whom you trust, not from here.",
+    ),
     h("pre", { tabindex: "0" }, command),
     h(
       "p",
       { class: "buttons" },
-      h("button", { type: "button", click: () => save("bundle.json", files.bundle) }, "Save the bundle"),
-      h("button", { type: "button", click: () => save("settlement.json", result.data) }, "Save the settlement document"),
+      h(
+        "button",
+        { type: "button", click: () => save("bundle.json", files.bundle) },
+        "Save the bundle",
+      ),
+      h(
+        "button",
+        { type: "button", click: () => save("settlement.json", result.data) },
+        "Save the settlement document",
+      ),
     ),
     h("p", { class: "quiet" }, "Settlement document: ", code(hashString(result.data))),
     candles(result),
@@ -85,14 +122,28 @@ export function whatIfSection(result) {
   const tick = singleInstant(settlement);
   const items = [
     `Had any one venue not been there: ${outcomeWord(settlement)} in ${same.length} of ${others.length} cases.`,
-    ...different.map(({ venue, settlement: other }) => `Without ${visible(venue, 40)}: ${outcomeWord(other)}.`),
-    untold.length ? `Without ${list(untold.map((one) => visible(one.venue, 40)))} the close would have slid to slots that this bundle does not hold.` : null,
-    tick === null ? null : `Had one tick at each end decided instead of windows: ${tick.outcome.toUpperCase()} by ${points(tick.points)}, over ${tick.venues} venues.`,
+    ...different.map(
+      ({ venue, settlement: other }) => `Without ${visible(venue, 40)}: ${outcomeWord(other)}.`,
+    ),
+    untold.length
+      ? `Without ${list(untold.map((one) => visible(one.venue, 40)))} the close would have slid to slots that this bundle does not hold.`
+      : null,
+    tick === null
+      ? null
+      : `Had one tick at each end decided instead of windows: ${tick.outcome.toUpperCase()} by ${points(tick.points)}, over ${tick.venues} venues.`,
   ];
   return section(
     "What if",
-    h("p", {}, h("strong", {}, "Not official. "), "The same signed prices under other rules. Nothing here changes the outcome."),
-    h("ul", { class: "plain" }, items.filter((text) => text !== null).map((text) => h("li", {}, text))),
+    h(
+      "p",
+      {},
+      h("strong", {}, "Not official. "),
+      "The same signed prices under other rules. Nothing here changes the outcome.",
+    ),
+    h(
+      "ul",
+      { class: "plain" },
+      items.filter((text) => text !== null).map((text) => h("li", {}, text)),
+    ),
   );
 }
-

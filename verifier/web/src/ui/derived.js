@@ -48,7 +48,9 @@ export function seenSlots(result) {
   return shown.map((slotUs) => ({
     slotUs,
     judged: result.judged.has(slotUs),
-    venues: policy.venues.map((venue) => seenVenue(venue, slotUs, bySlot.get(slotUs) ?? [], policy)),
+    venues: policy.venues.map((venue) =>
+      seenVenue(venue, slotUs, bySlot.get(slotUs) ?? [], policy),
+    ),
   }));
 }
 
@@ -56,7 +58,12 @@ function seenVenue(venue, slotUs, records, policy) {
   const mids = [];
   const missing = [];
   for (const { notary } of policy.notaries) {
-    const seen = observe(venue, slotUs, records.find((one) => one.notary === notary), policy);
+    const seen = observe(
+      venue,
+      slotUs,
+      records.find((one) => one.notary === notary),
+      policy,
+    );
     if (seen instanceof Fraction) mids.push(finite(seen));
     else missing.push({ notary, ...seen });
   }

@@ -46,12 +46,7 @@ let numbered = 0;
 export function section(title, ...children) {
   numbered += 1;
   const id = `section-${numbered}`;
-  return h(
-    "section",
-    { "aria-labelledby": id },
-    h("h2", { id }, title),
-    ...children,
-  );
+  return h("section", { "aria-labelledby": id }, h("h2", { id }, title), ...children);
 }
 
 /** A text that a reader opens when he wants it. */
@@ -66,8 +61,7 @@ export const scrolling = (label, table) =>
 export const code = (value, limit = 400) => h("code", {}, visible(value, limit));
 
 /** A time that does not break over lines. */
-export const when = (timeUs, parts) =>
-  h("time", { datetime: iso(timeUs) }, utc(timeUs, parts));
+export const when = (timeUs, parts) => h("time", { datetime: iso(timeUs) }, utc(timeUs, parts));
 
 function iso(timeUs) {
   const moment = new Date(Math.floor(timeUs / 1000));

@@ -13,7 +13,10 @@ export const isServed = () => location.protocol === "http:" || location.protocol
 export async function fetchFile(address, { limit, timeoutMs = TIMEOUT_MS }) {
   const url = new URL(address, location.href);
   if (!isServed() || url.origin !== location.origin) {
-    throw usage("a link opens files of this page’s own server alone", { rule: "link", found: address });
+    throw usage("a link opens files of this page’s own server alone", {
+      rule: "link",
+      found: address,
+    });
   }
   const abort = new AbortController();
   const timer = setTimeout(() => abort.abort(), timeoutMs);

@@ -50,8 +50,7 @@ export function grouped(text) {
 }
 
 /** A ratio as basis points away from one. */
-export const basisPoints = (ratio) =>
-  new Fraction((ratio.n - ratio.d) * 10000n, ratio.d);
+export const basisPoints = (ratio) => new Fraction((ratio.n - ratio.d) * 10000n, ratio.d);
 
 /** +1.83 bp; as many decimals as it takes to tell it from nothing. */
 export function points(value, { sign = true } = {}) {

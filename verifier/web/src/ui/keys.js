@@ -15,18 +15,26 @@ function compare(bundleLog, checkpoint, startSize) {
   if (seen.size === own.size) return { state: seen.root === own.root ? "same" : "fork", own, seen };
   if (seen.size > own.size) return { state: "older", own, seen };
   if (seen.size < startSize) return { state: "beyond", own, seen };
-  const tree = new Frontier(startSize, bundleLog.frontier.map((node) => unhex(node, 32)));
-  for (const entry of bundleLog.entries.slice(0, seen.size - startSize)) tree.append(entryLeaf(entry));
+  const tree = new Frontier(
+    startSize,
+    bundleLog.frontier.map((node) => unhex(node, 32)),
+  );
+  for (const entry of bundleLog.entries.slice(0, seen.size - startSize))
+    tree.append(entryLeaf(entry));
   return { state: base64(tree.root()) === seen.root ? "extends" : "fork", own, seen };
 }
 
 const SAYS = {
   first: () => "This browser sees this log for the first time, and remembers its head.",
   same: () => "The same head as this browser saw last.",
-  extends: ({ seen }) => `Extends the head that this browser saw last (${plural(seen.size, "entry", "entries")}): nothing before it was changed.`,
-  older: ({ seen }) => `This browser has seen a later head of this log (${plural(seen.size, "entry", "entries")}). Only a proof of consistency could compare the two: verifier audit.`,
-  beyond: ({ seen }) => `This bundle begins after the head that this browser saw last (${plural(seen.size, "entry", "entries")}). Only a proof of consistency could compare the two: verifier audit.`,
-  fork: ({ seen }) => `NOT the log that this browser saw before: at ${plural(seen.size, "entry", "entries")} it had another root. One of the two was made for you alone. Save this bundle.`,
+  extends: ({ seen }) =>
+    `Extends the head that this browser saw last (${plural(seen.size, "entry", "entries")}): nothing before it was changed.`,
+  older: ({ seen }) =>
+    `This browser has seen a later head of this log (${plural(seen.size, "entry", "entries")}). Only a proof of consistency could compare the two: verifier audit.`,
+  beyond: ({ seen }) =>
+    `This bundle begins after the head that this browser saw last (${plural(seen.size, "entry", "entries")}). Only a proof of consistency could compare the two: verifier audit.`,
+  fork: ({ seen }) =>
+    `NOT the log that this browser saw before: at ${plural(seen.size, "entry", "entries")} it had another root. One of the two was made for you alone. Save this bundle.`,
 };
 
 /** Compares every log with what was seen before; a fork is not remembered. */
@@ -111,16 +119,29 @@ export function keysSection(result, sources, heads) {
   const table = h(
     "table",
     {},
-    h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: TEXTS.includes(name) ? "text" : null }, name)))),
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        names.map((name) =>
+          h("th", { scope: "col", class: TEXTS.includes(name) ? "text" : null }, name),
+        ),
+      ),
+    ),
     h("tbody", {}, rows.map(keyRow)),
   );
   return section(
     "Log and keys",
     heads.map((head) => logText(result, head)),
     rows.some((row) => row.brought)
-      ? h("p", { class: "amber" }, "Keys in amber came with this page from the same server as the bundle. They show that the parts agree with one another, and nothing about who signed. Compare the fingerprints with ones you have from elsewhere, or open your own trust file.")
+      ? h(
+          "p",
+          { class: "amber" },
+          "Keys in amber came with this page from the same server as the bundle. They show that the parts agree with one another, and nothing about who signed. Compare the fingerprints with ones you have from elsewhere, or open your own trust file.",
+        )
       : null,
     scrolling("Table of keys", table),
   );
 }
-

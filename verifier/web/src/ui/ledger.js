@@ -10,7 +10,13 @@ const percent = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} 
 
 /** Whether a line is what a reader searches for: trade, market, side, outcome or #entry. */
 function matches(line, words) {
-  const texts = [line.trade, line.leaf.market.toLowerCase(), line.leaf.side, line.outcome, `#${line.entry}`];
+  const texts = [
+    line.trade,
+    line.leaf.market.toLowerCase(),
+    line.leaf.side,
+    line.outcome,
+    `#${line.entry}`,
+  ];
   return words.every((word) =>
     word.startsWith("#") ? texts.includes(word) : texts.some((text) => text.includes(word)),
   );

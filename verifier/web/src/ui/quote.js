@@ -14,11 +14,15 @@ const LEFT = {
 };
 
 function headline({ quotes, voices }) {
-  if (!quotes.length) return ["A page of ", h("strong", { class: "outcome" }, visible(voices[0].host, 120))];
+  if (!quotes.length)
+    return ["A page of ", h("strong", { class: "outcome" }, visible(voices[0].host, 120))];
   const venues = [...new Set(quotes.map((quote) => quote.venue))];
   if (venues.length > 1) return [`${visible(quotes[0].market, 40)} at ${venues.length} venues`];
   const middle = quotes[Math.floor(quotes.length / 2)].mid;
-  return [h("strong", { class: "outcome" }, price(finite(middle))), ` ${visible(quotes[0].market, 40)} at ${visible(venues[0], 40)}`];
+  return [
+    h("strong", { class: "outcome" }, price(finite(middle))),
+    ` ${visible(quotes[0].market, 40)} at ${visible(venues[0], 40)}`,
+  ];
 }
 
 const TEXTS = ["venue", "listing", "notary"];
@@ -50,7 +54,26 @@ function keyRow({ notary }) {
 const table = (label, names, rows) =>
   scrolling(
     label,
-    h("table", {}, h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: TEXTS.includes(name) || names.length === 4 ? "text" : null }, name)))), h("tbody", {}, rows)),
+    h(
+      "table",
+      {},
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          names.map((name) =>
+            h(
+              "th",
+              { scope: "col", class: TEXTS.includes(name) || names.length === 4 ? "text" : null },
+              name,
+            ),
+          ),
+        ),
+      ),
+      h("tbody", {}, rows),
+    ),
   );
 
 /** When it was so: an instant, or between two. */
@@ -70,15 +93,41 @@ export function quoteReport(found, warnings, took) {
       { class: "banner", "aria-labelledby": "verdict" },
       h("p", { class: "kicker" }, "As expected"),
       h("h1", { id: "verdict", tabindex: "-1" }, headline(found)),
-      h("p", { class: "lead" }, `Witnessed by ${plural(names.length, "notary", "notaries")}: ${list(names)}, run by ${list(operators.map((name) => visible(name, 120)))}.${alone}`),
+      h(
+        "p",
+        { class: "lead" },
+        `Witnessed by ${plural(names.length, "notary", "notaries")}: ${list(names)}, run by ${list(operators.map((name) => visible(name, 120)))}.${alone}`,
+      ),
       warnings.map((text) => h("p", { class: "amber" }, text)),
       h("p", {}, interval(found), ", for the purpose ", code(found.purpose), "."),
-      h("p", { class: "quiet" }, `Verified in this browser in ${Math.max(1, Math.round(took))} ms. Nothing was sent anywhere.`),
+      h(
+        "p",
+        { class: "quiet" },
+        `Verified in this browser in ${Math.max(1, Math.round(took))} ms. Nothing was sent anywhere.`,
+      ),
     ),
     found.quotes.length
-      ? section("Quotes", table("Table of quotes", [...TEXTS, "bid", "ask", "mid"], found.quotes.map(quoteRow)))
+      ? section(
+          "Quotes",
+          table("Table of quotes", [...TEXTS, "bid", "ask", "mid"], found.quotes.map(quoteRow)),
+        )
       : null,
-    section("Keys", table("Table of keys", ["key", "run by", "fingerprint (SHA-256 of the key, first half)", "whose word"], found.voices.map(keyRow))),
-    section("What this does not show", h("ul", { class: "plain" }, found.not_checked.map((item) => h("li", {}, `Not checked: ${LEFT[item] ?? item}.`)), h("li", {}, "That the notary is honest, or that the market was not pushed."))),
+    section(
+      "Keys",
+      table(
+        "Table of keys",
+        ["key", "run by", "fingerprint (SHA-256 of the key, first half)", "whose word"],
+        found.voices.map(keyRow),
+      ),
+    ),
+    section(
+      "What this does not show",
+      h(
+        "ul",
+        { class: "plain" },
+        found.not_checked.map((item) => h("li", {}, `Not checked: ${LEFT[item] ?? item}.`)),
+        h("li", {}, "That the notary is honest, or that the market was not pushed."),
+      ),
+    ),
   ].filter(Boolean);
 }

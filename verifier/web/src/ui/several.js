@@ -32,13 +32,32 @@ const TEXTS = ["market", "opened", "outcome"];
 
 function caseRow(item, choose, current) {
   const { result } = item;
-  const what = item.found !== undefined ? "as expected" : result === undefined ? `refused: ${item.error.rule ?? item.error.slug}` : result.outcome.outcome.toUpperCase();
+  const what =
+    item.found !== undefined
+      ? "as expected"
+      : result === undefined
+        ? `refused: ${item.error.rule ?? item.error.slug}`
+        : result.outcome.outcome.toUpperCase();
   const when = result === undefined ? "–" : utc(result.settlement.open_us);
-  const label = result === undefined ? visible(item.name, 60) : `${result.leaf.trade.slice(0, 12)}…`;
+  const label =
+    result === undefined ? visible(item.name, 60) : `${result.leaf.trade.slice(0, 12)}…`;
   return h(
     "tr",
     {},
-    h("th", { scope: "row" }, h("button", { type: "button", class: "plainly", "aria-current": item === current ? "true" : null, click: () => choose(item) }, label)),
+    h(
+      "th",
+      { scope: "row" },
+      h(
+        "button",
+        {
+          type: "button",
+          class: "plainly",
+          "aria-current": item === current ? "true" : null,
+          click: () => choose(item),
+        },
+        label,
+      ),
+    ),
     h("td", { class: "text" }, result === undefined ? "–" : visible(result.leaf.market, 40)),
     h("td", { class: "text" }, when),
     h("td", { class: "text" }, what),
@@ -50,7 +69,13 @@ function caseRow(item, choose, current) {
 export function casesSection(items, choose, current) {
   const body = h("tbody");
   const count = h("p", { class: "quiet", role: "status" });
-  const search = h("input", { id: "search", type: "search", autocomplete: "off", spellcheck: "false", input: () => draw() });
+  const search = h("input", {
+    id: "search",
+    type: "search",
+    autocomplete: "off",
+    spellcheck: "false",
+    input: () => draw(),
+  });
   const draw = () => {
     const found = items.filter((item) => matches(item, search.value));
     body.replaceChildren(...found.map((item) => caseRow(item, choose, current)));
@@ -58,10 +83,30 @@ export function casesSection(items, choose, current) {
   };
   draw();
   const names = ["trade", "market", "opened", "outcome", "log entry"];
-  const table = h("table", {}, h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: TEXTS.includes(name) ? "text" : null }, name)))), body);
+  const table = h(
+    "table",
+    {},
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        names.map((name) =>
+          h("th", { scope: "col", class: TEXTS.includes(name) ? "text" : null }, name),
+        ),
+      ),
+    ),
+    body,
+  );
   return section(
     "Bundles opened",
-    h("p", { class: "field" }, h("label", { for: "search" }, "Search by trade, market, time, outcome or #entry"), search),
+    h(
+      "p",
+      { class: "field" },
+      h("label", { for: "search" }, "Search by trade, market, time, outcome or #entry"),
+      search,
+    ),
     count,
     scrolling("Bundles opened", table),
   );
@@ -102,6 +147,24 @@ export function statisticsSection(items) {
         ? "Recomputed from the signed slots of this bundle. Open many bundles at once for void rate and shares."
         : `Recomputed from the bundles opened here. Void ${percent(counts.void, results.length)}, ties ${percent(counts.tie, results.length)}; of the rest UP ${percent(counts.up, decided)}, DOWN ${percent(counts.down, decided)}. From log to first slot ${duration(middle(delays) ?? 0)} in the middle.`,
     ),
-    scrolling("Gaps of each venue", h("table", {}, h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: TEXTS.includes(name) ? "text" : null }, name)))), h("tbody", {}, rows))),
+    scrolling(
+      "Gaps of each venue",
+      h(
+        "table",
+        {},
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            names.map((name) =>
+              h("th", { scope: "col", class: TEXTS.includes(name) ? "text" : null }, name),
+            ),
+          ),
+        ),
+        h("tbody", {}, rows),
+      ),
+    ),
   );
 }

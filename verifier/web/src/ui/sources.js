@@ -61,7 +61,11 @@ function readJson(name, data) {
   }
   if (/"rest":\{/.test(head) && /"markets":\[/.test(head)) {
     const canonical = fromUtf8(data).replace(/\n$/, "");
-    return { kind: "venue file", file: new VenueFile(canonical), hash: hashString(utf8(canonical)) };
+    return {
+      kind: "venue file",
+      file: new VenueFile(canonical),
+      hash: hashString(utf8(canonical)),
+    };
   }
   const shown = /"type":"quotary\/presentation\/v1"\}?\s*$/.test(tail(data));
   return { kind: shown ? "presentation" : "bundle", data, name };

@@ -19,7 +19,11 @@ export function dropZone(take) {
     { class: "drop" },
     input,
     h("label", { for: "files", class: "button" }, "Open files"),
-    h("p", {}, "or drop them here: the bundle, and if you have them your trust file, log policy and expect file."),
+    h(
+      "p",
+      {},
+      "or drop them here: the bundle, and if you have them your trust file, log policy and expect file.",
+    ),
   );
   return zone;
 }
@@ -41,16 +45,34 @@ export function acceptDrops(take) {
 }
 
 const field = (id, label, hint, control) =>
-  h("div", { class: "field" }, h("label", { for: id }, label), h("p", { class: "quiet", id: `${id}-hint` }, hint), control);
+  h(
+    "div",
+    { class: "field" },
+    h("label", { for: id }, label),
+    h("p", { class: "quiet", id: `${id}-hint` }, hint),
+    control,
+  );
 
 const area = (id, value, placeholder) => {
-  const made = h("textarea", { id, rows: "6", spellcheck: "false", placeholder, "aria-describedby": `${id}-hint` });
+  const made = h("textarea", {
+    id,
+    rows: "6",
+    spellcheck: "false",
+    placeholder,
+    "aria-describedby": `${id}-hint`,
+  });
   made.value = value;
   return made;
 };
 
 const line = (id, value) => {
-  const made = h("input", { id, type: "text", spellcheck: "false", autocomplete: "off", "aria-describedby": `${id}-hint` });
+  const made = h("input", {
+    id,
+    type: "text",
+    spellcheck: "false",
+    autocomplete: "off",
+    "aria-describedby": `${id}-hint`,
+  });
   made.value = value;
   return made;
 };
@@ -76,12 +98,46 @@ export function settings(values, apply, forget) {
   const form = h(
     "form",
     { submit },
-    field("trust", "Trust file", "The keys of notaries that you believe, from a source of your own. Kept in this browser.", trust),
-    field("log-policy", "Log policy", "The logs, and which witnesses must have cosigned.", logPolicy),
-    field("policy-id", "Policy id", "What was agreed on, as the operator published it before you traded.", policyId),
-    field("trade", "Trade id", "On your receipt. Leave it empty to look at whatever the bundle holds.", trade),
-    h("p", { class: "field check" }, development, h("label", { for: "development" }, "Allow simulated venues (a development set-up: nothing of it is real)")),
-    h("p", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, "Use these"), h("button", { type: "button", click: forget }, "Forget what is kept here")),
+    field(
+      "trust",
+      "Trust file",
+      "The keys of notaries that you believe, from a source of your own. Kept in this browser.",
+      trust,
+    ),
+    field(
+      "log-policy",
+      "Log policy",
+      "The logs, and which witnesses must have cosigned.",
+      logPolicy,
+    ),
+    field(
+      "policy-id",
+      "Policy id",
+      "What was agreed on, as the operator published it before you traded.",
+      policyId,
+    ),
+    field(
+      "trade",
+      "Trade id",
+      "On your receipt. Leave it empty to look at whatever the bundle holds.",
+      trade,
+    ),
+    h(
+      "p",
+      { class: "field check" },
+      development,
+      h(
+        "label",
+        { for: "development" },
+        "Allow simulated venues (a development set-up: nothing of it is real)",
+      ),
+    ),
+    h(
+      "p",
+      { class: "buttons" },
+      h("button", { type: "submit", class: "primary" }, "Use these"),
+      h("button", { type: "button", click: forget }, "Forget what is kept here"),
+    ),
   );
   return more("Your keys, and what you agreed to", form);
 }
@@ -108,9 +164,21 @@ export function steps() {
       "ol",
       { class: "plain" },
       h("li", {}, "Save the trade’s bundle from the game, or open its “check this” link."),
-      h("li", {}, "Bring the keys of the notaries and witnesses from somewhere else than the game: their own sites, or people you trust."),
-      h("li", {}, "Open both here. You will see the outcome with every price on the way, or the reason why it is refused."),
-      h("li", {}, "Do not believe this page either: save it, compare its SHA-256 with the release notes, or run the command that it shows."),
+      h(
+        "li",
+        {},
+        "Bring the keys of the notaries and witnesses from somewhere else than the game: their own sites, or people you trust.",
+      ),
+      h(
+        "li",
+        {},
+        "Open both here. You will see the outcome with every price on the way, or the reason why it is refused.",
+      ),
+      h(
+        "li",
+        {},
+        "Do not believe this page either: save it, compare its SHA-256 with the release notes, or run the command that it shows.",
+      ),
     ),
   );
 }

@@ -39,8 +39,12 @@ function worst(result, venue) {
 /** Why a venue does not count. */
 function missed({ opening, closing }) {
   if (closing === null) return "no close was looked at";
-  const ends = [opening.value === null && "open", closing.value === null && "close"].filter(Boolean);
-  return ends.length ? `does not count: too few slots at the ${list(ends)}` : "no quorum to count in";
+  const ends = [opening.value === null && "open", closing.value === null && "close"].filter(
+    Boolean,
+  );
+  return ends.length
+    ? `does not count: too few slots at the ${list(ends)}`
+    : "no quorum to count in";
 }
 
 function verdict(venue, policy) {
@@ -49,7 +53,9 @@ function verdict(venue, policy) {
   if (!venue.real) return "counts for the player: too much was withheld";
   const part = venue.opening.real + venue.closing.real;
   const whole = venue.opening.slots.length + venue.closing.slots.length;
-  return part === whole ? "counts" : `counts, with ${plural(whole - part, "gap")} (${least} needed)`;
+  return part === whole
+    ? "counts"
+    : `counts, with ${plural(whole - part, "gap")} (${least} needed)`;
 }
 
 const filled = (window) => (window === null ? "–" : `${window.real}/${window.slots.length}`);
@@ -62,10 +68,19 @@ function row(result, venue) {
   return h(
     "tr",
     { class: venue.change === null ? "out" : null },
-    h("th", { scope: "row" }, visible(venue.venue, 40), h("small", {}, visible(rule.instrument, 40))),
+    h(
+      "th",
+      { scope: "row" },
+      visible(venue.venue, 40),
+      h("small", {}, visible(rule.instrument, 40)),
+    ),
     h("td", {}, price(venue.opening.value)),
     h("td", {}, price(venue.closing?.value ?? null)),
-    h("td", { class: "strong" }, change === null ? "–" : change.infinite ? "∞" : points(basisPoints(change.number))),
+    h(
+      "td",
+      { class: "strong" },
+      change === null ? "–" : change.infinite ? "∞" : points(basisPoints(change.number)),
+    ),
     h("td", {}, spread === null ? "–" : `${decimal(spread, 2)} bp`),
     h("td", {}, age === null ? "–" : duration(Math.round(age / 1000) * 1000)),
     h("td", {}, `${filled(venue.opening)} · ${filled(venue.closing)}`),
@@ -82,7 +97,11 @@ function rawRows(result, venue) {
         {},
         h("th", { scope: "row" }, at),
         h("td", { class: "text" }, visible(slot.notary, 60)),
-        h("td", { colspan: "3", class: "text" }, `gap: ${visible(field.reason)}, ${field.fault}'s fault`),
+        h(
+          "td",
+          { colspan: "3", class: "text" },
+          `gap: ${visible(field.reason)}, ${field.fault}'s fault`,
+        ),
       );
     }
     const bytes = field.messages.map(({ hash }) => {
@@ -111,7 +130,12 @@ function raw(result, { venue }) {
     const head = ["slot", "notary", "bid", "ask", "what the venue sent"].map((name) =>
       h("th", { scope: "col", class: /notary|sent/.test(name) ? "text" : null }, name),
     );
-    const table = h("table", { class: "raw" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rawRows(result, venue)));
+    const table = h(
+      "table",
+      { class: "raw" },
+      h("thead", {}, h("tr", {}, head)),
+      h("tbody", {}, rawRows(result, venue)),
+    );
     details.append(scrolling(`Slots of ${visible(venue, 40)}`, table));
   });
   return details;
@@ -119,17 +143,51 @@ function raw(result, { venue }) {
 
 export function venuesSection(result) {
   const { settlement, policy } = result;
-  const head = ["venue", "open mid", "close mid", "return", "widest spread", "oldest quote", "slots", "filter"];
+  const head = [
+    "venue",
+    "open mid",
+    "close mid",
+    "return",
+    "widest spread",
+    "oldest quote",
+    "slots",
+    "filter",
+  ];
   const table = h(
     "table",
     {},
-    h("thead", {}, h("tr", {}, head.map((name) => h("th", { scope: "col", class: name === "filter" ? "text" : null }, name)))),
-    h("tbody", {}, settlement.venues.map((venue) => row(result, venue))),
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        head.map((name) =>
+          h("th", { scope: "col", class: name === "filter" ? "text" : null }, name),
+        ),
+      ),
+    ),
+    h(
+      "tbody",
+      {},
+      settlement.venues.map((venue) => row(result, venue)),
+    ),
   );
   return section(
     "Venues",
-    h("p", {}, `A venue’s value in a window is the median of its valid slots. At least ${policy.k} of ${policy.venues.length} venues must have one at both ends.`),
+    h(
+      "p",
+      {},
+      `A venue’s value in a window is the median of its valid slots. At least ${policy.k} of ${policy.venues.length} venues must have one at both ends.`,
+    ),
     scrolling("Table of venues", table),
-    more("Every slot, with the venues’ own bytes", h("div", { class: "stack" }, settlement.venues.map((venue) => raw(result, venue)))),
+    more(
+      "Every slot, with the venues’ own bytes",
+      h(
+        "div",
+        { class: "stack" },
+        settlement.venues.map((venue) => raw(result, venue)),
+      ),
+    ),
   );
 }

@@ -30,9 +30,26 @@ export function policySection(result, agreed) {
   const json = JSON.stringify(JSON.parse(write(policy.json)), null, 2);
   return section(
     "The policy",
-    h("p", { class: agreed ? null : "amber" }, agreed ? "The policy you agreed to, " : "You did not say which policy you agreed to. Compare this id: ", code(policy.policy_id), ", in effect since ", when(policy.effective_us), "."),
-    h("ul", { class: "plain" }, sentences(policy).map((text) => h("li", {}, text))),
-    more("The same as JSON, which the id is the SHA-256 of", h("pre", { tabindex: "0" }, visibleLines(json))),
+    h(
+      "p",
+      { class: agreed ? null : "amber" },
+      agreed
+        ? "The policy you agreed to, "
+        : "You did not say which policy you agreed to. Compare this id: ",
+      code(policy.policy_id),
+      ", in effect since ",
+      when(policy.effective_us),
+      ".",
+    ),
+    h(
+      "ul",
+      { class: "plain" },
+      sentences(policy).map((text) => h("li", {}, text)),
+    ),
+    more(
+      "The same as JSON, which the id is the SHA-256 of",
+      h("pre", { tabindex: "0" }, visibleLines(json)),
+    ),
   );
 }
 
@@ -49,14 +66,40 @@ export function limitsSection(result) {
     h(
       "ul",
       { class: "plain" },
-      h("li", {}, single ? "That the notary is honest. There was one: whoever runs it could have signed prices that no venue sent. Who that is stands above." : "That the notaries are honest. They would have to lie together; who runs each stands above."),
-      h("li", {}, "That the market was not pushed. Venues' prices are venues' prices; windows and medians make a push dear, not impossible."),
-      h("li", {}, "That no two other people saw another log. The witnesses named above promise that there is one; keep the checkpoint and compare."),
-      h("li", {}, "That the keys are the right ones. Keys that this page’s server brought are amber: take them from somewhere else."),
-      h("li", {}, "That this page is honest. It is one file with a known SHA-256; another program that checks the same bundle is a command away."),
+      h(
+        "li",
+        {},
+        single
+          ? "That the notary is honest. There was one: whoever runs it could have signed prices that no venue sent. Who that is stands above."
+          : "That the notaries are honest. They would have to lie together; who runs each stands above.",
+      ),
+      h(
+        "li",
+        {},
+        "That the market was not pushed. Venues' prices are venues' prices; windows and medians make a push dear, not impossible.",
+      ),
+      h(
+        "li",
+        {},
+        "That no two other people saw another log. The witnesses named above promise that there is one; keep the checkpoint and compare.",
+      ),
+      h(
+        "li",
+        {},
+        "That the keys are the right ones. Keys that this page’s server brought are amber: take them from somewhere else.",
+      ),
+      h(
+        "li",
+        {},
+        "That this page is honest. It is one file with a known SHA-256; another program that checks the same bundle is a command away.",
+      ),
     ),
     result.sessions === null
       ? null
-      : h("p", {}, `${plural(result.slots.length, "signed slot")}, ${plural(result.messages.size, "message")} of venues and every log entry of the interval were checked here, in this browser.`),
+      : h(
+          "p",
+          {},
+          `${plural(result.slots.length, "signed slot")}, ${plural(result.messages.size, "message")} of venues and every log entry of the interval were checked here, in this browser.`,
+        ),
   );
 }
