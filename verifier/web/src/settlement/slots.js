@@ -59,9 +59,6 @@ export function observe(venue, slotUs, record, policy) {
   // What to fetch in a live session's place is the prover's choice, and hides whose fault it
   // is that there is none: before anything that would make a hole of it.
   if (!policy.sources.includes(field.source ?? LIVE)) return by("prover", "another source");
-  // What to fetch in a live session's place is the prover's choice, and hides whose fault it is that
-  // there is none.
-  if (!policy.sources.includes(field.source ?? LIVE)) return by("prover", "another source");
   const refusal = record.refused.get(venue.venue);
   if (refusal !== undefined) return { fault: "notary", why: refusal };
   return filter(venue, slotUs, field, policy);
