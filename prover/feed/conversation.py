@@ -131,6 +131,11 @@ class Conversation:
         return self._reader.closed
 
     @property
+    def has_quoted(self) -> bool:
+        """Whether a quote has come."""
+        return self._quoted
+
+    @property
     def quoted_us(self) -> int:
         """When the last quote came (steady), or the 101 before there is one."""
         return self._quoted_us

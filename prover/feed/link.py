@@ -103,6 +103,8 @@ class Link(asyncio.Protocol):
         self.unwanted = asyncio.Event()
         """Set when another link should take over: the venue asked, or says nothing."""
         self.why_unwanted = ""
+        self.quoted = asyncio.Event()
+        """Set with the first quote: from then on the notary can attest one of this session."""
 
     @classmethod
     async def start(
@@ -223,6 +225,8 @@ class Link(asyncio.Protocol):
             self._flush()
             self._over("the venue closed the channel")
             return
+        if conversation.has_quoted:
+            self.quoted.set()
         if conversation.reconnect:
             self._unwant("the venue asked for another connection")
         if conversation.subscribed and not self.subscribed.done():

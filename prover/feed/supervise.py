@@ -91,6 +91,8 @@ class Lane:
         self._labels = {"venue": venue.name, "notary": notary}
         self.backoff = Backoff(random)
         self.link: Link | None = None
+        self._older: Link | None = None
+        self._handing: asyncio.Task[None] | None = None
         self.status = LaneStatus(venue=venue.name, notary=notary)
 
     @property
@@ -131,9 +133,7 @@ class Lane:
             return self._failed(error)
         except Exception as error:  # noqa: BLE001 - a bug met in one link must not end its lane
             return self._failed(UnavailableError(f"internal: {error!r}"[:200], rule="internal"))
-        before, self.link = self.link, link
-        if before is not None:
-            before.close()
+        self._take_over(link)
         started = self._moment()
         self.status.state, self.status.since_us = State.LIVE, started.wall_us
         self.status.session = link.session
@@ -149,6 +149,29 @@ class Lane:
             return self.backoff.failed()
         end = link.ended.result()
         return self._failed(end.error or UnavailableError(end.detail, rule="network"))
+
+    def _take_over(self, link: Link) -> None:
+        """Lets a new link stand beside the one before until it has a quote of its own.
+
+        A silent venue is then the venue's silence: whoever left would have left a gap.
+        """
+        before, self.link = self.link, link
+        if before is None:
+            return
+        older = self._older
+        if older is not None and not older.ended.done() and not before.quoted.is_set():
+            before.close()  # It has been as silent as the one that it was to replace.
+        else:
+            self._older = before
+        if self._handing is not None:
+            self._handing.cancel()
+        self._handing = asyncio.create_task(self._hand_over(link))
+
+    async def _hand_over(self, link: Link) -> None:
+        await link.quoted.wait()
+        older, self._older = self._older, None
+        if older is not None:
+            older.close()
 
     async def _until_unwanted(self, link: Link, started: Moment) -> None:
         """Waits until the link ended, should be replaced, or comes to its venue's limit."""
@@ -185,11 +208,14 @@ class Lane:
 
     async def _goodbye(self) -> None:
         """Closes the link and gives its close frame a moment to be answered."""
-        link, self.link = self.link, None
-        if link is None:
-            return
-        link.close()
-        await asyncio.wait((link.ended,), timeout=5)
+        if self._handing is not None:
+            self._handing.cancel()
+        links = [link for link in (self.link, self._older) if link is not None]
+        self.link = self._older = None
+        for link in links:
+            link.close()
+        if links:
+            await asyncio.wait([link.ended for link in links], timeout=5)
 
 
 def patience_s(error: QuotaryError) -> float:

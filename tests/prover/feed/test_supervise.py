@@ -189,6 +189,7 @@ class FakeLink:
         self.session = name
         self.ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self.unwanted = asyncio.Event()
+        self.quoted = asyncio.Event()
         self.why_unwanted = ""
 
     def end(self, error: QuotaryError | None = None) -> None:
@@ -257,10 +258,42 @@ def test_the_next_link_is_started_before_the_one_it_replaces_is_closed() -> None
     async def play() -> None:
         theatre.links[0].unwanted.set()
         await turns()
+        assert theatre.order == ["start first", "start second"]
+        theatre.links[1].quoted.set()
+        await turns()
         assert theatre.order == ["start first", "start second", "close first"]
         assert theatre.lane.live
 
     acted(theatre, play)
+
+
+def test_while_a_venue_is_silent_the_link_that_quoted_last_is_not_given_up() -> None:
+    """A prover that leaves has the gap for its fault: the silence is the venue's."""
+    theatre = Theatre(["first", "second", "third"])
+
+    async def play() -> None:
+        theatre.links[0].quoted.set()
+        for number in (0, 1):
+            theatre.links[number].unwanted.set()
+            await turns()
+        assert theatre.order == ["start first", "start second", "start third", "close second"]
+        assert not theatre.links[0].ended.done()
+        theatre.links[2].quoted.set()
+        await turns()
+        assert theatre.order[-1] == "close first"
+
+    acted(theatre, play)
+
+
+def test_a_lane_that_stops_amid_a_handover_closes_both_links() -> None:
+    theatre = Theatre(["first", "second"])
+
+    async def play() -> None:
+        theatre.links[0].unwanted.set()
+        await turns()
+
+    acted(theatre, play)
+    assert sorted(theatre.order[-2:]) == ["close first", "close second"]
 
 
 def test_a_link_at_the_end_of_its_venues_life_is_replaced_before_it(
@@ -278,6 +311,7 @@ def test_a_link_at_the_end_of_its_venues_life_is_replaced_before_it(
 
     async def play() -> None:
         await asyncio.sleep(0.05)
+        theatre.links[1].quoted.set()
         await turns()
         assert theatre.order == ["start first", "start second", "close first"]
 
