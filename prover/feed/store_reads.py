@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import os
 import queue
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -56,6 +57,13 @@ class Quote(NamedTuple):
     ask: str
 
 
+class _Lent(NamedTuple):
+    """A connection, and the file it was opened at (device, inode)."""
+
+    database: sqlite3.Connection
+    place: tuple[int, int]
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SessionEnd:
     """How a live session ended; ``reason`` is None where the prover could not tell."""
@@ -70,13 +78,13 @@ class StoreReader:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / DATABASE_FILE
-        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue(_IDLE)
+        self._idle: queue.LifoQueue[_Lent] = queue.LifoQueue(_IDLE)
 
     def close(self) -> None:
         """Closes the connections that are not in use."""
         with contextlib.suppress(queue.Empty):
             while True:
-                self._idle.get_nowait().close()
+                self._idle.get_nowait().database.close()
 
     # Slots.
 
@@ -273,10 +281,8 @@ class StoreReader:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Lends a read-only connection in a transaction: what is read is of one moment."""
-        try:
-            database = self._idle.get_nowait()
-        except queue.Empty:
-            database = self._connect()
+        lent = self._lend()
+        database = lent.database
         try:
             database.execute("BEGIN")
             yield database
@@ -288,9 +294,25 @@ class StoreReader:
             database.close()
             raise
         try:
-            self._idle.put_nowait(database)
+            self._idle.put_nowait(lent)
         except queue.Full:
             database.close()
+
+    def _lend(self) -> _Lent:
+        """Returns an open connection to what is at the path now, or a new one."""
+        try:
+            found = os.stat(self._path)
+        except OSError as error:
+            raise UnavailableError(f"the store is away: {error.strerror}", rule="store") from error
+        place = found.st_dev, found.st_ino
+        with contextlib.suppress(queue.Empty):
+            while True:
+                lent = self._idle.get_nowait()
+                if lent.place == place:
+                    return lent
+                # Its file was moved or unmounted: what it reads is of the past.
+                lent.database.close()
+        return _Lent(self._connect(), place)
 
     def _connect(self) -> sqlite3.Connection:
         try:

@@ -217,13 +217,24 @@ def test_store_that_is_away_is_unavailable_and_read_again_later(
     parts: Parts, reader: StoreReader
 ) -> None:
     away = parts.folder.with_name("away")
+    assert reader.newest(BTC, NOTARY) == at(SLOTS - 1)
     parts.folder.rename(away)
-    other = StoreReader(parts.folder)
     with pytest.raises(UnavailableError):
-        other.newest(BTC, NOTARY)
+        reader.newest(BTC, NOTARY)
     away.rename(parts.folder)
-    assert other.newest(BTC, NOTARY) == at(SLOTS - 1)
+    assert reader.newest(BTC, NOTARY) == at(SLOTS - 1)
+
+
+def test_store_that_was_put_in_the_place_of_another_is_the_one_that_is_read(
+    parts: Parts, reader: StoreReader, tmp_path: Path
+) -> None:
+    assert reader.newest(BTC, NOTARY) == at(SLOTS - 1)
+    other = Parts(tmp_path / "other")
+    other.give(slot(SLOTS + 5, 1))
     other.close()
+    parts.folder.rename(tmp_path / "away")
+    other.folder.rename(parts.folder)
+    assert reader.newest(BTC, NOTARY) == at(SLOTS + 5)
 
 
 def test_damaged_row_is_named(parts: Parts, reader: StoreReader) -> None:
