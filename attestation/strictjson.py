@@ -62,50 +62,63 @@ def scalars(body: bytes) -> dict[str, Scalar]:
         body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedError("not UTF-8", rule="W11", found=error.start) from None
+    # Messages of live feeds are read here by the thousand: what the loop needs is at hand.
+    escaped = b"\\" in body
+    make, kind_of = tuple.__new__, _KINDS.get
     found: dict[str, Scalar] = {}
     containers: set[str] = set()
     stack: list[_Container] = []
     inside = _Container(False, "", _DOCUMENT, _END)
-    pointer, position = "", 0
+    is_object, prefix, item = False, "", _DOCUMENT.match
+    pointer, position, values = "", 0, 0
     while True:
-        match = inside.item.match(body, position)
+        match = item(body, position)
         if match is None:
             _fail(body, position)
         position = match.end()
         key, raw, separator = match.group(_KEY, _VALUE, _CLOSING)
-        if inside.is_object:
-            pointer = inside.prefix + _token(key)
+        if is_object:
+            pointer = prefix + _token(key)
             if pointer in found or pointer in containers:
                 raise MalformedError("duplicate key", rule="W11", found=pointer[:80])
-        elif inside.prefix:
-            pointer = f"{inside.prefix}{inside.count}"
+        elif prefix:
+            pointer = f"{prefix}{inside.count}"
             inside.count += 1
-        if len(pointer) > MAX_POINTER or len(found) + len(containers) == MAX_VALUES:
+        if len(pointer) > MAX_POINTER or values == MAX_VALUES:
             raise MalformedError("too many values, or too long a pointer", rule="W11")
+        values += 1
         if raw is not None:
-            if b"\\u" in raw:
+            if escaped and b"\\u" in raw:
                 _text(raw)
-            start = match.start(_VALUE)
-            found[pointer] = Scalar(_KINDS.get(raw[0], "number"), raw, start, start + len(raw))
+            start, end = match.span(_VALUE)
+            found[pointer] = make(Scalar, (kind_of(raw[0], "number"), raw, start, end))
+            if separator == b",":
+                continue
         else:
             opened, start = match[_OPENING], position - 1
-            item, after = (_MEMBER, _AFTER_MEMBER) if opened == b"{" else (_ELEMENT, _AFTER_ELEMENT)
-            empty = (_EMPTY_OBJECT if opened == b"{" else _EMPTY_ARRAY).match(body, position)
+            of_object = opened == b"{"
+            empty = (_EMPTY_OBJECT if of_object else _EMPTY_ARRAY).match(body, position)
             if empty is None:
                 if len(stack) == MAX_DEPTH:
                     raise MalformedError(f"nested deeper than {MAX_DEPTH}", rule="W11")
                 containers.add(pointer)
                 stack.append(inside)
-                inside = _Container(opened == b"{", pointer + "/", item, after)
+                is_object, prefix = of_object, pointer + "/"
+                pattern, after = (
+                    (_MEMBER, _AFTER_MEMBER) if of_object else (_ELEMENT, _AFTER_ELEMENT)
+                )
+                inside = _Container(is_object, prefix, pattern, after)
+                item = pattern.match
                 continue
             position = empty.end()
-            kind: Kind = "object" if opened == b"{" else "array"
+            kind: Kind = "object" if of_object else "array"
             found[pointer] = Scalar(kind, body[start:position], start, position)
             separator, position = inside.separator(body, position)
         while separator != b",":
             if not stack:
                 return found
             inside = stack.pop()
+            is_object, prefix, item = inside.is_object, inside.prefix, inside.item.match
             separator, position = inside.separator(body, position)
 
 

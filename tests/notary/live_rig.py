@@ -97,7 +97,7 @@ class LiveRig:
             instrument=file.instrument(MARKET),
             token=None if file.channel.token is None else TOKEN,
         )
-        return LiveClient(granted, tls or self.tls.connect(granted.session["host"]))
+        return LiveClient(granted, tls or self.tls.connect(granted.session["host"], keep_raw=False))
 
     async def attest(
         self, client: LiveClient, *, wish: bool = True, sections: Sequence[Any] = (), **more: Any
