@@ -17,17 +17,22 @@ from typing import Any
 import pytest
 
 from attestation.errors import QuotaryError
-from attestation.expect import LogExpectation
+from attestation.expect import Expect, LogExpectation
 from attestation.settlement.bundle import SettlementBundle
 from attestation.venues import shipped_venues
 from tests.settlement import samples, world
-from tests.verifier import forge, logged
+from tests.verifier import feeds, forge, logged
 from verifier.decide import decide
+from verifier.first import verify_first
 from verifier.insecure import insecure_verify_authentic
 
 LOGGED = dataclasses.replace(
     forge.session().present(), log=logged.prove(logged.entry_of(forge.session().attestation))
 )
+
+SLOT = feeds.slot().present().encode()
+BEFORE = feeds.slot(slot_us=feeds.SLOT_US - feeds.GRID_US).bare().encode()
+FEED = Expect(venues=feeds.VENUES, market=forge.MARKET)
 
 SETTLED = (samples.policy(), world.bundle(samples.settled(40)).encode())
 
@@ -84,6 +89,10 @@ def test_verification_needs_no_socket_file_clock_or_randomness() -> None:
     assert "witnesses" in decide([LOGGED], expect=expect, **believed).checked
     slot = forge.show_fields(forge.slot(), [0, 2, 4])
     assert decide([slot], expect=forge.expect(), **arguments).verdict == "accepted"
+    wanted = {"trust": arguments["trust"], "now_us": forge.NOW, "expect": FEED}
+    assert "messages" in decide([SLOT], **wanted).checked
+    grid: dict[str, int] = {"at_us": feeds.SLOT_US, "grid_us": feeds.GRID_US}
+    assert "session" in verify_first(SLOT, BEFORE, **grid, **wanted).checked
     curve = forge.LyingNotary(algorithm="ecdsa-secp256k1")
     other = forge.session(notary=curve).whole().encode()
     arguments["trust"] = forge.trust(curve)
