@@ -50,3 +50,32 @@ def test_the_extra_that_is_not_installed_is_named(
     assert run.returncode == 2, run.stderr
     assert f"is not installed: pip install 'quotary[{command}]'" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+_SERVING = ("fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings", "prometheus_client")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("venues", "list"), 0, ""),
+        (("feed", "dead-letters", "--help"), 0, ""),
+        (("rederive", "--help"), 0, ""),
+        (("feed", "--config", "feed.toml"), 2, "is not installed: pip install 'quotary[feed]'"),
+        (("serve", "--config", "feed.toml"), 2, "is not installed: pip install 'quotary[feed]'"),
+    ],
+)
+def test_only_feeding_and_serving_needs_what_serves(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    script = _WITHOUT.format(missing=_SERVING, command="prover")
+    run = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert run.returncode == code, run.stderr
+    assert said in run.stderr
+    assert "Traceback" not in run.stderr
