@@ -90,7 +90,8 @@ def serve(
 ) -> None:
     """Run a feed and serve its slots over HTTP; prints one READY line of JSON.
 
-    With --json a line for the status every second follows. Ends by SIGTERM or Ctrl-C.
+    What goes wrong is said on stderr; with --json a line for the status every second
+    follows on stdout instead. Ends by SIGTERM or Ctrl-C.
     """
     with boundary(as_json=as_json, extra=EXTRA):
         from prover.cli.showing import Showing
@@ -102,7 +103,8 @@ def serve(
         if store_only:
             _run(serve_stored(settings, announce=_announce))
             return
-        show = Showing(as_json=True).shown if as_json else None
+        showing = Showing(as_json=as_json)
+        show = showing.shown if as_json else showing.watched
         _run(run_configured(settings, listen=settings.listen, announce=_announce, show=show))
 
 

@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Callable
 
 from attestation.encoding import encode
 from prover.serve.app import system_now_us
-from prover.serve.status import FeedStatus
+from prover.serve.status import DOWN, FeedStatus
 from prover.serve.view import line, screen
 
 SCREEN_SECONDS = 0.25
 JSON_SECONDS = 1.0
 LINE_SECONDS = 10.0
+WATCH_SECONDS = 5.0
 
 
 class Showing:
@@ -42,6 +43,29 @@ class Showing:
                 await task
             if not self._as_json:
                 self._print_line(status)
+
+    @contextlib.asynccontextmanager
+    async def watched(self, status: FeedStatus) -> AsyncIterator[None]:
+        """Says on stderr when no slots come any more, when they do again, and what is wrong."""
+        task = asyncio.create_task(self._watch(status))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _watch(self, status: FeedStatus) -> None:
+        said: tuple[bool, dict[str, str]] = (False, {})
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            now = status.state(self._now_us()) == DOWN, dict(status.troubles)
+            if now[0] != said[0]:
+                self._print_line(status)
+            for url, why in now[1].items():
+                if said[1].get(url) != why:
+                    print(f"{url}: {ascii(why[:300])[1:-1]}", file=sys.stderr, flush=True)
+            said = now
 
     async def _each(self, seconds: float, show: Callable[[], None]) -> None:
         while True:

@@ -124,6 +124,8 @@ def _venues(status: FeedStatus, lanes: list[LaneStatus], now_us: int, width: int
         headroom = Text(f"{lane.headroom:.0%}", style="" if lane.headroom > 0.2 else "bold red")
         bid, ask, age = _quote(lane, now_us)
         last = "" if lane.state == LIVE else _plain(status.detail(lane))
+        if not last and lane.dead_letters:
+            last = f"{lane.dead_letters} messages could not be read"
         cells: dict[str, str | Text] = {
             "venue": lane.venue,
             "notary": names[lane.notary],

@@ -142,8 +142,7 @@ def test_a_server_that_is_killed_and_started_again_loses_and_repeats_no_slot(
         seen += follow(url, seen[-1][1] + 1, 8)
         status = httpx.get(f"{url}/v1/status").json()
         assert [row["notary"] for row in status["notaries"]] == [notary.name]
-        code, _, err = ended(process, signal.SIGTERM)
-        assert (code, err) == (0, "")
+        assert ended(process, signal.SIGTERM)[0] == 0
     assert [identity for _, identity, _ in seen] == [first + n * GRID for n in range(12)]
     assert {name for name, _, _ in seen} == {"slot"}
     trust = Trust.parse((folder / "trust.toml").read_bytes())
@@ -263,6 +262,27 @@ def test_a_second_process_on_one_store_is_refused(
         run = prover(*serve)
         assert run.code == 2
         assert run.err == "usage [store]: another process writes to this store\n"
+        assert ended(process, signal.SIGTERM)[0] == 0
+
+
+def test_a_notary_that_cannot_be_had_is_said_and_keeps_no_other_from_feeding(
+    folder: Path, notary: RunningNotary
+) -> None:
+    text = (folder / "feed.toml").read_text(encoding="utf-8")
+    away = "http://127.0.0.1:9"
+    both = text.replace(f'["{notary.url}"]', f'["{notary.url}", "{away}"]')
+    assert both != text
+    (folder / "feed.toml").write_text(both, encoding="utf-8")
+    with started(folder, "serve", "--config", "feed.toml", "--development") as process:
+        url = str(line_of(process.stdout)["url"])
+        first_slot(url)
+        status = httpx.get(f"{url}/v1/status").json()
+        assert status["state"] == "degraded"
+        assert "connect failed" in status["troubles"][away]
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        assert process.stderr is not None
+        while not (said := process.stderr.readline()).startswith(f"{away}: "):
+            assert said
         assert ended(process, signal.SIGTERM)[0] == 0
 
 
