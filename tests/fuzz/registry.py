@@ -6,7 +6,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from tests.fuzz import disputes, documents, gate, log, rotations, slots, text, tls, verdicts
+from tests.fuzz import (
+    disputes,
+    documents,
+    gate,
+    log,
+    rotations,
+    settlements,
+    slots,
+    text,
+    tls,
+    verdicts,
+)
 from tests.fuzz.oracle import Target
 
 HERE = Path(__file__).resolve().parent
@@ -18,7 +29,18 @@ CRASHES = HERE / "crashes"
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         target.name: target
-        for module in (documents, rotations, text, tls, gate, verdicts, slots, disputes, log)
+        for module in (
+            documents,
+            rotations,
+            text,
+            tls,
+            gate,
+            verdicts,
+            slots,
+            settlements,
+            disputes,
+            log,
+        )
         for target in module.TARGETS
     }
 )
