@@ -40,7 +40,7 @@ class Verdict(enum.Enum):
     OWN = "own"
     """It rests on messages that came to this prover, too, and says what they say."""
     UNSEEN = "unseen"
-    """Its session ended before the messages came to this prover."""
+    """Its messages did not come to this prover, or not yet."""
     UNKNOWN = "unknown"
     """It is from before this prover's memory."""
 
@@ -112,8 +112,8 @@ def judge(
             _same_refs(found.messages, observation.messages)
             _same_quote(observation, found.quote)
             return Verdict.OWN
-        newest = max([ref.index for ref in observation.messages], default=0)
-        if own.ended and newest >= own.read:
+        newest = max([ref.index for ref in observation.messages], default=-1)
+        if newest >= own.read:
             return Verdict.UNSEEN
     payloads = _recalled(observation, notary, recall)
     if payloads is not None:
@@ -132,6 +132,20 @@ def judge(
         found=[ref.index for ref in observation.messages],
         wanted=own.read,
     )
+
+
+def judge_late(newest: int, own: OwnSession) -> None:
+    """Raises InvalidProofError for a message that a session, still alive, never got to.
+
+    To be asked long after the slot; a session that broke before tells nothing.
+    """
+    if not own.ended and newest >= own.read:
+        raise InvalidProofError(
+            "an observation rests on a message that never came",
+            rule="observation.messages",
+            found=newest,
+            wanted=own.read,
+        )
 
 
 def judge_gap(gap: GapField, own: OwnSession) -> None:

@@ -45,7 +45,15 @@ from prover.feed.metrics import Metrics
 from prover.feed.own_messages import KEPT_US, OwnMessages, OwnSession
 from prover.feed.pacing import Backoff
 from prover.feed.records import Missed, Sink, Slot
-from prover.feed.slot_check import Recall, Verdict, check_slot, judge, judge_fetch, judge_gap
+from prover.feed.slot_check import (
+    Recall,
+    Verdict,
+    check_slot,
+    judge,
+    judge_fetch,
+    judge_gap,
+    judge_late,
+)
 from prover.feed.supervise import patience_s
 
 SILENCE_S = 15.0
@@ -57,6 +65,8 @@ DOUBT_US = 3_000_000
 differ, and a session feeds slots only once its start is attested."""
 SETTLED_US = 120_000_000
 """After so long no session of a process before this one feeds slots any more."""
+NEVER_S = 30.0
+"""After so long more a message of a live session that still has not come was never sent."""
 FETCH_TRIES = 50
 """How often within that time a fetch's own answer is looked for."""
 MAX_PROBLEM = 64 * 1024
@@ -215,7 +225,7 @@ class SlotsClient:
                 self._judge_gap(observation, slot.slot_us, document)
                 continue
             try:
-                verdict = await self._compare(observation, slot.slot_us)
+                verdict = await self._compare(observation, slot.slot_us, document)
             except QuotaryError as error:
                 self._note(error, document)
                 continue
@@ -231,15 +241,23 @@ class SlotsClient:
         own = self._own.standing(self._source.name, gap.venue, slot_us, DOUBT_US)
         if own is not None:
             # A session that the notary has ended ends for this side, too, a little later.
-            asyncio.get_running_loop().call_later(SEEN_S, self._confirm, gap, own, document)
+            asyncio.get_running_loop().call_later(SEEN_S, self._confirm_gap, gap, own, document)
 
-    def _confirm(self, gap: GapField, own: OwnSession, document: JsonObject) -> None:
+    def _confirm_message(self, newest: int, own: OwnSession, document: JsonObject) -> None:
+        try:
+            judge_late(newest, own)
+        except QuotaryError as error:
+            self._note(error, document)
+
+    def _confirm_gap(self, gap: GapField, own: OwnSession, document: JsonObject) -> None:
         try:
             judge_gap(gap, own)
         except QuotaryError as error:
             self._note(error, document)
 
-    async def _compare(self, observation: ObservationField, slot_us: int) -> Verdict:
+    async def _compare(
+        self, observation: ObservationField, slot_us: int, document: JsonObject
+    ) -> Verdict:
         if observation.source == "rest":
             return await self._compare_fetch(observation)
         own = self._own.get(observation.session)
@@ -249,8 +267,15 @@ class SlotsClient:
             # The notary may still hear a session of a process before this one.
             remembered = remembered and slot_us > self._began_us + SETTLED_US
         elif observation.messages:
-            # It was relayed before it was signed, but on another connection than this.
-            await own.reached(max([ref.index for ref in observation.messages]), SEEN_S)
+            # It was relayed before it was signed, but on another connection than this.  What
+            # is waited for counts from the slot: one that lags must not make all others late.
+            newest = max([ref.index for ref in observation.messages])
+            wait_s = SEEN_S - (now_us - slot_us) / 1_000_000
+            if not await own.reached(newest, max(wait_s, 0.0)):
+                asyncio.get_running_loop().call_later(
+                    NEVER_S, self._confirm_message, newest, own, document
+                )
+                return Verdict.UNSEEN
         found = partial(
             judge,
             observation,

@@ -13,7 +13,7 @@ from attestation.feed import Channel, Update
 from attestation.hashing import hash_string
 from attestation.venues import load_venue
 from prover.feed.own_messages import KEPT_US, MAX_QUOTES, OwnFetch, OwnMessages, OwnSession
-from prover.feed.slot_check import Verdict, judge, judge_fetch, judge_gap
+from prover.feed.slot_check import Verdict, judge, judge_fetch, judge_gap, judge_late
 
 NOTARY = "notary.example"
 VENUE = load_venue("okx")
@@ -81,7 +81,6 @@ LIES: dict[str, dict[str, Any]] = {
             MessageRef(index=3, hash=hash_string(MESSAGES[3])),
         )
     },
-    "a message that never came": {"messages": (MessageRef(index=9, hash=hash_string(b"x")),)},
     "no message": {"messages": ()},
 }
 
@@ -146,6 +145,16 @@ def test_a_flood_of_quotes_is_remembered_within_a_bound() -> None:
         session.note(index, b"x", update._replace(messages=(index,)), wall_us=START_US, steady_us=0)
     assert len(session._quotes) <= MAX_QUOTES + 1
     assert len(session._refs) <= 10_000
+
+
+def test_a_message_that_is_not_here_yet_is_a_lie_only_if_it_never_comes() -> None:
+    session = own(MESSAGES[:3])
+    assert verdict(observation(5), session) is Verdict.UNSEEN
+    with pytest.raises(InvalidProofError, match="never came"):
+        judge_late(5, session)
+    judge_late(2, session)
+    session.end()
+    judge_late(5, session)
 
 
 GAP = GapField(venue="okx", reason="venue_silent", fault="venue")

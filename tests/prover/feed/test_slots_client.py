@@ -20,7 +20,7 @@ from attestation.venues import load_venue
 from prover.feed.conversation import Moment
 from prover.feed.incidents import MAX_FILES, Incidents
 from prover.feed.metrics import NoMetrics
-from prover.feed.own_messages import OwnMessages
+from prover.feed.own_messages import OwnMessages, OwnSession
 from prover.feed.records import Missed, Slot
 from prover.feed.slots_client import SETTLED_US, SlotsClient, SlotSource
 from tests.prover.feed.direct import Tape, settled
@@ -34,7 +34,7 @@ from tests.prover.feed.slot_server import (
     slot_server,
     trust_of,
 )
-from tests.prover.feed.tape import GRID, NOTARY, START, make_slot
+from tests.prover.feed.tape import GRID, NOTARY, START, Said, make_slot
 
 Made = tuple[int, bytes]
 
@@ -272,6 +272,44 @@ def test_a_slot_waits_for_its_messages_to_come_to_this_side_too() -> None:
     asyncio.run(run())
     assert following.incidents.count == 1
     assert "make no quote" in following.incidents.last
+
+
+def test_a_session_that_lags_makes_no_slot_late_and_no_incident_unless_it_never_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("prover.feed.slots_client.NEVER_S", 0.05)
+    session = "cd" * 16
+    said: dict[str, Said] = {"binance": "venue_silent", "okx": (session, [(7, b"{}")])}
+    events = [(START + at * GRID, event(make_slot(START + at * GRID, said))) for at in range(20)]
+    for comes in (True, False):
+        following = Following()
+        own = following.own.begin(
+            session,
+            notary=NOTARY,
+            venue="okx",
+            instrument=load_venue("okx").instrument("BTC/USD"),
+        )
+
+        async def run(
+            following: Following = following, own: OwnSession = own, comes: bool = comes
+        ) -> None:
+            async with slot_server(events) as server:
+                # Later than the wait that any slot is worth: none of them costs a second more.
+                following.now_us = START + 60_000_000
+                client = following.client(server.url, trust_of(gap_slots(1)[0]))
+                task = asyncio.create_task(client.run())
+                await settled(lambda: len(following.slots) == 20)
+                assert client.status.unseen == 20
+                if comes:
+                    own.note(7, b"{}", None, wall_us=START, steady_us=0)
+                    await asyncio.sleep(0.1)
+                else:
+                    await settled(lambda: following.incidents.count == 20)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+        asyncio.run(run())
+        assert following.incidents.count == (0 if comes else 20)
 
 
 def test_a_gap_of_a_venue_that_goes_on_being_heard_is_kept_as_evidence(
