@@ -117,7 +117,7 @@ def test_part_of_the_time_is_derived_alone(store: Path) -> None:
 
 
 @given(row=st.integers(1, 6), data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_flipped_bit_of_a_stored_message_is_found(
     stored: Path, tmp_path_factory: pytest.TempPathFactory, row: int, data: st.DataObject
 ) -> None:
