@@ -90,10 +90,10 @@ def witnesses(found: VerifiedSettlement, trust: Trust) -> str:
             " not the operator"
         )
     count = len(set(operators))
-    return (
-        f"witnessed by {len(operators)} notaries of {count} operators ({', '.join(operators)}),"
-        f" {found.policy.q} of which must agree"
-    )
+    told = f"witnessed by {len(operators)} notaries of {count} operators ({', '.join(operators)})"
+    if found.policy.q == 1:
+        return f"{told}, of which the price of a single notary is enough"
+    return f"{told}, {found.policy.q} of which must agree"
 
 
 def _reason(outcome: OutcomeDocument) -> str:
@@ -111,7 +111,10 @@ def _result(found: VerifiedSettlement) -> str:
         return f"fewer than {found.policy.k} venues have enough slots at both ends"
     counting = sum(venue.change is not None for venue in outcome.venues)
     noise = dispersion(outcome)
+    withheld = sum(venue.change is not None and not venue.real for venue in outcome.venues)
     told = "" if noise is None else f"; venues differ by {_bp(noise)} bp"
+    if withheld:
+        told += f"; {withheld} count for the player, as their prices were withheld"
     price = "" if outcome.display_price is None else f", display price {outcome.display_price}"
     return f"the median return of {counting} venues is {_change(outcome.change)}{told}{price}"
 

@@ -64,6 +64,8 @@ def describe_policy(
 def _notaries(policy: SettlementPolicy) -> Iterator[str]:
     if len(policy.notaries) == 1:
         yield "  A single notary: this checks the arithmetic, not the operator."
+    elif policy.q == 1:
+        yield f"  Of {len(policy.notaries)} notaries the price of a single one is enough."
     else:
         yield (
             f"  {policy.q} of {len(policy.notaries)} notaries must agree within"
