@@ -13,8 +13,9 @@ from typing import Any
 import orjson
 import pytest
 
-from attestation.encoding import decode_object
+from attestation.encoding import decode_object, encode
 from attestation.settlement.bundle import SettlementBundle
+from attestation.settlement.promise import Promise, sign_promise
 from examples.demo.browser import Tab, chromium
 from tests.conftest import NODE_MODULES, require_peer
 from tests.settlement import cases, world
@@ -172,6 +173,32 @@ def test_bundle_without_keys_decides_nothing(tab: Tab, files: list[Path]) -> Non
     tab.give(files[0])
     assert "Nothing was decided".lower() in tab.text().lower()
     assert not tab.run(f"!!{SHOWN}")
+
+
+def test_receipt_says_which_trade_and_leaf_the_bundle_must_be_of(
+    tab: Tab, trade: Market, files: list[Path], tmp_path: Path
+) -> None:
+    made = trade.made
+    promise = Promise(
+        trade=made.opening.leaf.trade,
+        digest=made.opening.commitment().digest,
+        log_by_us=made.terms.logged_us,
+    )
+    receipt = tmp_path / "receipt.json"
+
+    def given(promise: Promise) -> list[Path]:
+        signed = sign_promise(promise, world.OPERATOR)
+        receipt.write_bytes(encode({"trade": promise.trade, "promise": signed.to_json()}))
+        return [*[path for path in files if path.name != "expect.toml"], receipt]
+
+    opened(tab, given(promise))
+    for changes, rule in (
+        ({"trade": "0f" * 32}, "expect.trade"),
+        ({"digest": "sha256:" + "0f" * 32}, "expect.digest"),
+        ({"log_by_us": made.terms.logged_us - 1}, "expect.logged_by_us"),
+    ):
+        tab.give(*given(dataclasses.replace(promise, **changes)))  # type: ignore[arg-type]
+        assert rule in tab.text(".refusal")
 
 
 def test_presentations_are_verified_too(tab: Tab, tmp_path: Path) -> None:

@@ -105,7 +105,12 @@ export class App {
     await this.guardAsync(async () => {
       const address = this.bundles.replaceAll("{trade}", trade);
       const data = await fetchFile(address, { limit: BUNDLE_LIMIT });
-      this.expect = { ...this.expect, trade };
+      const { policy_id, insecure_allow_development } = this.expect;
+      this.expect = {
+        trade,
+        ...(policy_id && { policy_id }),
+        ...(insecure_allow_development && { insecure_allow_development }),
+      };
       this.items = [{ name: `the bundle of ${trade.slice(0, 12)}…`, data }];
     });
     this.show();
@@ -167,6 +172,8 @@ export class App {
       this.linked = false;
     } else if (found.kind === "quote expect") {
       this.quoteExpect = readExpect(found.text);
+    } else if (found.kind === "receipt") {
+      this.expect = { ...this.expect, ...found.expect };
     } else if (found.kind === "ledger") {
       this.ledger = new Map(found.lines.map((line) => [line.trade, line]));
     } else if (found.kind === "policy") {
@@ -276,7 +283,9 @@ export class App {
       checkId(trade || undefined, "trade");
       if (trust) this.learn({ kind: "trust", text: trust });
       if (logPolicy) this.learn({ kind: "log policy", text: logPolicy });
+      const { digest, logged_by_us } = trade === this.expect.trade ? this.expect : {};
       this.expect = {
+        ...(digest === undefined ? {} : { digest, logged_by_us }),
         ...(policyId ? { policy_id: policyId } : {}),
         ...(trade ? { trade } : {}),
         ...(development ? { insecure_allow_development: true } : {}),

@@ -10,6 +10,7 @@ import { VenueFile } from "../core/venue.js";
 import { parseLogPolicy } from "../log/policy.js";
 import { BUNDLE_LIMIT } from "../settlement/bundle.js";
 import { readLedger } from "../settlement/ledger.js";
+import { readReceipt } from "../settlement/promise.js";
 import { readPolicy } from "../settlement/policy.js";
 
 export { BUNDLE_LIMIT };
@@ -55,6 +56,9 @@ function readJson(name, data) {
   const head = fromUtf8(data.subarray(0, 200000).filter((value) => value < 128)) ?? "";
   if (/^[^\n]*"type":"quotary\/ledger\/v1"\}?\n?/.test(head) && !/"logs":/.test(head)) {
     return { kind: "ledger", lines: readLedger(data) };
+  }
+  if (/"type":"quotary\/signed_promise\/v1"\}?/.test(tail(data))) {
+    return { kind: "receipt", expect: readReceipt(data) };
   }
   if (/"type":"quotary\/policy\/v1"/.test(head) && !/"logs":/.test(head)) {
     return { kind: "policy", policy: readPolicy(decodeObject(data, BUNDLE_LIMIT)) };

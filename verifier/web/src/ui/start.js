@@ -22,7 +22,7 @@ export function dropZone(take) {
     h(
       "p",
       {},
-      "or drop them here: the bundle, and if you have them your trust file, log policy and expect file.",
+      "or drop them here: the bundle, and what you have of your receipt, trust file, log policy and expect file.",
     ),
   );
   return zone;
