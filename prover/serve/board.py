@@ -53,8 +53,8 @@ _SHARED = 20
 class SlotBoard:
     """One notary's newest slots, each once, whatever order they arrive in.
 
-    Slots at or before ``floor_us`` are the store's alone: those it had at the start, and
-    those that had to make room since.
+    Slots at or before ``floor_us`` are the store's alone: those of before the first one
+    here, and those that had to make room since.
     """
 
     def __init__(self, feed: FeedFacts, notary: str, *, kept: int = KEPT) -> None:
@@ -70,6 +70,9 @@ class SlotBoard:
     def post(self, slot: Settled) -> bool:
         """Takes a slot; returns whether it was not known yet."""
         at = slot.slot_us
+        if self.newest_us is None:
+            # What was before may be stored; this process has not heard of it.
+            self.floor_us = max(self.floor_us, at - 1)
         if at <= self.floor_us or at in self._posted:
             return False
         self._posted[at] = Posted(at, slot, shared=True)

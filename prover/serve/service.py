@@ -45,7 +45,16 @@ class Service:
         self.boards = {notary: SlotBoard(feed, notary) for notary in feed.notaries}
 
     async def load(self) -> None:
-        """Fills the boards with the newest stored slots; before any record is taken."""
+        """Fills the boards with the newest stored slots; before any record is taken.
+
+        Of a store that is away nothing is known yet: each board begins with its first slot.
+        """
+        try:
+            await self._load()
+        except UnavailableError:
+            self.boards.clear()
+
+    async def _load(self) -> None:
         for board in self.boards.values():
             newest = await asyncio.to_thread(self.reader.newest, self.feed.feed, board.notary)
             if newest is None:

@@ -27,8 +27,9 @@ from prover.serve.config import FeedSettings, load_config
 from prover.serve.measures import Measures
 from prover.serve.metrics import FeedMetrics
 from prover.serve.server import Parts, run_feed
+from prover.serve.service import Service
 from prover.serve.status import FeedStatus
-from tests.prover.serve.feeding import ALPHA, BETA, FEED, a_miss, a_slot, at, until
+from tests.prover.serve.feeding import ALPHA, BETA, FEED, MemoryStore, a_miss, a_slot, at, until
 
 
 class Script:
@@ -188,6 +189,28 @@ def test_while_the_store_is_away_new_slots_are_served_and_old_ones_refused_not_f
         await asyncio.to_thread(store.close)
 
     asyncio.run(go())
+
+
+def test_what_was_stored_is_found_also_where_the_store_was_away_at_the_start() -> None:
+    store = MemoryStore()
+    store.add(*(a_slot(n) for n in range(8)))
+
+    async def go() -> list[int]:
+        service = Service(FEED, store)
+        store.away = True
+        await service.load()
+        with pytest.raises(UnavailableError):
+            service.board(None)
+        for number in range(8, 12):
+            service.take(a_slot(number))
+        store.away = False
+        app = make_app(service, metrics=FeedMetrics())
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://feed") as client:
+            page = (await client.get("/v1/slots", params={"from": at(0)})).json()
+        return [row["slot_us"] for row in page["slots"] if "presentation" in row]
+
+    assert asyncio.run(go()) == [at(n) for n in range(12)]
 
 
 def test_a_consumer_that_takes_nothing_keeps_no_server_from_ending(
