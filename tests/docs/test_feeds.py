@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
-from prover.serve.config import FeedSettings
+from prover.serve.config import FeedSettings, load_config
 from prover.serve.metrics import BUDGET_MS, COUNTERS, GAUGES, HOPS
 from prover.serve.sending import MAX_STREAMS, STALL_SECONDS
 from prover.serve.stream import HOLD_US, MAX_BEHIND
 from tests.docs.test_tables import table
 
 ROOT = Path(__file__).resolve().parents[2]
+UNIT = (ROOT / "docs/deploy/quotary-feed.service").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "feeds.md").read_text(encoding="utf-8")
 
 
@@ -29,6 +34,45 @@ def test_every_member_of_the_configuration_is_listed_with_its_default() -> None:
             assert said[name] == "required", name
         elif isinstance(field.default, int | str | Path):
             assert said[name] == str(field.default), name
+
+
+def unit(member: str) -> list[str]:
+    return re.findall(rf"^{member}=(.*)$", UNIT, re.MULTILINE)
+
+
+def test_the_units_environment_is_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {"%d": "/run/credentials/quotary-feed.service", "%S": "/var/lib"}
+    for pair in unit("Environment")[0].split():
+        name, _, value = pair.partition("=")
+        for specifier, folder in folders.items():
+            value = value.replace(specifier, folder)
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "feed.toml"
+    lines = ('name = "f"', 'market = "BTC/USD"', 'notaries = ["https://n.example"]')
+    file.write_text("\n".join(lines), encoding="utf-8")
+    settings = load_config(file, development=False)
+    credential = unit("LoadCredential")[0].partition(":")[0]
+    assert settings.key == Path(folders["%d"]) / credential
+    assert settings.data == Path(folders["%S"]) / unit("StateDirectory")[0]
+    assert unit("RestartPreventExitStatus") == ["2"]
+    sysusers = (ROOT / "docs/deploy/quotary.sysusers.conf").read_text(encoding="utf-8")
+    assert f"u {unit('User')[0]} " in sysusers
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit_and_finds_it_sealed_off(
+    peer: Callable[[str], str], tmp_path: Path
+) -> None:
+    path = tmp_path / "quotary-feed.service"
+    path.write_text(UNIT.replace("/opt/quotary/bin/prover", sys.executable), encoding="utf-8")
+    analyze = peer("systemd")
+    for command in (
+        [analyze, "verify", "--man=no", str(path)],
+        [analyze, "security", "--offline=true", "--no-pager", "--threshold=20", str(path)],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_metric_is_listed_with_its_labels() -> None:
