@@ -115,6 +115,12 @@ class Slots:
                 )
                 if isinstance(over, ClosedSlot):
                     lane.put_back(over)
+            except Exception as error:  # noqa: BLE001 - the slots after it must not go with it
+                self._context.log.error(
+                    "slot_failed", feed=lane.feed.feed, detail=f"{type(error).__name__}: {error}"
+                )
+                if isinstance(over, ClosedSlot):
+                    lane.put_back(over)
 
     async def _attest(self, closed: ClosedSlot) -> None:
         feed, slot_us, context = closed.feed.feed, closed.slot_us, self._context

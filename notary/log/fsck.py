@@ -1,12 +1,14 @@
 """Rebuilds from its entries every hash of a log, and what its rules remember, and compares.
 
 ``notary log fsck``.  What the rules remember decides which session may have a place:
-damage to it would let the log be wrong without any hash being so.
+damage to it would let the log be wrong without any hash being so.  The slots of feeds,
+which are kept beside the log, are those that it names.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sqlite3
 from collections.abc import Callable
 
@@ -19,8 +21,11 @@ from attestation.merkle import leaf_hash
 from notary.log.memory import load_rules
 from notary.log.published import PublishedFile
 from notary.log.tables import Head, iterate_entries, read_head
+from notary.slot_check import damaged_slots
 
 BATCH = 4_096
+MAX_SLOTS = 100
+"""Damaged slots that are named."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +92,8 @@ def check_log(
         damage("head", "has another time than the last entry")
     if shown is not None and shown.size > count:
         damage("published checkpoint", f"covers {shown.size} entries, there are {count}")
+    for feed, slot_us in itertools.islice(damaged_slots(database), MAX_SLOTS):
+        damage(f"slot {slot_us} of {feed}", "is not what its entry says")
     progress(count, head.size)
     return Report(origin=head.origin, size=head.size, root=head.root, damages=tuple(check.damages))
 

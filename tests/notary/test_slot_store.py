@@ -310,6 +310,7 @@ def test_backup_holds_the_slots_that_the_log_names_or_is_none(log: Log, statemen
         database.commit()
     with pytest.raises(InvalidProofError, match="damaged"):
         make_backup(source(folder), folder / "other", now_us=START_US)
+    assert any("is not what its entry says" in damage for damage in log.damages())
 
 
 def test_store_with_live_sessions_can_be_backed_up(log: Log) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,8 @@ from attestation.log.entry import MissedEntry, SlotEntry
 from attestation.log.proof import LogProof
 from attestation.log.report import AuditReport
 from notary.clock import Clock
+from notary.feeds import ClosedSlot
+from notary.issue import AcceptedRequest, accept_slot
 from notary.log.files import PlainFiles
 from notary.log.fsck import check_log
 from notary.log.published import PublishedFile
@@ -203,6 +206,30 @@ def test_log_that_is_ahead_of_the_clock_is_waited_for(tmp_path: Path) -> None:
             assert rig.book.next_us == before[-1][1] + GRID
             found = await rig.events(len(before) + 2, f"?from={before[0][1]}")
             check_whole([told.slot_us or 0 for told in found])
+
+    asyncio.run(scene())
+    assert audited(tmp_path).findings == ()
+
+
+def test_slot_that_cannot_be_built_is_missed_and_the_next_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [2]
+
+    def failing(closed: ClosedSlot, **named: Any) -> AcceptedRequest:
+        left[0] -= 1
+        if left[0] == 0:
+            raise RuntimeError("a bug")
+        return accept_slot(closed, **named)
+
+    monkeypatch.setattr("notary.slots.accept_slot", failing)
+
+    async def scene() -> None:
+        async with serving(tmp_path) as rig:
+            feed = await rig.begin()
+            found = await rig.events(4, f"?from={feed.from_us}")
+            check_whole([told.slot_us or 0 for told in found])
+            assert [told.name for told in found][:3] == ["slot", "missed", "slot"]
 
     asyncio.run(scene())
     assert audited(tmp_path).findings == ()
