@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 import notary.relay
 from attestation.errors import QuotaryError, RefusedError
@@ -375,6 +377,47 @@ def test_peers_of_a_live_session_are_probed(
                 assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_client_that_pauses_gets_every_byte_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_loop: Callable[[], Any]
+) -> None:
+    """What the socket does not take at once is written later, and nothing overtakes it."""
+    keep_alive = notary.relay._keep_alive
+
+    def narrow(transport: asyncio.Transport | None) -> None:
+        keep_alive(transport)
+        assert transport is not None
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
+
+    monkeypatch.setattr(notary.relay, "_keep_alive", narrow)
+
+    async def scene() -> None:
+        async with live_running(tmp_path, server=VenueServer(rate=200)) as rig:
+            client = rig.client()
+            await client.handshake()
+            client.writer.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_RCVBUF, 8_192
+            )
+            attesting = asyncio.create_task(rig.attest(client))
+            await client.upgrade()
+            await client.subscribe()
+            assert await attesting is not None
+            session = rig.desk.registry.get(client.granted.session["id"])
+            assert session.witness is not None
+            legs = session.witness._legs  # type: ignore[attr-defined]
+            rig.venues.faults.set("kraken", Fault.parse("oversized:20000"))
+            await until(lambda: legs.unsent > 100_000)
+            rig.venues.faults.clear()
+            # TLS itself tells a byte that is missing, or in another place.
+            while sum(len(message.data) > 20_000 for message in client.messages) < 5:
+                assert await client.receive()
+            await client.read(len(client.updates) + 3)
+            assert session.ended is None
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(scene())
 
 
 def test_use_is_charged_as_it_goes_on(tmp_path: Path) -> None:
