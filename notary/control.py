@@ -64,7 +64,7 @@ class ControlProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         # For the routes: where a request comes from, and whose it turns out to be.
-        self.scope["state"]["guest"] = self._guest
+        self.scope["state"].update(guest=self._guest, crowd=self._crowd)
 
     def on_body(self, body: bytes) -> None:
         self._head = 0

@@ -79,6 +79,17 @@ class Crowd:
         guest.known = known
         (self._known if known else self._busy).add(guest)
 
+    def know(self, guest: Guest) -> None:
+        """Notes that a connection turned out to be a known prover's: its place is kept."""
+        guest.known = True
+        if guest in self._idle:
+            del self._idle[guest]
+        elif guest in self._busy:
+            self._busy.discard(guest)
+        else:
+            return
+        self._known.add(guest)
+
     def rest(self, guest: Guest) -> None:
         """Notes that nothing is under way any more; a known prover's place is kept."""
         if guest in self._busy:

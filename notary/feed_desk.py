@@ -98,8 +98,10 @@ class FeedDesk:
 
         return follow(self._boards.get(feed), read, from_us)
 
-    def authorize(self, feed: str, bearer: str) -> None:
+    def authorize(self, feed: str, bearer: str) -> bool:
         """Raises unless the token is a fresh request of a prover of the feed, and for it.
+
+        Returns whether the configuration names the prover.
 
         RefusedError 401 for what is no token, 403 for one of another feed, notary or
         prover, 404 for a feed that is not in the log.
@@ -120,6 +122,7 @@ class FeedDesk:
         check_signature(request.prover, request.encode(), hex_decode(signed.signature))
         now_us = self._context.clock.now_us()
         self._replays.check(request.prover, request.nonce, request.at_us, now_us)
+        return request.prover in self._admission.provers
 
     async def _log(self, entry: FeedEntry | PolicyEntry | TradesEntry, now_us: int) -> Inclusion:
         try:

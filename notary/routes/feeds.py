@@ -151,10 +151,12 @@ def feed_routes(desk: FeedDesk) -> APIRouter:
 
     def authorize(request: Request) -> str:
         feed: str = request.path_params["feed"]
-        desk.authorize(feed, _read_bearer(request))
-        guest: Guest | None = request.scope.get("state", {}).get("guest")
-        if guest is not None:
-            guest.known = True
+        known = desk.authorize(feed, _read_bearer(request))
+        state = request.scope.get("state", {})
+        guest: Guest | None = state.get("guest")
+        if known and guest is not None:
+            # A stream is long: strangers must not crowd it out.
+            state["crowd"].know(guest)
         return feed
 
     @router.post(

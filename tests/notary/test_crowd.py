@@ -79,6 +79,25 @@ def test_known_prover_keeps_its_place_while_it_rests() -> None:
     assert len(made.evicted) == 2
 
 
+@pytest.mark.parametrize("works", [False, True])
+def test_connection_that_turns_out_to_be_a_known_provers_keeps_its_place(works: bool) -> None:
+    made = house()
+    reader = made.guest()
+    if works:
+        made.crowd.work(reader, known=False)
+    made.crowd.know(reader)
+    made.crowd.know(reader)
+    # Strangers have the whole of their share, and make room among themselves.
+    for _ in range(2):
+        made.crowd.work(made.guest(), known=False)
+    for _ in range(5):
+        made.guest()
+    assert reader not in made.evicted
+    assert len(made.crowd) == 4
+    made.crowd.leave(reader)
+    assert len(made.crowd) == 3
+
+
 def test_full_house_at_work_refuses_and_counts_nobody() -> None:
     made = house(most=2)
     for _ in range(2):
