@@ -9,6 +9,7 @@ from attestation.log.entry import FeedEntry, PolicyEntry, TradesEntry
 from attestation.log.inclusion import Inclusion
 from prover.control import Call, ControlConnection
 from prover.flow import Flow
+from prover.logged import check_log
 from prover.notary_client import Notary
 
 Submitted = FeedEntry | PolicyEntry | TradesEntry
@@ -27,12 +28,13 @@ def submit(control: ControlConnection, notary: Notary, name: str, entry: Submitt
 
     The same entry again is answered with the first one's place.  Raises RefusedError
     where the log's rules or the notary's operator refuse it, MalformedError where the
-    notary logged something else.
+    notary logged something else, and as ``check_log`` for a log that is not its own.
     """
     call = Call("POST", "/v1/entries", notary.sign_entry(name, entry), "entry")
     answer = yield from control.call(call)
     with naming("entry"):
         folded = Inclusion.from_json(answer).fold()
+    check_log(folded, notary.trust, notary=name)
     found = folded.entry
     if not isinstance(found, Submitted) or dataclasses.replace(found, logged_us=0) != entry:
         raise MalformedError("the notary logged another entry", rule="entry", found=found.kind)

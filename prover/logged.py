@@ -82,29 +82,39 @@ def check_logged(
     """
     folded = inclusion.fold()
     entry = folded.check_header(header)
-    origin = folded.checkpoint.origin
-    known = trust.logs_of(origin) if isinstance(trust, Trust) else {}
-    if known and isinstance(trust, Trust):
-        valid = {key: entry for key, entry in known.items() if entry.revoked_at_us is None}
-        with naming("log"):
-            log = valid[open_note(folded.note, logs=valid).log]
-        operator = trust.operator_of(header.key.rpartition("+")[0])
-        if log.operator != operator:
-            raise UntrustedError(
-                "the log is another operator's",
-                rule="log.operator",
-                found=log.operator,
-                wanted=operator,
-            )
-    names = [line.name for line in folded.note.signatures if line.name != origin]
+    trusted = check_log(folded, trust, notary=header.key.rpartition("+")[0])
+    names = [line.name for line in folded.note.signatures if line.name != folded.checkpoint.origin]
     return folded, LogReceipt(
-        origin=origin,
+        origin=folded.checkpoint.origin,
         index=folded.index,
         size=folded.checkpoint.size,
         logged_us=entry.logged_us,
-        trusted=bool(known),
+        trusted=trusted,
         cosigners=tuple(sorted(set(names))),
     )
+
+
+def check_log(folded: Folded, trust: Trust | VerifyingKey | None, *, notary: str) -> bool:
+    """Checks the log's signature if the trust file has a key of that log; tells if it has.
+
+    The log must be run by the operator of ``notary``.  Raises UntrustedError and
+    InvalidProofError.
+    """
+    known = trust.logs_of(folded.checkpoint.origin) if isinstance(trust, Trust) else {}
+    if not known or not isinstance(trust, Trust):
+        return False
+    valid = {key: entry for key, entry in known.items() if entry.revoked_at_us is None}
+    with naming("log"):
+        log = valid[open_note(folded.note, logs=valid).log]
+    operator = trust.operator_of(notary)
+    if log.operator != operator:
+        raise UntrustedError(
+            "the log is another operator's",
+            rule="log.operator",
+            found=log.operator,
+            wanted=operator,
+        )
+    return True
 
 
 def renew_inclusion(

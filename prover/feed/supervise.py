@@ -98,13 +98,14 @@ class Lane:
     @property
     def live(self) -> bool:
         """Whether there is a link that was started and has not ended."""
-        return self.link is not None and not self.link.ended.done()
+        links = (self.link, self._older)
+        return any(link is not None and not link.ended.done() for link in links)
 
     def measure(self) -> None:
         """Records what the venue still allows, and how old its latest quote is."""
         now, value = self._moment(), self._metrics.value
         value("connects_headroom_ratio", self._connects.headroom(now.steady_us), **self._labels)
-        if self.link is not None and self.live:
+        if self.link is not None and not self.link.ended.done():
             talk = self.link.conversation
             value("sends_headroom_ratio", talk.headroom(now), **self._labels)
             age_s = (now.steady_us - talk.quoted_us) / 1_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ import pytest
 
 from attestation.document import GapField, ObservationField
 from attestation.errors import UsageError
+from attestation.venues import load_venue
 from examples.venues.faults import Fault
 from examples.venues.server import ThreadedVenueServer, VenueServer
 from prover.feed.engine import FeedConfig
@@ -238,6 +240,31 @@ def test_without_a_live_session_each_slot_has_one_rest_session_and_no_second(
     }
     fetched = {one.session: one for one in fed.tape.of(Received)}
     assert set(sources) <= set(fetched)
+
+
+def test_a_venue_that_ends_old_connections_never_leaves_a_slot_without_a_quote(
+    venues: ThreadedVenueServer, client: Notary
+) -> None:
+    okx = load_venue("okx")
+    assert okx.websocket is not None
+    short = dataclasses.replace(okx, websocket=dataclasses.replace(okx.websocket, life_s=1))
+
+    async def run() -> Fed:
+        async with feeding(venues, [client], venues=("okx",), feed="renewed") as fed:
+            # The notary has the file itself; how long a connection lives is the prover's to know.
+            fed.feed.venues["okx"] = short
+            sessions: set[str] = set()
+            while len(sessions) < 3:
+                field = (await fed.slot(observed)).fields["okx"]
+                assert isinstance(field, ObservationField)
+                sessions.add(field.session)
+        return fed
+
+    fed = asyncio.run(run())
+    slots = [slot.fields["okx"] for slot in fed.slots]
+    seen = [one for one in slots if isinstance(one, ObservationField)]
+    assert slots[slots.index(seen[0]) :] == seen
+    assert fed.feed.incidents.count == 0, fed.feed.incidents.last
 
 
 def test_ticks_are_conflated_and_messages_are_not(

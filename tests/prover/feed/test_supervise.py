@@ -285,6 +285,26 @@ def test_while_a_venue_is_silent_the_link_that_quoted_last_is_not_given_up() -> 
     acted(theatre, play)
 
 
+def test_a_successor_that_breaks_before_its_first_quote_leaves_the_lane_live() -> None:
+    theatre = Theatre(["first", "second", "third"])
+
+    async def play() -> None:
+        theatre.links[0].quoted.set()
+        theatre.links[0].unwanted.set()
+        await turns()
+        theatre.links[1].end()
+        assert theatre.lane.live
+        await turns()
+        assert "start third" in theatre.order
+        assert "close first" not in theatre.order
+        theatre.links[2].quoted.set()
+        await turns()
+        assert "close first" in theatre.order
+        assert theatre.lane.live
+
+    acted(theatre, play)
+
+
 def test_a_lane_that_stops_amid_a_handover_closes_both_links() -> None:
     theatre = Theatre(["first", "second"])
 
