@@ -297,16 +297,21 @@ async def swallow(awaitable: Awaitable[object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dawdle", "reason"),
-    [(stay_shut, "not_opened"), (open_alone, "timeout"), (upgrade_alone, "timeout")],
+    ("dawdle", "step", "reason"),
+    [
+        (stay_shut, "opening_us", "not_opened"),
+        (open_alone, "request_us", "timeout"),
+        (upgrade_alone, "subscription_us", "timeout"),
+    ],
 )
 def test_client_that_dawdles_is_ended_and_to_blame(
-    tmp_path: Path, dawdle: Callable[[LiveRig, LiveClient], Awaitable[None]], reason: str
+    tmp_path: Path,
+    dawdle: Callable[[LiveRig, LiveClient], Awaitable[None]],
+    step: str,
+    reason: str,
 ) -> None:
-    soon = Deadlines(opening_us=300_000, request_us=300_000, subscription_us=300_000)
-
     async def scene() -> None:
-        async with live_running(tmp_path, deadlines=soon) as rig:
+        async with live_running(tmp_path, deadlines=Deadlines(**{step: 300_000})) as rig:
             client = rig.client()
             await client.handshake()
             await dawdle(rig, client)

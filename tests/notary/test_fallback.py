@@ -44,12 +44,26 @@ def slot_after(rig: LiveRig, us: int) -> int:
     return -(-(rig.context.clock.now_us() + us) // GRID_US) * GRID_US
 
 
+async def fetch_in_time(rig: LiveRig) -> tuple[int, Any]:
+    """Fetches within a slot, or the next if the machine was too busy; returns which."""
+    for _ in range(5):
+        slot_us = slot_after(rig, GRID_US)
+        ahead_us = slot_us - GRID_US - rig.context.clock.now_us()
+        try:
+            attestation = await fetch(rig, slot_us, wait_us=max(0, ahead_us + 1_000))
+        except RefusedError as error:
+            if error.rule != "W13":
+                raise
+            continue
+        if rig.context.clock.now_us() < slot_us:
+            return slot_us, attestation
+    raise TimeoutError("no fetch within a slot")
+
+
 def test_quote_within_the_slot_is_the_slots(tmp_path: Path) -> None:
     async def scene() -> None:
         async with live_running(tmp_path, from_now_us=0, grid_us=GRID_US) as rig:
-            slot_us = slot_after(rig, GRID_US)
-            ahead = slot_us - GRID_US - rig.context.clock.now_us()
-            attestation = await fetch(rig, slot_us, wait_us=max(0, ahead + 1_000))
+            slot_us, attestation = await fetch_in_time(rig)
             found = rig.feeds._feeds[FEED].states["kraken"].fetched[slot_us]
             connection = attestation.connection()
             (extension,) = attestation.extensions().values()

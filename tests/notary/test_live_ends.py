@@ -175,7 +175,7 @@ def test_false_certificate_is_the_venues_although_the_client_takes_it(
 
 def test_opening_without_a_request_gives_the_bare_start(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with live_running(tmp_path, deadlines=Deadlines(opening_us=300_000)) as rig:
+        async with live_running(tmp_path, deadlines=Deadlines(opening_us=1_000_000)) as rig:
             client = rig.client()
             await client.handshake()
             attesting = asyncio.create_task(rig.attest(client, wish=False))

@@ -187,7 +187,7 @@ def test_slots_rest_on_live_sessions_through_crashes_and_the_audit_finds_nothing
             async with httpx.AsyncClient(base_url=notary.url, timeout=SECONDS) as http:
                 prover = Prover(notary, http, venues.ca_pem)
                 if ending == signal.SIGKILL:
-                    members = feed_entry(VENUES, time.time_ns() // 1_000 + 500_000)
+                    members = feed_entry(VENUES, time.time_ns() // 1_000 + 2_000_000)
                     members["provers"] = (PROVER.verifying_key.vkey,)
                     entry = FeedEntry(**members).to_json()
                     await prover.post("/v1/entries", EntryRequest, entry=entry)
