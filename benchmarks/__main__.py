@@ -20,6 +20,7 @@ from benchmarks import (
     live,
     log,
     relay,
+    serving,
     settlement,
     slots,
     storing,
@@ -46,6 +47,7 @@ def main() -> int:
     figures += settlement.measure()
     figures += storing.measure()
     figures += slots.measure()
+    figures += serving.measure()
     figures += keeping.measure(options.rounds)
     figures += weather.measure(options.rounds)
     figures += verify_api.measure()

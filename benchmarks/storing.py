@@ -60,7 +60,7 @@ def _percentile(waits: list[float], percent: int) -> Figure:
 def _burst(folder: Path) -> float:
     """Returns the wall seconds per record of as many as there are."""
     store = Store(folder, now_us=lambda: _START_US)
-    feed = _Feed()
+    feed = FeedRecords(_START_US)
     records = [record for _ in range(BURST // RATE) for record in feed.second()]
     begun = time.perf_counter()
     for record in records:
@@ -79,7 +79,7 @@ def _paced(folder: Path) -> list[float]:
     """Returns the seconds that each record took."""
     waits: list[float] = []
     store = Store(folder, on_stored=waits.append)
-    feed = _Feed()
+    feed = FeedRecords(_START_US)
     begun, given = time.perf_counter(), 0
     for _ in range(SECONDS):
         second = feed.second()
@@ -97,15 +97,15 @@ def _paced(folder: Path) -> list[float]:
     return waits
 
 
-class _Feed:
-    """A feed's records, second by second."""
+class FeedRecords:
+    """A feed's records, second by second, after an instant; nobody verifies its slots."""
 
-    def __init__(self) -> None:
+    def __init__(self, start_us: int) -> None:
         self._venues = venue_names()
         self._sessions = {venue: f"{number:032x}" for number, venue in enumerate(self._venues)}
         self._indices = {venue: count() for venue in self._venues}
         self._last: dict[str, tuple[int, bytes]] = {}
-        self._slot_us = _START_US
+        self._slot_us = start_us
 
     def second(self) -> list[Record]:
         """Returns a second's messages, and after each half its slot."""
@@ -114,7 +114,7 @@ class _Feed:
             for number in range(RATE // 2):
                 records.append(self._message(self._venues[number % len(self._venues)]))
             self._slot_us += GRID_US
-            records.append(self._slot())
+            records.append(self.slot(self._slot_us))
         return records
 
     def _message(self, venue: str) -> Received:
@@ -131,19 +131,18 @@ class _Feed:
             payload=payload,
         )
 
-    def _slot(self) -> Slot:
-        head = SlotField(
-            feed="btc-usd", market="BTC/USD", slot_us=self._slot_us, venues=self._venues
-        )
+    def slot(self, slot_us: int) -> Slot:
+        """Returns the slot of an instant, on the latest message of each venue."""
+        head = SlotField(feed="btc-usd", market="BTC/USD", slot_us=slot_us, venues=self._venues)
         fields = [Field(name="slot", value=head.to_json())]
         for venue in self._venues:
-            index, payload = self._last[venue]
+            index, payload = self._last.get(venue, (0, b""))
             observation = ObservationField(
                 venue=venue,
                 instrument="BTCUSDT",
                 bid="64000.1",
                 ask="64100.2",
-                received_us=self._slot_us - 1,
+                received_us=slot_us - 1,
                 session=self._sessions[venue],
                 messages=(MessageRef(index=index, hash=hash_string(payload)),),
             )
@@ -152,11 +151,11 @@ class _Feed:
         fields.append(Field(name="notary", value=notary.to_json()))
         # Nobody verifies it here: its size is what counts.
         header = Header(
-            id=f"{self._slot_us:032x}",
+            id=f"{slot_us:032x}",
             key="notary.example+00000000",
             root=hash_string(fields[1].encode()),
             size=len(fields),
-            issued_us=self._slot_us + 20_000,
+            issued_us=slot_us + 20_000,
         )
         attestation = Attestation(
             header=header, signature="ab" * 64, fields=tuple(fields), seed="cd" * 32
