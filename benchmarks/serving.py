@@ -78,7 +78,7 @@ def measure() -> list[Figure]:
             name="slot at a consumer, p99",
             value=ordered[-(-len(ordered) * 99 // 100) - 1] / 1e3,
             unit="ms",
-            note=f"from its instant, no notary between; p50 {ordered[len(ordered) // 2] / 1e3:.1f} ms",
+            note=f"from its instant, no notary; p50 {ordered[len(ordered) // 2] / 1e3:.1f} ms",
         ),
     ]
 
