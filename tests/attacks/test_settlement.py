@@ -29,7 +29,8 @@ from attestation.venues import shipped_venues
 from tests.adversaries.traded import LOG_POLICY, Traded, traded
 from tests.prover.stage import PROVER
 from verifier.logsource import HttpSource
-from verifier.reconcile import Promised, Reading, reconcile
+from verifier.reconcile import Promised, reconcile
+from verifier.reconcile_trades import Reading
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,9 @@ from attestation.venues import shipped_venues
 from tests.settlement import cases, world
 from tests.settlement.day import Day, a_day, forked, write_day
 from tests.verifier.shell import Shell
-from verifier.reconcile import Promised, Reading, reconcile
+from verifier.reconcile import Promised, reconcile
 from verifier.reconcile_report import render
+from verifier.reconcile_trades import Reading
 
 
 def run(day: Day, **changes: Any) -> Reconciliation:

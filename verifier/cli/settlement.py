@@ -167,8 +167,9 @@ def reconcile_command(
         from attestation.settlement.ledger import read_ledger
         from attestation.trust import parse_time
         from verifier.logsource import open_source
-        from verifier.reconcile import Reading, reconcile
+        from verifier.reconcile import reconcile
         from verifier.reconcile_report import render, summary
+        from verifier.reconcile_trades import Reading
 
         believed = read_trust(trust)
         reading = Reading(
