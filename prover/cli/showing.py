@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 
@@ -87,8 +89,13 @@ class Showing:
                 await asyncio.sleep(SCREEN_SECONDS)
 
     def _print_json(self, status: FeedStatus) -> None:
-        sys.stdout.buffer.write(encode(status.to_json(self._now_us())) + b"\n")
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(encode(status.to_json(self._now_us())) + b"\n")
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            # Whoever read is gone: the end, as of any program in a pipe, but a clean one.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            signal.raise_signal(signal.SIGTERM)
 
     def _print_line(self, status: FeedStatus) -> None:
         print(line(status, self._now_us()), file=sys.stderr, flush=True)

@@ -177,6 +177,19 @@ def test_a_feed_prints_its_status_as_lines_of_json(folder: Path, notary: Running
         assert json.loads(line)["type"] == "quotary/feed_status/v1"
 
 
+def test_a_feed_ends_when_nobody_reads_its_lines_any_more(
+    folder: Path, notary: RunningNotary
+) -> None:
+    run = ("feed", "--config", "feed.toml", "--development", "--json")
+    with started(folder, *run) as process:
+        assert line_of(process.stdout)["type"] == "quotary/feed_status/v1"
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+        assert process.stderr.read() == ""
+        process.stdout = None
+
+
 def test_without_a_terminal_a_feed_says_a_line_when_it_ends(
     folder: Path, notary: RunningNotary
 ) -> None:
