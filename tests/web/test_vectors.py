@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import require_peer
 from tests.web import vectors, voices
+from tests.web.resigned import resigned_bundles
 from tests.web.vectors import Answer, Vector
 
 PAGE = Path(__file__).parents[2] / "verifier" / "web" / "fairness.html"
@@ -47,6 +48,14 @@ def differences(asked: Sequence[Vector], found: Sequence[dict[str, Any]]) -> lis
         for vector, answer in pairs
         if answer_of(answer) != vector.answer
     ]
+
+
+def test_node_and_python_agree_on_what_a_lying_notary_signs(tmp_path: Path) -> None:
+    require_peer("node")
+    asked = list(resigned_bundles(200))
+    rules = {vector.answer.rule for vector in asked}
+    assert {"slot.venues", "settlement", "slots.feed", "notary.vkey"} <= rules
+    assert differences(asked, ask_node(asked, tmp_path)) == []
 
 
 def test_node_and_python_agree_on_presentations_signatures_and_venues_bytes(
