@@ -195,6 +195,7 @@ class VenueConnector:
                 heard.payload,
                 update,
                 readable=not isinstance(found, MalformedError),
+                held=self._channel.held,
                 wall_us=at_us,
                 steady_us=around.moment().steady_us,
             )

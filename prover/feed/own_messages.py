@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attestation.document import MessageRef
 from attestation.feed import Update
@@ -22,7 +22,7 @@ KEPT_US = 15_000_000
 MAX_QUOTES = 20_000
 """Quotes of one session that are kept at most."""
 MAX_REFS = 512
-"""Messages of one session that a quote still to come may rest on, beside the last one's."""
+"""The latest messages of one session, beside those that are held for quotes to come."""
 MAX_FETCHES = 1_024
 """Quotes over REST that are kept, of all venues."""
 MAX_ENDED = 64
@@ -105,10 +105,14 @@ class OwnSession:
         update: Update | None,
         *,
         readable: bool = True,
+        held: Iterable[int] = (),
         wall_us: int,
         steady_us: int,
     ) -> None:
-        """Notes data message ``index``, and the quote it makes with those before it."""
+        """Notes data message ``index``, and the quote it makes with those before it.
+
+        ``held`` are the messages that a later quote may rest on, however late.
+        """
         self.read = index + 1
         self.first_us = wall_us if self.first_us is None else self.first_us
         if not readable:
@@ -122,7 +126,7 @@ class OwnSession:
             own = OwnQuote(quote=update.quote, messages=tuple(refs), received_us=wall_us)
             self._quotes[update.messages] = (steady_us, own)
             self._last = update.messages
-        self._forget(steady_us)
+        self._forget(steady_us, held)
         if self._waiting is not None:
             self._wake()
 
@@ -131,14 +135,14 @@ class OwnSession:
         found = self._quotes.get(tuple([ref.index for ref in messages]))
         return None if found is None else found[1]
 
-    def _forget(self, now_us: int) -> None:
+    def _forget(self, now_us: int, held: Iterable[int]) -> None:
         while len(self._quotes) > 1:
             first = next(iter(self._quotes))
             if self._quotes[first][0] + KEPT_US > now_us and len(self._quotes) <= MAX_QUOTES:
                 break
             del self._quotes[first]
         if len(self._refs) > 2 * MAX_REFS:
-            kept = set(self._last)
+            kept = {*self._last, *held}
             oldest = self.read - MAX_REFS
             self._refs = {at: ref for at, ref in self._refs.items() if at >= oldest or at in kept}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from attestation.document import GapField, ObservationField
 from examples.venues.server import ThreadedVenueServer, VenueServer
 from prover.feed.records import Missed, Slot
-from tests.prover.feed.feeding import Fed, client_of, feeding
-from tests.prover.feed.notary_process import NotaryProcess
+from tests.prover.feed.feeding import Fed, client_of, feeding, notary_with_log
+from tests.prover.feed.notary_process import NotaryProcess, free_port
+from tests.prover.stage import RunningNotary
 
 GRID = 200_000
 
@@ -82,3 +84,40 @@ def test_a_killed_notary_comes_back_to_its_feed_and_the_other_never_notices(
     assert {one.fault for one in missed} == {"notary"}
     assert not [one for one in of_notary(fed, beta.running.name) if isinstance(one, Missed)]
     assert fed.feed.incidents.count == 0, fed.feed.incidents.last
+
+
+def test_venues_that_all_vanish_and_come_back_leave_gaps_of_their_own_fault(
+    tmp_path: Path,
+) -> None:
+    names = ("bybit", "kraken", "okx")
+    folder, port = tmp_path / "venues", free_port()
+    folder.mkdir()
+
+    def server() -> ThreadedVenueServer:
+        return VenueServer(seed=5, rate=20, port=port, folder=folder).in_thread()
+
+    async def run(running: RunningNotary, first: ThreadedVenueServer) -> Fed:
+        with client_of(running) as client:
+            async with feeding(first, [client], venues=names) as fed:
+                before = await fed.slot(whole)
+                await asyncio.to_thread(first.__exit__, None, None, None)
+                await fed.slot(lambda fields: all(isinstance(f, GapField) for f in fields.values()))
+                with contextlib.ExitStack() as stack:
+                    await asyncio.to_thread(stack.enter_context, server())
+                    await fed.slot(whole)
+                gaps = [
+                    field
+                    for slot in fed.slots
+                    if slot.slot_us > before.slot_us
+                    for field in slot.fields.values()
+                    if isinstance(field, GapField) and field.reason != "overload"
+                ]
+                assert {gap.fault for gap in gaps} == {"venue"}, {gap.reason for gap in gaps}
+        return fed
+
+    first = server()
+    first.__enter__()
+    with notary_with_log(tmp_path / "notary", first) as running:
+        fed = asyncio.run(run(running, first))
+    slots = [one.slot_us for one in of_notary(fed, running.name)]
+    assert all(after - before == GRID for before, after in pairwise(slots))

@@ -144,7 +144,7 @@ def test_a_flood_of_quotes_is_remembered_within_a_bound() -> None:
     for index in range(MAX_QUOTES + 5_000):
         session.note(index, b"x", update._replace(messages=(index,)), wall_us=START_US, steady_us=0)
     assert len(session._quotes) <= MAX_QUOTES + 1
-    assert len(session._refs) <= 10_000
+    assert len(session._refs) <= 2_000
 
 
 def test_a_message_that_is_not_here_yet_is_a_lie_only_if_it_never_comes() -> None:
@@ -186,6 +186,25 @@ def test_a_quote_stood_only_if_it_was_long_before_and_nothing_unreadable_came_si
     assert all_of_them.standing(NOTARY, "okx", START_US + 60_000_000, 0) is found
     assert all_of_them.standing(NOTARY, "bybit", START_US + 60_000_000, 0) is None
     assert all_of_them.standing("other.example", "okx", START_US + 60_000_000, 0) is None
+
+
+def test_a_side_that_was_set_long_before_its_quote_is_remembered_as_long_as_it_is_held() -> None:
+    session = OwnSession(SESSION, NOTARY, "gemini", INSTRUMENT)
+    update = Channel(VENUE, INSTRUMENT).read(MESSAGES[0], 0)
+    assert isinstance(update, Update)
+    session.note(0, b"bid", None, held=(0,), wall_us=START_US, steady_us=0)
+    for index in range(1, 5_000):
+        session.note(index, b"no side", None, held=(0,), wall_us=START_US, steady_us=0)
+    rests_on = update._replace(messages=(0, 5_000))
+    session.note(5_000, b"ask", rests_on, held=(0, 5_000), wall_us=START_US, steady_us=0)
+    messages = tuple(
+        MessageRef(index=index, hash=hash_string(text))
+        for index, text in ((0, b"bid"), (5_000, b"ask"))
+    )
+    found = session.find(messages)
+    assert found is not None
+    assert found.messages == messages
+    assert len(session._refs) <= 2_000
 
 
 def test_a_rest_quote_is_that_of_its_own_session() -> None:
