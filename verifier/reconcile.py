@@ -200,6 +200,7 @@ def _promises(
         else:
             index = violation.entries[-1] if violation.entries else None
             found.add(violation.kind, violation.detail, trade=trade, entry=index)
+            found.broken.add(trade)
     return kept
 
 

@@ -57,6 +57,8 @@ class Findings:
 
     def __init__(self) -> None:
         self._found: list[LedgerFinding] = []
+        self.broken: set[str] = set()
+        """Trades whose promise was broken: void with the fee, whatever their prices."""
 
     def add(self, kind: str, detail: str, **where: Any) -> None:
         self._found.append(LedgerFinding(kind=kind, detail=detail[:1_000], **where))
@@ -128,6 +130,9 @@ class TradeTally:
         place: dict[str, Any] = {"trade": line.trade, "entry": line.entry}
         try:
             shown = bundle(line.trade)
+            if shown is None and line.trade in found.broken and _is_returned(line):
+                self._count_broken()
+                return
             if shown is None:
                 self._ends["not_shown"] += 1
                 found.add("not_shown", "no bundle of the trade", **place)
@@ -148,6 +153,13 @@ class TradeTally:
         self._fees[outcome.outcome] += outcome.fee
         self._close += _is_close(outcome)
         self._count(shown)
+
+    def _count_broken(self) -> None:
+        """Counts a trade that is void as its promise was broken, which is found already."""
+        self._ends["equal"] += 1
+        self._outcomes["void"] += 1
+        self._fees["void"] += 1
+        self._voids["prover"] += 1
 
     def _recompute(
         self, line: LedgerLine, shown: SettlementBundle, reading: Reading, seen: SeenLog
@@ -215,6 +227,10 @@ class TradeTally:
                 ]
             ),
         }
+
+
+def _is_returned(line: LedgerLine) -> bool:
+    return line.outcome == "void" and fraction(line.payout) >= fraction(line.leaf.stake)
 
 
 def _is_close(outcome: OutcomeDocument) -> bool:

@@ -174,6 +174,24 @@ def test_promise_that_was_not_kept_is_found() -> None:
     assert run(dataclasses.replace(day, promises=[pending])).findings == ()
 
 
+def test_trade_whose_promise_was_broken_is_void_without_a_bundle() -> None:
+    day = a_day()
+    first = day.promises[0].promise
+    broken = sign_promise(dataclasses.replace(first, log_by_us=cases.START), world.OPERATOR)
+    line = next(number for number, one in enumerate(day.lines) if one.trade == first.trade)
+    del day.bundles[first.trade]
+    void = changed(day, line, outcome="void", payout="25")
+    report = run(dataclasses.replace(void, promises=[broken]))
+    assert [finding.kind for finding in report.findings] == ["broken_promise"]
+    assert (report.equal, report.not_shown) == (8, 0)
+    assert [(row.fault, row.count) for row in report.voids] == [("prover", 1)]
+    # Without the promise nobody can tell, nor with less than the stake.
+    short = changed(void, line, payout="24")
+    for other in (void, dataclasses.replace(short, promises=[broken])):
+        kinds_of = [one.kind for one in run(other).findings]
+        assert "not_shown" in kinds_of
+
+
 def test_promise_of_another_key_is_the_callers_mistake() -> None:
     day = a_day()
     other = SigningKey(name="operator.example", algorithm="ed25519", seed=bytes(32))
