@@ -16,19 +16,16 @@ from attestation.document import Header
 from attestation.errors import RefusedError
 from attestation.hashing import digest, hash_string
 from attestation.log.entry import (
-    Entry,
     FeedEntry,
     MissedEntry,
     PolicyEntry,
     SlotEntry,
     TradesEntry,
-    read_entry,
 )
 from attestation.log.state import FeedState
 from notary import slot_rows
 from notary.feeds import Lapsed
 from notary.log.sequencer import Ticket
-from notary.log.tables import read_entries
 from notary.writer import Writer
 
 MAX_MISSED = 500
@@ -126,12 +123,6 @@ class SlotStore:
             return ticket
 
         return self._writer.submit(run)
-
-    def entry(self, place: int) -> asyncio.Future[Entry]:
-        """Reads an entry of the log."""
-        return self._writer.submit(
-            lambda database: read_entry(read_entries(database, place, place + 1)[0])
-        )
 
 
 def _open_runs(state: FeedState, now_us: int) -> Iterator[Lapsed]:
