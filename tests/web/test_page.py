@@ -175,6 +175,35 @@ def test_bundle_without_keys_decides_nothing(tab: Tab, files: list[Path]) -> Non
     assert not tab.run(f"!!{SHOWN}")
 
 
+def test_keys_can_be_pasted_kept_and_forgotten(tab: Tab, trade: Market, files: list[Path]) -> None:
+    unkeyed = [path for path in files if path.suffix == ".json"]
+    tab.give(*unkeyed)
+    assert "no keys are known" in tab.text().lower()
+    leaf = trade.made.opening.leaf
+    given = trade.files()
+    typed = {
+        "trust": given["trust.toml"].decode(),
+        "log-policy": given["log_policy.txt"].decode(),
+        "policy-id": leaf.policy_id,
+        "trade": leaf.trade,
+    }
+    for name, value in typed.items():
+        tab.run(f"document.getElementById({name!r}).value = {value!r}, true")
+    tab.run("document.querySelector('form [type=submit]').click(), true")
+    tab.wait(SHOWN)
+    assert "You did not say which policy" not in tab.text()
+    # Kept for the next visit; what was agreed on is of one trade.
+    tab.open(PAGE.as_uri())
+    tab.give(*unkeyed)
+    tab.wait(SHOWN)
+    assert "You did not say which policy" in tab.text()
+    tab.run("document.querySelector('form [type=button]').click(), true")
+    assert "no keys are known" in tab.text().lower()
+    tab.run("document.getElementById('policy-id').value = 'ABC', true")
+    tab.run("document.querySelector('form [type=submit]').click(), true")
+    assert "lower-case hex" in tab.text()
+
+
 def test_receipt_says_which_trade_and_leaf_the_bundle_must_be_of(
     tab: Tab, trade: Market, files: list[Path], tmp_path: Path
 ) -> None:
