@@ -9,6 +9,7 @@ A verdict is worth what the server is: run it yourself.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -38,8 +39,20 @@ TIMEOUT = 10.0
 """Seconds for each step of a request."""
 
 One: TypeAlias = "Presentation | bytes"
-Quote: TypeAlias = "One | Sequence[One]"
-"""A presentation, or those of several notaries for one quote."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FirstSlot:
+    """A slot and its predecessor, on a grid: is it the first at or after ``at_us``?"""
+
+    slot: One
+    before: One
+    at_us: int
+    grid_us: int
+
+
+Quote: TypeAlias = "One | Sequence[One] | FirstSlot"
+"""A presentation, those of several notaries for one quote or slot, or a slot after an instant."""
 Wanted: TypeAlias = "Expect | Mapping[str, Any]"
 Bundle: TypeAlias = "SettlementBundle | bytes"
 SettlementWanted: TypeAlias = "SettlementExpect | Mapping[str, Any]"
@@ -224,6 +237,13 @@ def _batch(questions: Sequence[tuple[Quote, Wanted]]) -> bytes:
 
 def _members(quote: Quote, expect: Wanted) -> dict[str, Any]:
     wanted = expect.to_json() if isinstance(expect, Expect) else dict(expect)
+    if isinstance(quote, FirstSlot):
+        first = {
+            "before": _presentation(quote.before),
+            "at_us": quote.at_us,
+            "grid_us": quote.grid_us,
+        }
+        return {"presentation": _presentation(quote.slot), "first": first, "expect": wanted}
     if isinstance(quote, (Presentation, bytes)):
         return {"presentation": _presentation(quote), "expect": wanted}
     return {"presentations": [_presentation(one) for one in quote], "expect": wanted}

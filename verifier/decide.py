@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from attestation.document import Header
@@ -21,6 +22,7 @@ from attestation.verdict import (
     rejected,
 )
 from verifier.authenticate import AuthenticSlot
+from verifier.first import verify_first
 from verifier.insecure import AuthenticOnly
 from verifier.logproof import VerifiedLog
 from verifier.quorum import VerifiedQuorum, VerifiedSlotQuorum, verify_voices
@@ -65,6 +67,33 @@ def decide(
             presentations, trust=trust, expect=expect, now_us=now_us, venue_files=venue_files
         )
     )
+
+
+def decide_first(
+    presentation: Presentation | bytes,
+    before: Presentation | bytes,
+    *,
+    at_us: int,
+    grid_us: int,
+    trust: Trust,
+    expect: Expect,
+    now_us: int,
+    venue_files: Mapping[str, VenueFile] | None = None,
+) -> Accepted:
+    """Verifies a slot that is the first at or after an instant; raises as ``verify_first``."""
+    verdict = accepted(
+        verify_first(
+            presentation,
+            before,
+            at_us=at_us,
+            grid_us=grid_us,
+            trust=trust,
+            expect=expect,
+            now_us=now_us,
+            venue_files=venue_files,
+        )
+    )
+    return dataclasses.replace(verdict, checked=(*verdict.checked, "first"))
 
 
 def judge(

@@ -13,7 +13,7 @@ from attestation.expect import Expect
 from attestation.presentation import Presentation
 from attestation.schema import AtLeast, Between, Document, OneOf, Pattern, member_types
 from attestation.verdict import Accepted, Rejected
-from verifier.question import MAX_BATCH, MAX_VOICES
+from verifier.question import MAX_BATCH, MAX_VOICES, First
 from verifier.selftest import SAMPLES
 
 Schema = dict[str, Any]
@@ -66,7 +66,10 @@ def schema_of(kind: Any) -> Schema:
 def request_body() -> Schema:
     """The request body of ``POST /v1/verify``."""
     presentation, expect = {"$ref": _ref("Presentation")}, {"$ref": _ref("Expect")}
-    one = question({"presentation": presentation, "expect": expect}, ["presentation", "expect"])
+    one = question(
+        {"presentation": presentation, "first": reference(First), "expect": expect},
+        ["presentation", "expect"],
+    )
     voices = {"type": "array", "items": presentation, "minItems": 1, "maxItems": MAX_VOICES}
     many = question({"presentations": voices, "expect": expect}, ["presentations", "expect"])
     loose = [{**each, "required": each["required"][:1]} for each in (one, many)]
@@ -102,6 +105,8 @@ def examples() -> dict[str, Schema]:
         json.loads((SAMPLES / f"valid_slot_of_two_notaries.0.{number}.json").read_bytes())
         for number in (1, 2)
     ]
+    before = json.loads((SAMPLES / "valid_slot_before.0.json").read_bytes())
+    slot_us = slots[0]["fields"][0]["value"]["slot_us"]
     silent = json.loads((SAMPLES / "slot_gap_of_one.15.json").read_bytes())
     quorum = {**EXPECT_EXAMPLE, "notaries": {"count": 2}}
     return {
@@ -112,6 +117,11 @@ def examples() -> dict[str, Schema]:
             "expect": EXPECT_EXAMPLE,
         },
         "two venues of a slot": {"presentation": slots[0], "expect": SLOT_EXPECT_EXAMPLE},
+        "the first slot after an instant": {
+            "presentation": slots[0],
+            "first": {"before": before, "at_us": slot_us - 499_999, "grid_us": 500_000},
+            "expect": SLOT_EXPECT_EXAMPLE,
+        },
         "two notaries of one slot": {
             "presentations": slots,
             "expect": {**SLOT_EXPECT_EXAMPLE, "notaries": {"count": 2}},
@@ -142,7 +152,7 @@ def problem() -> Schema:
 
 def components() -> Schema:
     """The named schemas."""
-    kinds: list[type[Document]] = [Presentation, Expect, Accepted, Rejected]
+    kinds: list[type[Document]] = [Presentation, Expect, First, Accepted, Rejected]
     return {kind.__name__: describe(kind) for kind in kinds} | {"Problem": PROBLEM}
 
 

@@ -42,6 +42,10 @@ def build() -> dict[str, bytes]:
         "valid_slot_of_all_venues.0.json": one.present().encode(),
         "valid_slot_of_all_venues.0.expect.toml": f'{ALL}roots = "{feeds.ROOTS}"\n'.encode(),
         "valid_slot_alone.0.json": one.bare().encode(),
+        "valid_slot_before.0.json": feeds.slot(venues=FEW, slot_us=feeds.SLOT_US - feeds.GRID_US)
+        .bare()
+        .encode(),
+        "valid_slot_before.0.expect.toml": FEW_EXPECT.encode(),
         "valid_slot_alone.0.expect.toml": ALL.encode(),
         "valid_slot_of_two_notaries.0.1.json": some.present().encode(),
         "valid_slot_of_two_notaries.0.2.json": two.present().encode(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from attestation.errors import (
     IncompleteError,
     InvalidProofError,
     MalformedError,
+    StaleError,
     UnavailableError,
     UntrustedError,
     UsageError,
@@ -28,7 +30,7 @@ from attestation.expect import Expect, NotaryQuorum
 from attestation.presentation import Presentation
 from attestation.verdict import Accepted, Rejected
 from tests.verifier import feeds, forge
-from verifier.client import AsyncVerifyClient, VerifyClient
+from verifier.client import AsyncVerifyClient, FirstSlot, VerifyClient
 
 ONE = forge.LyingNotary()
 TWO = forge.LyingNotary(name="notary.two", operator="Two Ltd")
@@ -115,6 +117,24 @@ def test_a_slot_gives_a_quote_of_every_expected_venue(client: VerifyClient) -> N
     assert [quote.venue for quote in verdict.quotes] == ["coinbase", "okx"]
     with pytest.raises(IncompleteError):
         client.verify(feeds.slot(gaps={"okx": ("absent", "prover")}).present(), expect=expect)
+
+
+def test_a_slot_is_the_first_after_an_instant_or_not(client: VerifyClient) -> None:
+    expect = {"venues": ["coinbase", "okx"], "market": "BTC/USD"}
+    early = feeds.SLOT_US - feeds.GRID_US
+    pair = FirstSlot(
+        slot=feeds.slot().present(),
+        before=feeds.slot(slot_us=early).bare().encode(),
+        at_us=early + 1,
+        grid_us=feeds.GRID_US,
+    )
+    verdict = client.verify(pair, expect=expect)
+    assert verdict.checked[-1] == "first"
+    late = dataclasses.replace(pair, at_us=early)
+    with pytest.raises(StaleError):
+        client.verify(late, expect=expect)
+    answers = client.verify_batch([(pair, expect), (late, expect), (pair.slot, expect)])
+    assert [answer.verdict for answer in answers] == ["accepted", "rejected", "accepted"]
 
 
 def test_file_that_is_not_canonical_is_refused_before_it_is_sent(client: VerifyClient) -> None:

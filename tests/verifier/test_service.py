@@ -247,6 +247,26 @@ def test_a_batch_of_slots_is_answered_one_by_one() -> None:
     assert (third.rule, third.found) == ("slot.gap", "notary")
 
 
+@pytest.mark.parametrize(
+    ("first", "status", "rule"),
+    [
+        ({}, 422, "first.before"),
+        ({"before": {}, "at_us": -1, "grid_us": 1}, 422, "first.at_us"),
+        ({"before": {}, "at_us": 1, "grid_us": 0}, 422, "first.grid_us"),
+        ([], 422, "first"),
+        ({"before": {}, "at_us": 1, "grid_us": 1}, 200, "type"),
+        ({"before": "session", "at_us": 1, "grid_us": 1}, 422, "first.before"),
+    ],
+)
+def test_what_is_asked_of_a_first_slot_is_read_strictly(first: Any, status: int, rule: str) -> None:
+    shown = json.loads(feeds.slot(venues=["coinbase"]).bare().encode())
+    answer = ask(json.dumps({"presentation": shown, "first": first, "expect": EXPECT}))
+    assert (answer.status_code, answer.json()["rule"]) == (status, rule)
+    several = {"presentations": [shown, shown], "first": first, "expect": EXPECT}
+    refused = ask(json.dumps(several))
+    assert (refused.status_code, refused.json()["rule"]) == (422, "first")
+
+
 class TestOpenApi:
     """The description is true: derived from what decodes, tried on what answers."""
 
@@ -260,11 +280,14 @@ class TestOpenApi:
         content = document["paths"]["/v1/verify"]["post"]["requestBody"]["content"]
         examples = content["application/json"]["examples"]
         verdicts = [verdict(example["value"]) for example in examples.values()]
-        assert [each.get("verdict") for each in verdicts] == ["accepted", "accepted", None] * 2
-        for batch in (verdicts[2], verdicts[5]):
-            assert [each["verdict"] for each in batch["verdicts"]] == ["accepted", "rejected"]
-        assert [quote["venue"] for quote in verdicts[3]["quotes"]] == ["coinbase", "okx"]
-        assert len(verdicts[4]["mids"]) == 2
+        one, _, batch, slot, first, slots, silent = verdicts
+        assert {each.get("verdict") for each in verdicts} == {"accepted", None}
+        for several in (batch, silent):
+            assert [each["verdict"] for each in several["verdicts"]] == ["accepted", "rejected"]
+        assert [quote["venue"] for quote in slot["quotes"]] == ["coinbase", "okx"]
+        assert ("first" in first["checked"], "first" in slot["checked"]) == (True, False)
+        assert len(slots["mids"]) == 2
+        assert len(one["quotes"]) == 1
 
     def test_every_reference_is_there(self, document: dict[str, Any]) -> None:
         names = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}

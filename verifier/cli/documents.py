@@ -112,14 +112,12 @@ def _verdict(
 def _first(
     slot: bytes, before: bytes, trust: Trust, expect: Expect, now_us: int, instants: tuple[int, int]
 ) -> Accepted:
-    from verifier.decide import accepted
-    from verifier.first import verify_first
+    from verifier.decide import decide_first
 
     at_us, grid_us = instants
-    found = verify_first(
+    return decide_first(
         slot, before, at_us=at_us, grid_us=grid_us, trust=trust, expect=expect, now_us=now_us
     )
-    return accepted(found)
 
 
 def inspect_command(
