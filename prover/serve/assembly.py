@@ -170,6 +170,7 @@ async def serve_stored(
         facts = await asyncio.to_thread(stored_facts, settings, reader)
         await serve_store(
             Service(facts, reader),
+            notaries=lambda: _stored_notaries(settings, reader),
             listen=settings.listen,
             origins=frozenset(settings.origins),
             announce=announce,

@@ -165,6 +165,7 @@ async def run_feed(
 async def serve_store(
     service: Service,
     *,
+    notaries: Callable[[], tuple[str, ...]],
     listen: str,
     origins: frozenset[str],
     announce: Announce,
@@ -172,7 +173,8 @@ async def serve_store(
 ) -> None:
     """Serves what a store has, and no feed, until stopped.
 
-    What another process goes on to store is served too, within ``FOLLOW_SECONDS``.
+    What another process goes on to store is served too, within ``FOLLOW_SECONDS``;
+    ``notaries`` reads, in a worker thread, whose slots there are.
     Raises UnavailableError if it cannot listen or read.
     """
     listener = bind(*split_address(listen))
@@ -183,17 +185,17 @@ async def serve_store(
         await service.stop(STREAMS_SECONDS)
 
     async with serving(app, listener, end_streams) as url:
-        following = asyncio.create_task(_follow(service))
+        following = asyncio.create_task(_follow(service, notaries))
         announce(ready_line(service.feed, url))
         await stop.wait()
         await _end(following)
 
 
-async def _follow(service: Service) -> None:
+async def _follow(service: Service, notaries: Callable[[], tuple[str, ...]]) -> None:
     while True:
         await asyncio.sleep(FOLLOW_SECONDS)
         with contextlib.suppress(UnavailableError):
-            await service.catch_up()
+            await service.catch_up(await asyncio.to_thread(notaries))
 
 
 @contextlib.asynccontextmanager

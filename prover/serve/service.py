@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from attestation.encoding import MAX_INTEGER, JsonObject
@@ -66,8 +66,11 @@ class Service:
             for slot in await self._read(board, from_us, newest + 1):
                 board.post(slot)
 
-    async def catch_up(self) -> None:
-        """Posts what another process has stored since."""
+    async def catch_up(self, notaries: Iterable[str]) -> None:
+        """Posts what another process has stored since, of notaries new to the store as well."""
+        for notary in notaries:
+            if notary not in self.boards:
+                self.boards[notary] = SlotBoard(self.feed, notary)
         for board in self.boards.values():
             from_us = 0 if board.newest_us is None else board.newest_us + 1
             for slot in await self._read(board, from_us, MAX_INTEGER):
