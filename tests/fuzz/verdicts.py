@@ -199,6 +199,10 @@ def question_seeds() -> Iterable[bytes]:
     yield orjson.dumps(question, option=orjson.OPT_SORT_KEYS)
     yield orjson.dumps({"presentations": [shown, shown], "expect": quorum})
     yield orjson.dumps({"batch": [{"presentation": shown}, question], "expect": expect})
+    earlier = feeds.slot(venues=FEED.venues or (), slot_us=feeds.SLOT_US - feeds.GRID_US).bare()
+    first = {"before": earlier.to_json(), "at_us": feeds.SLOT_US, "grid_us": feeds.GRID_US}
+    slot = {"presentation": _feed().to_json(), "first": first, "expect": FEED.to_json()}
+    yield orjson.dumps(slot, option=orjson.OPT_SORT_KEYS)
 
 
 def evidence_(data: bytes) -> None:
