@@ -12,6 +12,7 @@ import pytest
 from attestation.hashing import hash_string
 from attestation.settlement.bundle import SettlementBundle
 from attestation.settlement.ledger import LedgerLine
+from attestation.settlement.parts import split_bundle
 from examples.demo.browser import Tab, chromium
 from tests.conftest import require_peer
 from tests.settlement import world
@@ -107,6 +108,33 @@ def test_link_without_own_keys_verifies_in_amber(
         "/favicon.ico",
     }
     assert tab.complaints == []
+
+
+def parted(site: Site, trade: Market) -> str:
+    """Serves the bundle in parts, as ``prover serve`` does; returns the link."""
+    own, parts = split_bundle(SettlementBundle.decode(trade.bundle))
+    site.files["/v1/trades/1/part"] = own.encode()
+    site.files |= {f"/v1/parts/{name}": data for name, data in parts.items()}
+    keys = "&".join(f"{key}={value}" for key, value in KEYS.items())
+    return f"{site.url}/#part=/v1/trades/1/part&parts=/v1/parts/{{part}}&{keys}"
+
+
+def test_bundle_in_parts_is_joined_and_verified(
+    tab: Tab, site: Site, trade: Market, tmp_path: Path
+) -> None:
+    tab.open(parted(site, trade))
+    tab.wait(VERDICT)
+    with_venues(tab, trade, tmp_path)
+    tab.wait(SHOWN)
+    assert world.settled_outcome(trade.made).outcome.upper() in tab.text("h1")
+    assert tab.complaints == []
+
+
+def test_part_that_is_another_than_its_name_is_refused(tab: Tab, site: Site, trade: Market) -> None:
+    link = parted(site, trade)
+    first, second, *_ = sorted(name for name in site.files if name.startswith("/v1/parts/"))
+    site.files[first] = site.files[second]
+    assert "parts.hash" in refusal(tab, link)
 
 
 def ledger(trade: Market, **changes: Any) -> bytes:

@@ -9,7 +9,7 @@ import { acceptedBanner, FORKED, refusedBanner } from "./banner.js";
 import { chartSection } from "./chart.js";
 import { elsewhereSection, whatIfSection } from "./checks.js";
 import { h, visible } from "./dom.js";
-import { fetchFile, fetchLedger } from "./fetching.js";
+import { fetchFile, fetchLedger, fetchParts } from "./fetching.js";
 import { plural } from "./format.js";
 import { judge } from "./judging.js";
 import { checkHeads, keysSection } from "./keys.js";
@@ -63,7 +63,7 @@ export class App {
   /** Opens what the page's link names. */
   async follow() {
     const link = readLink();
-    if (link.bundle === undefined && link.ledger === undefined) {
+    if ([link.bundle, link.ledger, link.part].every((address) => address === undefined)) {
       this.draw();
       return;
     }
@@ -92,6 +92,9 @@ export class App {
       }
       if (link.bundle !== undefined) {
         const data = await fetchFile(link.bundle, { limit: BUNDLE_LIMIT });
+        this.items.push({ name: "the linked bundle", data });
+      } else if (link.part !== undefined) {
+        const data = await fetchParts(link.part, link.parts ?? "/v1/parts/{part}");
         this.items.push({ name: "the linked bundle", data });
       }
     });

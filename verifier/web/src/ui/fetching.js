@@ -2,7 +2,9 @@
 // sends is bytes to verify, bounded in size and time.
 
 import { unavailable, usage } from "../core/errors.js";
+import { BUNDLE_LIMIT } from "../settlement/bundle.js";
 import { readLedger } from "../settlement/ledger.js";
+import { joinParts } from "../settlement/parts.js";
 
 const TIMEOUT_MS = 15000;
 
@@ -64,6 +66,19 @@ export async function fetchLedger(address) {
     query = `?entry=${last.entry}&trade=${last.trade}`;
   }
   return lines;
+}
+
+/** Fetches a trade's own part, and those that it names from `{part}` of an address; joins them. */
+export async function fetchParts(address, parts) {
+  let left = BUNDLE_LIMIT;
+  const fetchOne = async (name) => {
+    const data = await fetchFile(parts.replaceAll("{part}", name), { limit: BUNDLE_LIMIT });
+    left -= data.length;
+    if (left < 0) throw unavailable("the parts are more than a bundle", { rule: "link.size" });
+    return data;
+  };
+  const own = await fetchFile(address, { limit: BUNDLE_LIMIT });
+  return joinParts(own, (names) => Promise.all(names.map(fetchOne)));
 }
 
 async function readBounded(response, limit, abort) {

@@ -1,10 +1,13 @@
 // Permalinks: `#bundle=URL&trust=URL&log_policy=URL&policy_id=HEX&trade=HEX`, all of this server.
 // After the sign, so that a server never learns which trade is looked at by the link alone.
+// `part=URL&parts=URL` (with `{part}` in it) names a bundle in parts that trades share.
 // `ledger=URL&bundles=URL` (with `{trade}` in it) lists a ledger's trades to search and to open.
 // `development=1` allows simulated venues, which the verdict then says first of all.
 
 const MEMBERS = [
   "bundle",
+  "part",
+  "parts",
   "ledger",
   "bundles",
   "trust",
