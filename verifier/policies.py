@@ -39,6 +39,8 @@ def describe_policy(
         f" {', '.join(policy.sources)}; modes: {', '.join(policy.modes)}; bindings:"
         f" {', '.join(policy.bindings)}."
     )
+    if "rest" in policy.sources:
+        yield "  No bundle can show a quote by REST yet: a trade that needs one would never end."
     if policy.roots is not None:
         yield f"  Root certificates: {policy.roots}."
     yield from _notaries(policy)

@@ -25,7 +25,7 @@ from prover.serve.reading import FeedFacts, Settled
 from prover.serve.server import Announce, Parts, Show, run_feed, serve_store, signals
 from prover.serve.service import Service
 from prover.serve.status import FeedStatus
-from prover.serve.trading import Trading, read_policy
+from prover.serve.trading import Trading
 
 
 class SettledReader:
@@ -155,10 +155,8 @@ def engine_config(settings: FeedSettings, roots: bytes | None) -> FeedConfig:
         secrets=settings.data / "secrets",
         roots_pem=roots,
         connect_to=None if connect_to is None else split_address(connect_to),
-        # A quote by REST that the policy does not take would count as withheld.
-        rest_fallback=(
-            settings.trades is None or "rest" in read_policy(settings.trades.policy).sources
-        ),
+        # Trades take live quotes alone: one by REST would count as withheld.
+        rest_fallback=settings.trades is None,
     )
 
 

@@ -74,9 +74,18 @@ class Trading:
 
 
 def read_policy(file: Path) -> SettlementPolicy:
-    """Reads a settlement policy; raises UsageError, MalformedError."""
+    """Reads a settlement policy to trade under; raises UsageError, MalformedError."""
     with naming("trades.policy"):
-        return SettlementPolicy.from_json(decode_object(_read(file)))
+        policy = SettlementPolicy.from_json(decode_object(_read(file)))
+    if policy.sources != ("live",):
+        # A trade whose bundle nobody could recompute would never end.
+        raise UsageError(
+            "no bundle can show a quote by REST: trades take live ones alone",
+            rule="trades.policy.sources",
+            found=list(policy.sources),
+            wanted=["live"],
+        )
+    return policy
 
 
 def _read(file: Path) -> bytes:

@@ -44,6 +44,12 @@ def test_single_notary_is_called_so(notaries: int, q: int, says: str, policy_say
     assert policy_says in "".join(describe_policy(policy, {}))
 
 
+def test_policy_that_no_bundle_can_satisfy_says_so() -> None:
+    policy = dataclasses.replace(cases.policy(), sources=("live", "rest"))
+    assert "would never end" in "".join(describe_policy(policy, {}))
+    assert "would never end" not in "".join(describe_policy(cases.policy(), {}))
+
+
 def test_withheld_prices_are_told_and_listed() -> None:
     made = honest(policy=cases.policy(venues=3))
     places = {

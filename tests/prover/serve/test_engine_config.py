@@ -1,4 +1,4 @@
-"""What a configuration makes of the feed itself."""
+"""What a configuration makes of the feed itself, and which policies trades are taken under."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from pathlib import Path
 
 import pytest
 
+from attestation.errors import UsageError
 from prover.serve.assembly import engine_config
+from prover.serve.trading import read_policy
 from tests.prover.serve.test_server import settings
 from tests.settlement import cases
 
 
-@pytest.mark.parametrize(("sources", "fallback"), [(("live",), False), (("live", "rest"), True)])
-def test_quotes_are_fetched_in_a_sessions_place_only_where_the_policy_takes_them(
-    tmp_path: Path, sources: tuple[str, ...], fallback: bool
-) -> None:
-    policy = dataclasses.replace(cases.policy(), sources=sources)
-    (tmp_path / "policy.json").write_bytes(policy.encode())
+def test_beside_trades_no_quote_is_fetched_in_a_sessions_place(tmp_path: Path) -> None:
     trades = {"policy": tmp_path / "policy.json", "log_policy": tmp_path / "log-policy.txt"}
-    assert engine_config(settings(tmp_path, trades=trades), None).rest_fallback is fallback
+    assert not engine_config(settings(tmp_path, trades=trades), None).rest_fallback
     assert engine_config(settings(tmp_path), None).rest_fallback
+
+
+def test_trades_are_taken_under_policies_that_bundles_can_show(tmp_path: Path) -> None:
+    file = tmp_path / "policy.json"
+    file.write_bytes(cases.policy().encode())
+    assert read_policy(file) == cases.policy()
+    file.write_bytes(dataclasses.replace(cases.policy(), sources=("live", "rest")).encode())
+    with pytest.raises(UsageError) as caught:
+        read_policy(file)
+    assert caught.value.rule == "trades.policy.sources"
