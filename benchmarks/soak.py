@@ -17,7 +17,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -60,8 +60,8 @@ class Soak:
     prover: str = ""
     samples: dict[str, list[Sample]] = dataclasses.field(default_factory=dict)
 
-    def start(self) -> None:
-        """Starts everything, and waits until slots come."""
+    def start(self, before_prover: Callable[[], object] = lambda: None) -> None:
+        """Starts everything; ``before_prover`` is called once feed.toml is written."""
         folder, stage = self.stage.folder, self.stage
         venues = stage.start(
             "venues", "examples.venues", "--dir", str(folder), "--rate", f"{self.rate:g}"
@@ -93,6 +93,7 @@ class Soak:
             f'connect_to = "127.0.0.1:{venues["port"]}"',
         ]
         (folder / "feed.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        before_prover()
         served = stage.start(
             "prover", "prover", "serve", "--config", str(folder / "feed.toml"), "--development"
         )

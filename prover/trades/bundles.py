@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,12 +24,11 @@ class BundleFolder:
         for made in (self._trades, self._parts):
             made.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def keep(self, trade: str, part: TradePart, parts: Mapping[str, bytes]) -> None:
-        """Makes a bundle durable, the trade's own part last; what is there stays as it is."""
+    def keep(self, trades: Mapping[str, TradePart], parts: Mapping[str, bytes]) -> None:
+        """Makes bundles durable that share parts; what is there stays as it is."""
         try:
-            for name, data in parts.items():
-                self._write(self._part(name), data)
-            self._write(self._trade(trade), part.encode())
+            self._write({self._part(name): data for name, data in parts.items()})
+            self._write({self._trade(name): part.encode() for name, part in trades.items()})
         except OSError as error:
             raise UnavailableError(
                 f"a bundle cannot be kept: {error.strerror}", rule="bundles"
@@ -72,13 +72,19 @@ class BundleFolder:
                 f"a bundle cannot be read: {error.strerror}", rule="bundles"
             ) from error
 
-    def _write(self, path: Path, data: bytes) -> None:
-        if path.exists():
-            return
-        made = path.with_suffix(f".{os.getpid()}.tmp")
-        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        made.replace(path)
+    def _write(self, files: Mapping[Path, bytes]) -> None:
+        """Writes new files; all are written before the first is waited for."""
+        with contextlib.ExitStack() as stack:
+            made = []
+            for path, data in files.items():
+                if path.exists():
+                    continue
+                temporary = path.with_suffix(f".{os.getpid()}.tmp")
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                file = stack.enter_context(os.fdopen(descriptor, "wb"))
+                file.write(data)
+                file.flush()
+                made.append((file, temporary, path))
+            for file, temporary, path in made:
+                os.fsync(file.fileno())
+                temporary.replace(path)

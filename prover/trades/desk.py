@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from attestation.settlement.promise import Promise, SignedPromise, sign_promise
 from attestation.settlement.trade import TradeOpening
 from prover.trades.order import Order
 from prover.trades.payout import Payouts
-from prover.trades.store import Batch, Event, Placed, Trade, TradeStore
+from prover.trades.store import Batch, End, Event, Group, Placed, Trade, TradeStore
 
 BATCH_SECONDS = 0.05
 """How long a batch waits for more trades."""
@@ -114,9 +114,13 @@ class TradeDesk:
         """Reads a batch with all its commitments."""
         return await self._call(self._store.batch, identifier)
 
-    async def pending(self) -> list[Trade]:
-        """Returns the trades that wait for their settlement, in the log's order."""
+    async def pending(self) -> list[Group]:
+        """Returns what waits for its settlement, in the log's order."""
         return await self._call(self._store.pending)
+
+    async def members(self, group: Group) -> list[Trade]:
+        """Returns the trades of a group that have not ended."""
+        return await self._call(self._store.members, group)
 
     async def events(self, after: int, *, most: int = 1_000) -> list[Event]:
         """Returns the events after a number, oldest first."""
@@ -142,28 +146,11 @@ class TradeDesk:
         """Returns how many trades are in each state."""
         return await self._call(self._store.counts)
 
-    async def end(
-        self,
-        trade: Trade,
-        *,
-        state: str,
-        reason: str | None,
-        payout: str,
-        settlement: bytes | None,
-    ) -> bool:
-        """Ends a trade, once; False if it has ended before."""
-        done = await self._call(
-            lambda: self._store.end(
-                trade.trade,
-                state=state,
-                reason=reason,
-                payout=payout,
-                settlement=settlement,
-                ended_us=self._clock(),
-            )
-        )
+    async def end(self, ends: Sequence[End]) -> int:
+        """Ends trades, each once; returns how many had not ended before."""
+        count = await self._call(lambda: self._store.end(ends, self._clock()))
         await self._announce()
-        return done
+        return count
 
     async def run(self) -> None:
         """Logs batches until cancelled; begins with those of before a crash."""
@@ -224,9 +211,18 @@ class TradeDesk:
         raise AssertionError("counted to the end")
 
     async def _void_broken(self) -> None:
-        for trade in await self._call(self._store.broken):
-            payout = self.payouts.refund(trade.opening.leaf, fee=True)
-            await self.end(trade, state="void", reason=BROKEN, payout=payout, settlement=None)
+        ends = [
+            End(
+                trade=trade.trade,
+                state="void",
+                reason=BROKEN,
+                payout=self.payouts.refund(trade.opening.leaf, fee=True),
+                settlement=None,
+            )
+            for trade in await self._call(self._store.broken)
+        ]
+        if ends:
+            await self.end(ends)
 
     async def _announce(self) -> None:
         async with self._changed:

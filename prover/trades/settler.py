@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -22,7 +21,7 @@ from attestation.settlement.parts import TradePart, split_bundle
 from attestation.settlement.rule import Terms, needed_slots
 from attestation.trust import Trust
 from prover.trades.desk import TradeDesk
-from prover.trades.store import Batch, Trade
+from prover.trades.store import Batch, End, Group, Trade
 from prover.trades.watch import LogWatch
 
 POLL_SECONDS = 0.1
@@ -50,8 +49,8 @@ class Evidence(Protocol):
 class Bundles(Protocol):
     """Where bundles go: parts by the hash of their bytes, a trade's own part by its id."""
 
-    def keep(self, trade: str, part: TradePart, parts: Mapping[str, bytes]) -> None:
-        """Makes a bundle durable; parts that are there stay as they are."""
+    def keep(self, trades: Mapping[str, TradePart], parts: Mapping[str, bytes]) -> None:
+        """Makes bundles durable that share parts; what is there stays as it is."""
 
 
 class Place(NamedTuple):
@@ -60,12 +59,6 @@ class Place(NamedTuple):
     watch: LogWatch
     notary: str
     feed: int
-
-
-class _Group(NamedTuple):
-    batch: int
-    side: str
-    duration_us: int
 
 
 class Settler:
@@ -96,11 +89,12 @@ class Settler:
         self._trust = trust
         self._log_policy = log_policy
         self._on_trouble = on_trouble
-        self._tried: dict[_Group, int] = {}
+        self._tried: dict[Group, int] = {}
 
     async def begin(self) -> None:
-        """Waits until every log has shown a checkpoint: trades begin with one from before."""
-        while not all(place.watch.notes for place in self._places):
+        """Waits until every log has shown a checkpoint from before whatever a trade needs."""
+        needs_us = self._policy.windows.w_us + 2 * self._policy.grid_us
+        while not all(place.watch.spans(needs_us) for place in self._places):
             try:
                 await self._poll()
             except QuotaryError as error:
@@ -119,70 +113,73 @@ class Settler:
     async def step(self) -> int:
         """Looks at the logs once; returns how many trades have ended."""
         changed = await self._poll()
-        groups: defaultdict[_Group, list[Trade]] = defaultdict(list)
-        for trade in await self._desk.pending():
-            leaf = trade.opening.leaf
-            if trade.batch is not None:
-                groups[_Group(trade.batch, leaf.side, leaf.duration_us)].append(trade)
-        self._tried = {group: at for group, at in self._tried.items() if group in groups}
+        groups = await self._desk.pending()
+        self._tried = {group: self._tried[group] for group in groups if group in self._tried}
         ended = 0
         now_us = min(place.watch.now_us for place in self._places)
-        for group, trades in groups.items():
-            due_us = self._due_us(trades[0], self._tried.get(group))
+        for group in groups:
+            due_us = self._due_us(group, self._tried.get(group))
             if now_us <= due_us or (group in self._tried and not any(changed)):
                 continue
-            ended += await self._settle(group, trades, now_us)
+            ended += await self._settle(group, now_us)
         if any(changed):
-            await asyncio.to_thread(self._forget, now_us, groups.values())
+            await asyncio.to_thread(self._forget, now_us, groups)
         return ended
 
     async def _poll(self) -> list[bool]:
         return [await asyncio.to_thread(place.watch.poll) for place in self._places]
 
-    def _forget(self, now_us: int, waiting: Iterable[Sequence[Trade]]) -> None:
+    def _forget(self, now_us: int, waiting: Iterable[Group]) -> None:
         """Lets go of checkpoints that no trade will begin with."""
-        oldest_us = min([trades[0].logged_us or 0 for trades in waiting], default=now_us)
+        oldest_us = min([group.logged_us for group in waiting], default=now_us)
         for place in self._places:
             place.watch.forget(oldest_us - self._policy.windows.w_us - KEPT_US)
 
-    def _due_us(self, trade: Trade, tried: int | None) -> int:
+    def _due_us(self, group: Group, tried: int | None) -> int:
         """After which time in the logs a trade may be final: at its open end, then its close."""
-        leaf = trade.opening.leaf
-        assert trade.logged_us is not None
         terms = Terms(
-            side="up" if leaf.side == "up" else "down",
-            duration_us=leaf.duration_us,
-            logged_us=trade.logged_us,
+            side="up" if group.side == "up" else "down",
+            duration_us=group.duration_us,
+            logged_us=group.logged_us,
         )
         _, opening, _ = needed_slots(self._policy, terms)
         at_open = opening[-1] + self._policy.late_us
         if tried is None or tried <= at_open + VOID_US:
             return at_open
-        return opening[0] + leaf.duration_us + self._policy.late_us
+        return opening[0] + group.duration_us + self._policy.late_us
 
-    async def _settle(self, group: _Group, trades: Sequence[Trade], now_us: int) -> int:
+    async def _settle(self, group: Group, now_us: int) -> int:
         made = await self._desk.batch(group.batch)
+        trades = await self._desk.members(group)
         try:
             bundle, outcome = await asyncio.to_thread(self._build, made, trades[0])
         except IncompleteError as error:
             self._tried[group] = now_us
-            if now_us > self._due_us(trades[0], now_us) + self._policy.slide_us + LONG_US:
+            if now_us > self._due_us(group, now_us) + self._policy.slide_us + LONG_US:
                 self._on_trouble(error)
             return 0
-        ended = 0
+        kind = "void" if outcome.outcome == "void" else "final"
+        ends, own = [], {}
+        part, parts = split_bundle(bundle)
         for trade in trades:
-            own, document = _own(bundle, outcome, made, trade)
-            await asyncio.to_thread(self._bundles.keep, trade.trade, *split_bundle(own))
-            ended += await self._desk.end(
-                trade,
-                state="void" if document.outcome == "void" else "final",
-                reason=document.reason,
-                payout=self._desk.payouts.settled(
-                    trade.opening.leaf, document.outcome, fee=document.fee
-                ),
-                settlement=document.encode(),
+            document = dataclasses.replace(outcome, trade=trade.trade).encode()
+            own[trade.trade] = dataclasses.replace(
+                part, trade=made.batch.prove(trade.opening), settlement=hash_string(document)
             )
-        return ended
+            payout = self._desk.payouts.settled(
+                trade.opening.leaf, outcome.outcome, fee=outcome.fee
+            )
+            ends.append(
+                End(
+                    trade=trade.trade,
+                    state=kind,
+                    reason=outcome.reason,
+                    payout=payout,
+                    settlement=document,
+                )
+            )
+        await asyncio.to_thread(self._bundles.keep, own, parts)
+        return await self._desk.end(ends)
 
     def _build(self, made: Batch, trade: Trade) -> tuple[SettlementBundle, OutcomeDocument]:
         assert made.entry is not None
@@ -229,16 +226,3 @@ class _Kept:
 
     def slot(self, header: str) -> Attestation | None:
         return self._slots.get(header)
-
-
-def _own(
-    bundle: SettlementBundle, outcome: OutcomeDocument, made: Batch, trade: Trade
-) -> tuple[SettlementBundle, OutcomeDocument]:
-    """Returns a trade's own bundle and document, from those of another of its group."""
-    document = dataclasses.replace(outcome, trade=trade.trade)
-    own = dataclasses.replace(
-        bundle,
-        trade=made.batch.prove(trade.opening),
-        settlement=hash_string(document.encode()),
-    )
-    return own, document

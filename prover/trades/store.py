@@ -36,6 +36,8 @@ CREATE TABLE trades (
     placed_us INTEGER NOT NULL,
     salt TEXT NOT NULL,
     leaf BLOB NOT NULL,
+    side TEXT NOT NULL,
+    duration_us INTEGER NOT NULL,
     promise BLOB NOT NULL,
     log_by_us INTEGER NOT NULL,
     batch INTEGER REFERENCES batches (id),
@@ -94,6 +96,27 @@ class Trade:
     settlement: bytes | None
     payout: str | None
     ended_us: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
+    """Trades of one batch with the same prices: the same side and duration."""
+
+    batch: int
+    side: str
+    duration_us: int
+    logged_us: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a trade ended: ``final`` or ``void``; ``settlement`` is the document's bytes."""
+
+    trade: str
+    state: str
+    reason: str | None
+    payout: str
+    settlement: bytes | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +185,8 @@ class TradeStore:
                 http_status=409,
             )
         self._database.execute(
-            "INSERT INTO trades (trade, idempotency, request, placed_us, salt, leaf, promise,"
-            " log_by_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO trades (trade, idempotency, request, placed_us, salt, leaf, side,"
+            " duration_us, promise, log_by_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 trade,
                 placed.idempotency,
@@ -171,6 +194,8 @@ class TradeStore:
                 placed.placed_us,
                 placed.opening.salt,
                 placed.opening.leaf.encode(),
+                placed.opening.leaf.side,
+                placed.opening.leaf.duration_us,
                 placed.promise.encode(),
                 placed.promise.promise.log_by_us,
             ),
@@ -236,37 +261,42 @@ class TradeStore:
         )
         return [_trade(row) for row in rows.fetchall()]
 
-    def end(
-        self,
-        trade: str,
-        *,
-        state: str,
-        reason: str | None,
-        payout: str,
-        settlement: bytes | None,
-        ended_us: int,
-    ) -> bool:
-        """Ends a trade as ``final`` or ``void``; False if it has ended before."""
+    def end(self, ends: Sequence[End], ended_us: int) -> int:
+        """Ends trades that have not ended, in one transaction; returns how many."""
+        count = 0
         with _Transaction(self._database):
-            changed = self._database.execute(
-                "UPDATE trades SET state = ?, reason = ?, payout = ?, settlement = ?, ended_us = ?"
-                " WHERE trade = ? AND state = 'pending'",
-                (state, reason, payout, settlement, ended_us, trade),
-            ).rowcount
-            if changed:
-                self._event(trade, state)
-        return bool(changed)
+            for one in ends:
+                changed = self._database.execute(
+                    "UPDATE trades SET state = ?, reason = ?, payout = ?, settlement = ?,"
+                    " ended_us = ? WHERE trade = ? AND state = 'pending'",
+                    (one.state, one.reason, one.payout, one.settlement, ended_us, one.trade),
+                ).rowcount
+                if changed:
+                    self._event(one.trade, one.state)
+                    count += 1
+        return count
 
     def get(self, trade: str) -> Trade | None:
         """Reads a trade; None if there is no such."""
         row = self._database.execute(f"{_SELECT} WHERE t.trade = ?", (trade,)).fetchone()
         return None if row is None else _trade(row)
 
-    def pending(self) -> list[Trade]:
-        """Returns the trades that are logged in time and have not ended, in the log's order."""
+    def pending(self) -> list[Group]:
+        """Returns what is logged in time and has not ended, in the log's order."""
         rows = self._database.execute(
-            f"{_SELECT} WHERE t.state = 'pending' AND b.logged_us <= t.log_by_us"
-            " ORDER BY b.entry, t.trade"
+            "SELECT t.batch, t.side, t.duration_us, b.logged_us FROM trades t"
+            " JOIN batches b ON b.id = t.batch WHERE t.state = 'pending'"
+            " AND b.logged_us <= t.log_by_us"
+            " GROUP BY t.batch, t.side, t.duration_us ORDER BY b.entry, t.side, t.duration_us"
+        )
+        return [Group(*row) for row in rows.fetchall()]
+
+    def members(self, group: Group) -> list[Trade]:
+        """Returns the trades of a group that are logged in time and have not ended."""
+        rows = self._database.execute(
+            f"{_SELECT} WHERE t.batch = ? AND t.side = ? AND t.duration_us = ?"
+            " AND t.state = 'pending' AND b.logged_us <= t.log_by_us ORDER BY t.trade",
+            (group.batch, group.side, group.duration_us),
         )
         return [_trade(row) for row in rows.fetchall()]
 

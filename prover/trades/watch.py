@@ -85,6 +85,11 @@ class LogWatch:
         """The time of the last entry under the newest checkpoint; 0 before the first."""
         return self._notes[max(self._notes)][0] if self._notes else 0
 
+    def spans(self, length_us: int) -> bool:
+        """Whether there is a checkpoint so much older than the newest."""
+        oldest_us = min([now_us for now_us, _ in self._notes.values()], default=self.now_us)
+        return bool(self._notes) and oldest_us + length_us <= self.now_us
+
     def poll(self) -> bool:
         """Looks for a checkpoint that is new, or has other cosignatures; whether there is one.
 

@@ -129,8 +129,11 @@ class House:
     async def logged(self, count: int) -> None:
         seen = 0
         async with asyncio.timeout(20):
-            while len(await self.desk.pending()) < count:
+            while await self._pending() < count:
                 seen = (await self.desk.wait_events(seen))[-1].number
+
+    async def _pending(self) -> int:
+        return sum([len(await self.desk.members(one)) for one in await self.desk.pending()])
 
     async def close(self) -> None:
         self.logging.cancel()

@@ -22,7 +22,7 @@ from prover.trades import desk as desks
 from prover.trades.desk import BROKEN, TradeDesk
 from prover.trades.order import Order
 from prover.trades.payout import Payouts
-from prover.trades.store import TradeStore
+from prover.trades.store import End, TradeStore
 from tests.settlement import cases
 
 KEY = SigningKey(name="operator.example", algorithm="ed25519", seed=bytes(32))
@@ -236,12 +236,23 @@ def test_ended_trade_does_not_end_again(tmp_path: Path) -> None:
         async with trading(tmp_path, FakeLog(clock), clock) as desk:
             await desk.place(order(1), "key-1")
             await all_logged(desk, 1)
-            (trade,) = await desk.pending()
+            (group,) = await desk.pending()
+            (trade,) = await desk.members(group)
             ends = [
-                await desk.end(trade, state=state, reason=None, payout="1", settlement=b"x")
+                await desk.end(
+                    [
+                        End(
+                            trade=trade.trade,
+                            state=state,
+                            reason=None,
+                            payout="1",
+                            settlement=b"x",
+                        )
+                    ]
+                )
                 for state in ("final", "void", "final")
             ]
-            assert ends == [True, False, False]
+            assert ends == [1, 0, 0]
             assert (await desk.get(trade.trade)).state == "final"  # type: ignore[union-attr]
             assert await desk.pending() == []
 
