@@ -10,7 +10,6 @@ export const HASH_SIZE = 32;
 const KNOWN = ["sha256", "sha3-256"];
 
 export const hashString = (data) => `sha256:${hex(sha256(data))}`;
-export const formatHash = (digest) => `sha256:${hex(digest)}`;
 
 /** Returns the algorithm and the digest of a hash string. */
 export function parseHash(text) {

@@ -53,53 +53,6 @@ export function verifyInclusion({ leaf, index, size, proof, root: wanted }) {
   if (!equal(node, wanted)) throw invalidProof("inclusion path does not lead to the root");
 }
 
-/** Checks that the newer tree starts with the older one (RFC 9162 section 2.1.4.2). */
-export function verifyConsistency({ oldSize, newSize, oldRoot, newRoot, proof }) {
-  if (oldSize > newSize) {
-    throw invalidProof("older tree is not smaller", { found: oldSize, wanted: newSize });
-  }
-  checkNodes(proof);
-  if (oldSize === 0 || oldSize === newSize) {
-    const wanted = oldSize ? newRoot : root([]);
-    if (proof.length) throw invalidProof("consistency proof must be empty here");
-    if (!equal(oldRoot, wanted)) throw invalidProof("roots of equal trees differ");
-    return;
-  }
-  const isPower = (BigInt(oldSize) & (BigInt(oldSize) - 1n)) === 0n;
-  const path = isPower ? [oldRoot, ...proof] : proof;
-  if (!path.length) throw invalidProof("consistency proof is too short", { found: 0 });
-  let position = oldSize - 1;
-  let last = newSize - 1;
-  while (position % 2) {
-    position = half(position);
-    last = half(last);
-  }
-  let older = path[0];
-  let newer = path[0];
-  for (const node of path.slice(1)) {
-    if (last === 0) throw invalidProof("consistency proof is too long", { found: proof.length });
-    if (position % 2 || position === last) {
-      older = nodeHash(node, older);
-      newer = nodeHash(node, newer);
-      while (position % 2 === 0 && position) {
-        position = half(position);
-        last = half(last);
-      }
-    } else {
-      newer = nodeHash(newer, node);
-    }
-    position = half(position);
-    last = half(last);
-  }
-  if (last) throw invalidProof("consistency proof is too short", { found: proof.length });
-  if (!equal(older, oldRoot)) {
-    throw invalidProof("consistency proof does not lead to the older root");
-  }
-  if (!equal(newer, newRoot)) {
-    throw invalidProof("consistency proof does not lead to the newer root");
-  }
-}
-
 /**
  * Returns the root that shown leaves (a Map of index to leaf hash) and a multiproof lead to.
  * Demands exactly the nodes that the indices and the size dictate.
