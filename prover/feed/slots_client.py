@@ -4,10 +4,12 @@ Laws:
 
 1. Every slot is handed on once and in order, whatever interrupts the stream: it is asked
    for again from the first one that is missing.
-2. A slot is handed on after it was checked.  What is wrong with one is kept as an incident
-   and counted; the slot is still handed on, for it is what the notary signed, unless its
-   very signature, feed or form is not the notary's.
-3. Memory is bounded: one slot is looked at at a time, the rest wait in the socket.
+2. A slot is handed on once its signature, feed, form and place in the log were checked; one
+   that is not the notary's is kept as an incident and not handed on.
+3. Its observations are then held against the own messages, at once or when those came: a
+   link that lags makes no slot late.  What contradicts is kept as an incident and counted;
+   the slot stays what the notary signed.
+4. Memory is bounded: one slot is read at a time, the rest wait in the socket.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
@@ -59,14 +61,16 @@ from prover.feed.supervise import patience_s
 SILENCE_S = 15.0
 """A stream that says nothing for so long, not even that it lives, is opened anew."""
 SEEN_S = 5.0
-"""How long a message that a slot rests on may take to come to this side, too."""
+"""How long the end of a session, or a fetch's answer, may take to come to this side, too."""
 DOUBT_US = 3_000_000
 """How long this side must have had a quote before a slot, for its gap to be a lie: clocks
 differ, and a session feeds slots only once its start is attested."""
 SETTLED_US = 120_000_000
 """After so long no session of a process before this one feeds slots any more."""
 NEVER_S = 30.0
-"""After so long more a message of a live session that still has not come was never sent."""
+"""After so long a message of a live session that still has not come was never sent."""
+MAX_LATE = 2_000
+"""Observations that wait for their messages at most; beyond, they count as unseen."""
 FETCH_TRIES = 50
 """How often within that time a fetch's own answer is looked for."""
 MAX_PROBLEM = 64 * 1024
@@ -127,11 +131,19 @@ class SlotsClient:
         self._moment, self._recall, self._sleep = moment, recall, sleep
         self._backoff = Backoff(random)
         self._next_us = from_us
+        self._late: set[asyncio.Task[None]] = set()
         self._began_us = moment().wall_us
         self.status = SlotsStatus(notary=source.name)
 
     async def run(self) -> None:
         """Follows the stream until cancelled."""
+        try:
+            await self._run()
+        finally:
+            for task in self._late:
+                task.cancel()
+
+    async def _run(self) -> None:
         while True:
             try:
                 await self._follow()
@@ -189,7 +201,6 @@ class SlotsClient:
                 document,
             )
         if isinstance(slot, Slot):
-            await self._judge(slot, document)
             self.status.slots += 1
         else:
             self.status.missed += 1
@@ -197,6 +208,8 @@ class SlotsClient:
         self.status.newest_us = slot_us
         self._backoff.recovered()
         self._emit(slot)
+        if isinstance(slot, Slot):
+            self._judge(slot, document)
 
     def _read(self, event: Event, document: JsonObject) -> Slot | Missed:
         """Reads and checks what the notary signed; raises what is wrong with it."""
@@ -218,36 +231,53 @@ class SlotsClient:
             )
         return Slot(notary=source.name, attestation=attestation, log=log)
 
-    async def _judge(self, slot: Slot, document: JsonObject) -> None:
-        """Holds the observations against this prover's own messages."""
-        for observation in slot.fields.values():
-            if isinstance(observation, GapField):
-                self._judge_gap(observation, slot.slot_us, document)
+    def _judge(self, slot: Slot, document: JsonObject) -> None:
+        """Holds what a slot says against this prover's own messages, now or once they came."""
+        for field in slot.fields.values():
+            if isinstance(field, GapField):
+                self._judge_gap(field, slot.slot_us, document)
                 continue
-            try:
-                verdict = await self._compare(observation, slot.slot_us, document)
-            except QuotaryError as error:
-                self._note(error, document)
-                continue
-            if verdict is Verdict.UNSEEN:
-                self.status.unseen += 1
-            elif verdict is Verdict.UNKNOWN:
-                self.status.unknown += 1
-            self._metrics.count(
-                "observations_total", notary=self._source.name, verdict=verdict.value
-            )
+            own = self._own.get(field.session)
+            if own is not None and own.find(field.messages) is not None:
+                # Nothing has to be waited for: as nearly always.
+                self._judge_now(field, own, document)
+            elif len(self._late) < MAX_LATE:
+                comparing = self._compare(field, slot.slot_us, own)
+                task = asyncio.create_task(self._compare_late(comparing, document))
+                self._late.add(task)
+                task.add_done_callback(self._late.discard)
+            else:
+                self._count(Verdict.UNSEEN)
+
+    def _judge_now(
+        self, observation: ObservationField, own: OwnSession, document: JsonObject
+    ) -> None:
+        venue = self._venues[observation.venue]
+        try:
+            self._count(judge(observation, own, notary=self._source.name, venue=venue))
+        except QuotaryError as error:
+            self._note(error, document)
+
+    async def _compare_late(
+        self, comparing: Coroutine[None, None, Verdict], document: JsonObject
+    ) -> None:
+        try:
+            self._count(await comparing)
+        except QuotaryError as error:
+            self._note(error, document)
+
+    def _count(self, verdict: Verdict) -> None:
+        if verdict is Verdict.UNSEEN:
+            self.status.unseen += 1
+        elif verdict is Verdict.UNKNOWN:
+            self.status.unknown += 1
+        self._metrics.count("observations_total", notary=self._source.name, verdict=verdict.value)
 
     def _judge_gap(self, gap: GapField, slot_us: int, document: JsonObject) -> None:
         own = self._own.standing(self._source.name, gap.venue, slot_us, DOUBT_US)
         if own is not None:
             # A session that the notary has ended ends for this side, too, a little later.
             asyncio.get_running_loop().call_later(SEEN_S, self._confirm_gap, gap, own, document)
-
-    def _confirm_message(self, newest: int, own: OwnSession, document: JsonObject) -> None:
-        try:
-            judge_late(newest, own)
-        except QuotaryError as error:
-            self._note(error, document)
 
     def _confirm_gap(self, gap: GapField, own: OwnSession, document: JsonObject) -> None:
         try:
@@ -256,25 +286,20 @@ class SlotsClient:
             self._note(error, document)
 
     async def _compare(
-        self, observation: ObservationField, slot_us: int, document: JsonObject
+        self, observation: ObservationField, slot_us: int, own: OwnSession | None
     ) -> Verdict:
+        """Compares an observation with what this side has of it; waits for what it lacks."""
         if observation.source == "rest":
             return await self._compare_fetch(observation)
-        own = self._own.get(observation.session)
-        now_us = self._moment().wall_us
-        remembered = slot_us > now_us - KEPT_US // 2
+        remembered = slot_us > self._moment().wall_us - KEPT_US // 2
         if own is None:
             # The notary may still hear a session of a process before this one.
             remembered = remembered and slot_us > self._began_us + SETTLED_US
         elif observation.messages:
-            # It was relayed before it was signed, but on another connection than this.  What
-            # is waited for counts from the slot: one that lags must not make all others late.
+            # It was relayed before it was signed, but on another connection than this.
             newest = max([ref.index for ref in observation.messages])
-            wait_s = SEEN_S - (now_us - slot_us) / 1_000_000
-            if not await own.reached(newest, max(wait_s, 0.0)):
-                asyncio.get_running_loop().call_later(
-                    NEVER_S, self._confirm_message, newest, own, document
-                )
+            if own.read <= newest and not await own.reached(newest, NEVER_S):
+                judge_late(newest, own)
                 return Verdict.UNSEEN
         found = partial(
             judge,
@@ -285,7 +310,7 @@ class SlotsClient:
             recall=self._recall,
             remembered=remembered,
         )
-        if own is not None and own.find(observation.messages) is not None:
+        if self._recall is None or (own is not None and own.find(observation.messages) is not None):
             return found()
         # What was kept is read from a disk, which may take its time.
         return await asyncio.to_thread(found)

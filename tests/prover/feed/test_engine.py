@@ -71,7 +71,10 @@ def test_every_venue_is_in_every_slot_and_each_observation_is_this_provers_own(
     total = sum(
         isinstance(field, ObservationField) for s in fed.slots for field in s.fields.values()
     )
-    assert fed.counts.total("observations_total", verdict="own") == total
+    judged = fed.counts.total("observations_total")
+    assert fed.counts.total("observations_total", verdict="own") == judged
+    # Of the last slots some may still have waited for their messages.
+    assert total - 3 * len(NAMES) <= judged <= total
     sessions = {one.session for one in fed.tape.of(Started)}
     assert {one.session for one in fed.tape.of(Received)} <= sessions
     # A clean end: every session is closed by its prover, and said so.

@@ -20,10 +20,11 @@ from attestation.venues import load_venue
 from prover.feed.conversation import Moment
 from prover.feed.incidents import MAX_FILES, Incidents
 from prover.feed.metrics import NoMetrics
-from prover.feed.own_messages import OwnMessages, OwnSession
+from prover.feed.own_messages import OwnMessages
 from prover.feed.records import Missed, Slot
 from prover.feed.slots_client import SETTLED_US, SlotsClient, SlotSource
 from tests.prover.feed.direct import Tape, settled
+from tests.prover.feed.feeding import Counts
 from tests.prover.feed.slot_server import (
     ENTRY,
     VENUES,
@@ -43,7 +44,7 @@ class Following:
     """A client of a scripted notary, and what came of it."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.tape = Tape()
+        self.tape, self.counts = Tape(), Counts()
         self.own = OwnMessages()
         self.now_us = START + 10_000_000
         self.incidents = Incidents(folder, clock_us=lambda: self.now_us, metrics=NoMetrics())
@@ -56,7 +57,7 @@ class Following:
             "own": self.own,
             "emit": self.tape,
             "incidents": self.incidents,
-            "metrics": NoMetrics(),
+            "metrics": self.counts,
             "moment": lambda: Moment(self.now_us, self.now_us),
             "random": lambda: 0.5,
             "from_us": START,
@@ -226,9 +227,12 @@ def test_an_observation_of_a_strange_session_is_kept_and_the_slot_handed_on(
     slot = make_slot(START, {"binance": "venue_silent", "okx": ("cd" * 16, [(0, payload)])})
     following = Following(tmp_path)
     following.now_us = START + 1_000
-    client = following.follow([(START, event(slot))], until=lambda: len(following.slots) == 1)
     # The notary may still hear a session of the process before.
-    assert (following.incidents.count, client.status.unknown) == (0, 1)
+    following.follow(
+        [(START, event(slot))],
+        until=lambda: following.counts.total("observations_total", verdict="unknown") == 1,
+    )
+    assert (following.slots, following.incidents.count) == ([START], 0)
 
     later = Following(tmp_path)
 
@@ -238,7 +242,7 @@ def test_an_observation_of_a_strange_session_is_kept_and_the_slot_handed_on(
             client = later.client(server.url, trust_of(slot))
             later.now_us = START + 1_000
             task = asyncio.create_task(client.run())
-            await settled(lambda: bool(later.slots))
+            await settled(lambda: later.incidents.count == 1)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
@@ -247,7 +251,7 @@ def test_an_observation_of_a_strange_session_is_kept_and_the_slot_handed_on(
     assert "does not have" in later.incidents.last
 
 
-def test_a_slot_waits_for_its_messages_to_come_to_this_side_too() -> None:
+def test_a_slot_is_judged_once_its_messages_came_to_this_side_too() -> None:
     session = "cd" * 16
     message = b'{"not":"read here"}'
     slot = make_slot(START, {"binance": "venue_silent", "okx": (session, [(0, message)])})
@@ -262,54 +266,63 @@ def test_a_slot_waits_for_its_messages_to_come_to_this_side_too() -> None:
             client = following.client(server.url, trust_of(slot))
             task = asyncio.create_task(client.run())
             await settled(lambda: own._waiting is not None)
-            assert following.slots == []
+            assert (following.slots, following.incidents.count) == ([START], 0)
             own.note(0, b"another message", None, wall_us=0, steady_us=0)
-            await settled(lambda: bool(following.slots))
+            await settled(lambda: following.incidents.count == 1)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
     following.now_us = START + 1_000
     asyncio.run(run())
-    assert following.incidents.count == 1
     assert "make no quote" in following.incidents.last
 
 
-def test_a_session_that_lags_makes_no_slot_late_and_no_incident_unless_it_never_comes(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_session_that_lags_makes_no_slot_late_and_is_a_lie_only_if_it_goes_on(
+    ends: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prover.feed.slots_client.NEVER_S", 0.05)
+    monkeypatch.setattr("prover.feed.slots_client.NEVER_S", 20.0 if ends else 0.05)
     session = "cd" * 16
     said: dict[str, Said] = {"binance": "venue_silent", "okx": (session, [(7, b"{}")])}
     events = [(START + at * GRID, event(make_slot(START + at * GRID, said))) for at in range(20)]
-    for comes in (True, False):
-        following = Following()
-        own = following.own.begin(
-            session,
-            notary=NOTARY,
-            venue="okx",
-            instrument=load_venue("okx").instrument("BTC/USD"),
-        )
+    following = Following()
+    own = following.own.begin(
+        session,
+        notary=NOTARY,
+        venue="okx",
+        instrument=load_venue("okx").instrument("BTC/USD"),
+    )
 
-        async def run(
-            following: Following = following, own: OwnSession = own, comes: bool = comes
-        ) -> None:
-            async with slot_server(events) as server:
-                # Later than the wait that any slot is worth: none of them costs a second more.
-                following.now_us = START + 60_000_000
-                client = following.client(server.url, trust_of(gap_slots(1)[0]))
-                task = asyncio.create_task(client.run())
-                await settled(lambda: len(following.slots) == 20)
-                assert client.status.unseen == 20
-                if comes:
-                    own.note(7, b"{}", None, wall_us=START, steady_us=0)
-                    await asyncio.sleep(0.1)
-                else:
-                    await settled(lambda: following.incidents.count == 20)
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+    async def run() -> None:
+        async with slot_server(events) as server:
+            client = following.client(server.url, trust_of(gap_slots(1)[0]))
+            task = asyncio.create_task(client.run())
+            await settled(lambda: len(following.slots) == 20)
+            if ends:
+                own.end()
+                await settled(lambda: client.status.unseen == 20)
+            else:
+                await settled(lambda: following.incidents.count == 20)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
-        asyncio.run(run())
-        assert following.incidents.count == (0 if comes else 20)
+    asyncio.run(run())
+    assert following.incidents.count == (0 if ends else 20)
+    assert ends or "never came" in following.incidents.last
+
+
+def test_observations_that_wait_for_their_messages_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("prover.feed.slots_client.MAX_LATE", 5)
+    session = "cd" * 16
+    said: dict[str, Said] = {"binance": "venue_silent", "okx": (session, [(7, b"{}")])}
+    events = [(START + at * GRID, event(make_slot(START + at * GRID, said))) for at in range(20)]
+    following = Following()
+    instrument = load_venue("okx").instrument("BTC/USD")
+    following.own.begin(session, notary=NOTARY, venue="okx", instrument=instrument)
+    client = following.follow(events, until=lambda: len(following.slots) == 20)
+    assert client.status.unseen == 15
 
 
 def test_a_gap_of_a_venue_that_goes_on_being_heard_is_kept_as_evidence(
