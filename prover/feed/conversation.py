@@ -121,11 +121,6 @@ class Conversation:
         return self._count
 
     @property
-    def pending(self) -> bool:
-        """Whether a message, or the 101, has begun and is not complete."""
-        return bool(self._head) if not self._upgraded else self._reader.pending
-
-    @property
     def venue_closed(self) -> bool:
         """Whether the venue sent its close frame."""
         return self._reader.closed

@@ -65,8 +65,7 @@ class Lane:
     """Keeps one venue's channel up through one notary.
 
     ``connector`` makes a connector for each connection.  ``connects`` are the connections
-    the venue allows; ``on_error`` learns of each failure, and may say how long the next
-    attempt has to wait.
+    the venue allows.
     """
 
     def __init__(
@@ -80,14 +79,12 @@ class Lane:
         moment: Callable[[], Moment] = system_moment,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         metrics: Metrics | None = None,
-        on_error: Callable[[QuotaryError], None] | None = None,
     ) -> None:
         self.venue, self.notary = venue, notary
         self._connector, self._random, self._moment = connector, random, moment
         self._connects = connects or TokenBucket(venue.channel.connects)
         self._sleep = sleep
         self._metrics = metrics or NoMetrics()
-        self._on_error = on_error
         self._labels = {"venue": venue.name, "notary": notary}
         self.backoff = Backoff(random)
         self.link: Link | None = None
@@ -203,8 +200,6 @@ class Lane:
         self.status.failures += 1
         self.status.last_error = str(error)
         self._metrics.count("failures_total", rule=error.rule or "", **self._labels)
-        if self._on_error is not None:
-            self._on_error(error)
         return max(self.backoff.failed(), patience_s(error))
 
     async def _goodbye(self) -> None:
