@@ -31,6 +31,10 @@ KEPT_US = 10_000_000
 """How much older than it needs to be the first checkpoint of a trade is kept."""
 LONG_US = 60_000_000
 """A trade that is not settled so long after it could be is an incident."""
+LOST = frozenset({"slots.missing", "sessions.missing", "messages.missing", "build.start"})
+"""What is missing for good after that: a crash took it before it was on disk."""
+EVIDENCE_LOST = "evidence_lost"
+"""Why a trade is void whose outcome the operator cannot prove."""
 
 
 class Evidence(Protocol):
@@ -155,9 +159,10 @@ class Settler:
             bundle, outcome = await asyncio.to_thread(self._build, made, trades[0])
         except IncompleteError as error:
             self._tried[group] = now_us
-            if now_us > self._due_us(group, now_us) + self._policy.slide_us + LONG_US:
-                self._on_trouble(error)
-            return 0
+            if now_us <= self._due_us(group, now_us) + self._policy.slide_us + LONG_US:
+                return 0
+            self._on_trouble(error)
+            return await self._give_up(trades) if error.rule in LOST else 0
         kind = "void" if outcome.outcome == "void" else "final"
         ends, own = [], {}
         part, parts = split_bundle(bundle)
@@ -180,6 +185,21 @@ class Settler:
             )
         await asyncio.to_thread(self._bundles.keep, own, parts)
         return await self._desk.end(ends)
+
+    async def _give_up(self, trades: Sequence[Trade]) -> int:
+        """Ends trades that nobody can prove any more, by the operator's fault."""
+        return await self._desk.end(
+            [
+                End(
+                    trade=trade.trade,
+                    state="void",
+                    reason=EVIDENCE_LOST,
+                    payout=self._desk.payouts.refund(trade.opening.leaf, fee=True),
+                    settlement=None,
+                )
+                for trade in trades
+            ]
+        )
 
     def _build(self, made: Batch, trade: Trade) -> tuple[SettlementBundle, OutcomeDocument]:
         assert made.entry is not None

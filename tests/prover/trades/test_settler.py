@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from attestation.errors import UnavailableError
+from attestation.log.entry import TickEntry, logged_at
 from prover.trades import desk as desks
+from prover.trades.settler import EVIDENCE_LOST
 from tests.adversaries.operator import honest
 from tests.prover.trades.house import House, Stage
 from tests.settlement import cases
@@ -104,6 +106,31 @@ def test_void_for_want_of_an_open_end_is_told_at_once(tmp_path: Path) -> None:
         # The window before the trade had a quorum: the operator pays.
         assert (trade.state, trade.payout) == ("void", "35")
         assert house.check(trade.trade, trade.settlement).fee
+        await house.close()
+
+    asyncio.run(play())
+
+
+def test_trade_whose_evidence_is_lost_ends_void_with_the_fee(tmp_path: Path) -> None:
+    async def play() -> None:
+        stage = Stage(honest(), tmp_path)
+        stage.made.messages.clear()
+        entries = stage.made.logs["n0"]
+        last_us = entries[-1].logged_us
+        entries += [logged_at(TickEntry(), last_us + number * 1_000_000) for number in range(1, 80)]
+        house = House.open(stage)
+        await house.settler.step()
+        order = stage.order(1)
+        await house.desk.place(order, "key")
+        await house.logged(1)
+        while not (await house.desk.counts()).get("void") and stage.now_us < last_us + 79_000_000:
+            stage.now_us += 4 * STEP_US
+            await house.settler.step()
+        trade = await house.desk.get(order.trade)
+        assert trade is not None
+        assert (trade.state, trade.reason, trade.payout) == ("void", EVIDENCE_LOST, "35")
+        assert stage.now_us > last_us + 50_000_000
+        assert {error.rule for error in house.trouble} == {"messages.missing"}
         await house.close()
 
     asyncio.run(play())
