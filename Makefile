@@ -8,10 +8,11 @@ STAMP  = $(VENV)/.quotary-installed
 PIP    = $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 ARGS   =
 
-.PHONY: help setup demo test check bench soak fuzz page page-tools check-fixtures peer-ccxt lock lock-fuzz lock-ccxt lock-notary clean
+.PHONY: help setup demo play test check bench soak fuzz page page-tools check-fixtures peer-ccxt lock lock-fuzz lock-ccxt lock-notary clean
 
 help:
 	@echo 'make demo            set up, then run the main job on simulated venues and show what was proven'
+	@echo 'make play            a game of 30 seconds, up or down, on simulated venues: open the address it prints'
 	@echo 'make test            set up, then check and run every test'
 	@echo 'make check           lint, format, types and import arrows'
 	@echo 'make bench           ratios against a plain fetch'
@@ -59,6 +60,9 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@echo 'setup: 3/3 installing quotary itself'
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
+
+play: $(STAMP)
+	@$(BIN)/python -m examples.game $(ARGS)
 
 demo: $(STAMP)
 	@$(BIN)/python -m examples.demo $(ARGS)

@@ -1,0 +1,291 @@
+"""The game's HTTP API and pages."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.responses import JSONResponse
+
+from attestation.errors import QuotaryError, RefusedError, UsageError
+from attestation.hashing import digest, hash_string
+from examples.game.book import GRANT, TOKEN, Bet, Book
+from examples.game.engine import Engine
+from examples.game.market import Market
+from examples.game.names import player_name
+from examples.game.notifier import Notifier, Page
+from verifier.page import page, page_headers
+
+COOKIE = "player"
+WEB = Path(__file__).parent / "web"
+FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/game.css": ("game.css", "text/css; charset=utf-8"),
+    "/game.js": ("game.js", "text/javascript; charset=utf-8"),
+    "/chart.js": ("chart.js", "text/javascript; charset=utf-8"),
+}
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+MAX_BODY = 2_048
+MAX_STAKE = 250 * TOKEN
+SHOWN = 20
+"""Trades of a player, and leaders, that a page is told."""
+HEX = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the fairness page is given: files of keys, and where bundles are kept."""
+
+    trust: Path
+    log_policy: Path
+    bundles: Path
+
+
+class Game:
+    """The routes' state: who plays, what they are told."""
+
+    def __init__(self, engine: Engine, market: Market, notifier: Notifier) -> None:
+        self.engine = engine
+        self.market = market
+        self.notifier = notifier
+
+    async def changed(self, bet: Bet) -> None:
+        """Tells a player of a trade, and everybody of the board once it is paid."""
+        balance = await self.engine.ask(lambda book: book.balance(bet.player))
+        message = {"type": "trade", "trade": self.show(bet), "balance": balance / TOKEN}
+        self.notifier.tell(bet.player, message)
+        if bet.state in ("settled", "logged"):
+            self.notifier.tell_all({"type": "board", **await self.engine.ask(_standing)})
+
+    async def hello(self, player: str | None) -> dict[str, Any]:
+        """Everything that a page shows."""
+        policy, terms = self.engine.terms.policy, self.engine.terms
+        told: dict[str, Any] = {
+            "type": "hello",
+            "now_us": now_us(),
+            "market": policy.market,
+            "duration_us": terms.duration_us,
+            "window_us": policy.windows.w_us,
+            "grid_us": policy.grid_us,
+            "win": float(terms.win),
+            "max_stake": MAX_STAKE // TOKEN,
+            "history": self.market.history,
+            "mid": self.market.now,
+            **await self.engine.ask(_standing),
+        }
+        if player is not None:
+            name, balance, bets = await self.engine.ask(
+                lambda book: (
+                    book.name_of(player),
+                    book.balance(player),
+                    book.bets_of(player, SHOWN),
+                )
+            )
+            told["you"] = {"name": name, "balance": balance / TOKEN}
+            told["trades"] = [self.show(bet) for bet in bets]
+        return told
+
+    def show(self, bet: Bet) -> dict[str, Any]:
+        """A trade as its player sees it."""
+        shown: dict[str, Any] = {
+            "trade": bet.trade,
+            "state": bet.state,
+            "side": bet.side,
+            "stake": bet.stake / TOKEN,
+            "seen": bet.seen,
+            "clicked_us": bet.clicked_us,
+            "entry": bet.entry,
+            "open_us": bet.open_us,
+            "close_us": bet.close_us,
+            "outcome": bet.outcome,
+            "payout": None if bet.payout is None else bet.payout / TOKEN,
+            "rule": bet.rule,
+            "detail": bet.detail,
+            **({} if bet.result is None else json.loads(bet.result)),
+        }
+        if bet.result is not None or (bet.state == "incident" and bet.entry is not None):
+            terms = self.engine.terms
+            shown["check"] = (
+                f"/fairness.html#bundle=/bundles/{bet.trade}.json&trust=/trust.toml"
+                f"&log_policy=/log_policy.txt&policy_id={terms.policy.policy_id}"
+                f"&trade={bet.trade}{'&development=1' if terms.development else ''}"
+            )
+        return shown
+
+
+def make_app(game: Game, evidence: Evidence) -> FastAPI:
+    """Assembles the application."""
+    app = FastAPI(title="Quotary game", docs_url=None, redoc_url=None, openapi_url=None)
+    engine = game.engine
+
+    @app.middleware("http")
+    async def guard(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        if request.method != "GET" and not _same_origin(request.headers):
+            return _problem(RefusedError("of another site", rule="origin", http_status=403))
+        answer = await call_next(request)
+        for name, value in HEADERS.items():
+            answer.headers.setdefault(name, value)
+        return answer
+
+    @app.exception_handler(QuotaryError)
+    async def on_error(request: Request, error: QuotaryError) -> Response:
+        return _problem(error)
+
+    for path, (name, kind) in FILES.items():
+        app.add_api_route(path, _file(WEB / name, kind), methods=["GET"])
+    text = "text/plain; charset=utf-8"
+    app.add_api_route("/trust.toml", _file(evidence.trust, text), methods=["GET"])
+    app.add_api_route("/log_policy.txt", _file(evidence.log_policy, text), methods=["GET"])
+
+    @app.get("/fairness.html")
+    async def fairness() -> Response:
+        return Response(page(), media_type="text/html", headers=page_headers())
+
+    @app.get("/bundles/{name}")
+    async def bundle(name: str) -> Response:
+        trade = name.removesuffix(".json")
+        if len(trade) != 64 or not HEX.issuperset(trade) or not name.endswith(".json"):
+            raise RefusedError("no such bundle", rule="bundle", http_status=404)
+        file = evidence.bundles / name
+        if not file.is_file():
+            raise RefusedError("no such bundle", rule="bundle", http_status=404)
+        return Response(file.read_bytes(), media_type="application/json")
+
+    @app.get("/healthz")
+    async def healthy() -> Response:
+        return JSONResponse({"status": "ok"})
+
+    @app.post("/api/players", status_code=201)
+    async def enrol(request: Request) -> Response:
+        name = player_name((await _body(request)).get("name"))
+        secret = secrets.token_hex(32)
+        # The trades API and the log know a player by a hash of nothing else.
+        player = hash_string(secrets.token_bytes(32))
+        at_us = now_us()
+        await engine.ask(lambda book: book.enrol(player, name, _hidden(secret), at_us))
+        answer = JSONResponse({"name": name, "balance": GRANT / TOKEN}, 201)
+        answer.set_cookie(
+            COOKIE, secret, max_age=30 * 86_400, httponly=True, samesite="strict", path="/"
+        )
+        return answer
+
+    @app.post("/api/trades", status_code=202)
+    async def open_trade(request: Request) -> Response:
+        player = await _player(engine, request.cookies.get(COOKIE))
+        if player is None:
+            raise RefusedError("choose a name first", rule="player", http_status=401)
+        order = _order(await _body(request))
+        bet = await engine.open(player, **order)
+        balance = await engine.ask(lambda book: book.balance(player))
+        return JSONResponse({"trade": game.show(bet), "balance": balance / TOKEN}, 202)
+
+    @app.websocket("/api/live")
+    async def live(socket: WebSocket) -> None:
+        if not _same_origin(socket.headers) or game.notifier.full:
+            await socket.close(1008)
+            return
+        player = await _player(engine, socket.cookies.get(COOKIE))
+        await socket.accept()
+        shown = Page(socket, player)
+        game.notifier.add(shown)
+        try:
+            # What changes from here on comes after it, and may repeat what it says.
+            await socket.send_text(json.dumps(await game.hello(player)))
+            await shown.run()
+        except RuntimeError:
+            return
+        finally:
+            game.notifier.remove(shown)
+
+    return app
+
+
+def now_us() -> int:
+    """Microseconds since the Unix epoch."""
+    return time.time_ns() // 1_000
+
+
+def _standing(book: Book) -> dict[str, Any]:
+    delays = sorted(book.entry_delays(1_000))
+    leaders = book.board(SHOWN)
+    for leader in leaders:
+        leader["worth"] /= TOKEN
+    told: dict[str, Any] = {"board": leaders, "entry": None}
+    if delays:
+        last = len(delays) - 1
+        p50, p99 = delays[last // 2], delays[min(last, len(delays) * 99 // 100)]
+        told["entry"] = {"p50_us": p50, "p99_us": p99, "count": len(delays)}
+    return told
+
+
+async def _player(engine: Engine, secret: str | None) -> str | None:
+    if secret is None or len(secret) != 64:
+        return None
+    return await engine.ask(lambda book: book.player_of(_hidden(secret)))
+
+
+def _hidden(secret: str) -> str:
+    """A session as the book knows it: whoever reads the book cannot play with it."""
+    return digest(secret.encode()).hex()
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise RefusedError("that is too long", rule="body", http_status=413)
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        raise UsageError("the body is not JSON", rule="body") from None
+    if not isinstance(found, dict):
+        raise UsageError("the body is not an object", rule="body")
+    return found
+
+
+def _order(body: dict[str, Any]) -> dict[str, Any]:
+    nonce, side, stake, seen = (body.get(name) for name in ("nonce", "side", "stake", "seen"))
+    if not isinstance(nonce, str) or len(nonce) != 32 or not HEX.issuperset(nonce):
+        raise UsageError("a nonce is 16 bytes in hex", rule="nonce")
+    if side not in ("up", "down"):
+        raise UsageError("up or down", rule="side")
+    if type(stake) is not int or not 1 <= stake <= MAX_STAKE // TOKEN:
+        raise UsageError(f"a stake is 1 to {MAX_STAKE // TOKEN} tokens", rule="stake")
+    usable = isinstance(seen, (float, int)) and not isinstance(seen, bool) and 0 < seen < 1e12
+    price = f"{seen:.2f}" if usable else None
+    return {"nonce": nonce, "side": side, "stake": stake * TOKEN, "seen": price}
+
+
+def _same_origin(headers: Any) -> bool:
+    origin = headers.get("origin")
+    return origin is None or origin.partition("://")[2] == headers.get("host")
+
+
+def _file(path: Path, kind: str) -> Callable[[], Awaitable[Response]]:
+    content = path.read_bytes()
+
+    async def read() -> Response:
+        return Response(content, media_type=kind)
+
+    return read
+
+
+def _problem(error: QuotaryError) -> Response:
+    return JSONResponse({"detail": error.detail, "rule": error.rule}, error.http_status)

@@ -1,0 +1,117 @@
+"""The two services that a game asks: the trades API for orders, the verify API for outcomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import httpx
+
+from attestation.errors import RefusedError, UnavailableError
+from attestation.settlement.verdict import SettlementVerdict
+from attestation.verdict import Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class TradeEvent:
+    """An event of the trades API: its number, and the trade as it stands."""
+
+    number: int
+    trade: dict[str, Any]
+
+
+class Trades(Protocol):
+    """The trades API."""
+
+    async def place(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Places an order, its nonce being the key; the same again has the same answer.
+
+        Raises RefusedError where it is refused for good, UnavailableError otherwise.
+        """
+
+    async def trade(self, trade: str) -> dict[str, Any] | None:
+        """Returns a trade, or None if there is none."""
+
+    async def bundle(self, trade: str) -> bytes:
+        """Returns the bundle of a settled trade."""
+
+    def events(self, after: int) -> AsyncIterator[TradeEvent]:
+        """Yields every event after one, until the connection ends."""
+
+
+class Verifier(Protocol):
+    """The verify API, as ``verifier.client.AsyncVerifyClient`` has it."""
+
+    async def verify_settlement(
+        self, bundle: bytes, *, expect: Mapping[str, Any], check: bool
+    ) -> SettlementVerdict | Rejected:
+        """Recomputes a settlement."""
+
+
+class TradesClient:
+    """``prover serve`` at ``url``; ``token`` is that of who may place orders."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        limits = httpx.Limits(max_connections=256, max_keepalive_connections=64)
+        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=5, limits=limits)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def place(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Places an order."""
+        key = {"Idempotency-Key": order["nonce"]}
+        answer = await self._ask("POST", "/v1/trades", json=order, headers=key)
+        if answer.status_code in (401, 408) or answer.status_code >= 500:
+            raise UnavailableError("orders are not taken now", found=answer.status_code)
+        if answer.status_code != 202:
+            problem = answer.json()
+            raise RefusedError(str(problem.get("detail")), rule=str(problem.get("rule")))
+        placed: dict[str, Any] = answer.json()
+        return placed
+
+    async def trade(self, trade: str) -> dict[str, Any] | None:
+        """Returns a trade, or None if there is none."""
+        answer = await self._ask("GET", f"/v1/trades/{trade}")
+        if answer.status_code == 404:
+            return None
+        found: dict[str, Any] = _read(answer).json()
+        return found
+
+    async def bundle(self, trade: str) -> bytes:
+        """Returns the bundle of a settled trade."""
+        return _read(await self._ask("GET", f"/v1/trades/{trade}/bundle")).content
+
+    async def events(self, after: int) -> AsyncIterator[TradeEvent]:
+        """Yields every event after one, until the connection ends."""
+        asked = {"Last-Event-ID": str(after)}
+        number = after
+        try:
+            async with self._http.stream(
+                "GET", "/v1/trades/events", headers=asked, timeout=30
+            ) as answer:
+                if answer.status_code != 200:
+                    raise UnavailableError("no events", found=answer.status_code)
+                async for line in answer.aiter_lines():
+                    if line.startswith("id: "):
+                        number = int(line[4:])
+                    elif line.startswith("data: "):
+                        yield TradeEvent(number, json.loads(line[6:]))
+        except httpx.HTTPError as error:
+            raise UnavailableError(f"the trades API does not answer: {error}") from error
+
+    async def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        try:
+            return await self._http.request(method, path, **more)
+        except httpx.HTTPError as error:
+            raise UnavailableError(f"the trades API does not answer: {error}") from error
+
+
+def _read(answer: httpx.Response) -> httpx.Response:
+    if answer.status_code != 200:
+        raise UnavailableError("the trades API fails", found=answer.status_code)
+    return answer

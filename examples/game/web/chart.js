@@ -1,0 +1,152 @@
+// The chart: two minutes of slots, the price just now, and the windows of open trades.
+
+const PAST_US = 120e6;
+const FUTURE_US = 40e6;
+const price = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+
+/** The median of the points inside [from, until), and how many there are. */
+export function windowOf(points, from, until) {
+  const mids = points.filter(([at]) => at >= from && at < until).map(([, mid]) => mid);
+  const sorted = [...mids].sort((one, other) => one - other);
+  const half = sorted.length >> 1;
+  const middle = sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+  return { count: mids.length, middle: mids.length ? middle : null };
+}
+
+export class Chart {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.pen = canvas.getContext("2d");
+    new ResizeObserver(() => this.fit()).observe(canvas);
+    this.fit();
+  }
+
+  fit() {
+    const scale = window.devicePixelRatio || 1;
+    const { width, height } = this.canvas.getBoundingClientRect();
+    this.canvas.width = Math.round(width * scale);
+    this.canvas.height = Math.round(height * scale);
+    this.pen.setTransform(scale, 0, 0, scale, 0, 0);
+    [this.width, this.height] = [width, height];
+  }
+
+  /** points: [microseconds, mid]; trades: open ones, with their windows. */
+  draw(points, mid, nowUs, trades, rule) {
+    const { pen, width, height } = this;
+    const style = getComputedStyle(document.documentElement);
+    const color = (name) => style.getPropertyValue(`--${name}`).trim();
+    const from = nowUs - PAST_US * (width < 560 ? 0.6 : 1);
+    const until = nowUs + FUTURE_US;
+    const right = width - 70;
+    const x = (at) => ((at - from) / (until - from)) * right;
+    pen.clearRect(0, 0, width, height);
+    const shown = points.filter(([at]) => at >= from - 1e6);
+    const mids = shown.map(([, value]) => value);
+    if (mid) mids.push(mid);
+    for (const trade of trades) if (trade.seen) mids.push(Number(trade.seen));
+    if (!mids.length) return;
+    const [low, high] = [Math.min(...mids), Math.max(...mids)];
+    const room = Math.max((high - low) * 0.14, high * 0.00005);
+    const [bottom, top] = [low - room, high + room];
+    const y = (value) => 6 + ((top - value) / (top - bottom)) * (height - 28);
+    pen.font = "13px Georgia, serif";
+    this.grid(bottom, top, y, x, from, until, nowUs, right, color);
+    for (const trade of trades) this.windows(trade, rule, nowUs, x, height, color);
+    pen.save();
+    pen.beginPath();
+    pen.rect(0, 0, right, height);
+    pen.clip();
+    pen.beginPath();
+    for (const [at, value] of shown) pen.lineTo(x(at), y(value));
+    if (mid) pen.lineTo(x(nowUs), y(mid));
+    pen.strokeStyle = color("line");
+    pen.lineWidth = 1.75;
+    pen.lineJoin = "round";
+    pen.stroke();
+    pen.restore();
+    for (const trade of trades) this.marks(trade, rule, points, nowUs, x, y, right, color);
+    if (mid) {
+      pen.beginPath();
+      pen.arc(x(nowUs), y(mid), 4, 0, 7);
+      pen.fillStyle = color("line");
+      pen.fill();
+    }
+  }
+
+  grid(bottom, top, y, x, from, until, nowUs, right, color) {
+    const { pen, height } = this;
+    const rough = (top - bottom) / 4;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((times) => times * power).find((one) => one >= rough);
+    pen.lineWidth = 1;
+    pen.strokeStyle = color("rule");
+    pen.fillStyle = color("quiet");
+    pen.textAlign = "left";
+    for (let value = Math.ceil(bottom / step) * step; value < top; value += step) {
+      const at = Math.round(y(value)) + 0.5;
+      pen.beginPath();
+      pen.moveTo(0, at);
+      pen.lineTo(right, at);
+      pen.stroke();
+      pen.fillText(price.format(value), right + 6, at + 4);
+    }
+    pen.textAlign = "center";
+    for (let seconds = -120; seconds <= 30; seconds += 30) {
+      const at = x(nowUs + seconds * 1e6);
+      if (at < 16 || at > right - 16) continue;
+      pen.fillText(seconds ? `${seconds > 0 ? "+" : "−"}${Math.abs(seconds)} s` : "now", at, height - 4);
+    }
+    pen.setLineDash([2, 4]);
+    pen.beginPath();
+    pen.moveTo(x(nowUs), 0);
+    pen.lineTo(x(nowUs), height - 20);
+    pen.stroke();
+    pen.setLineDash([]);
+  }
+
+  windows(trade, rule, nowUs, x, height, color) {
+    if (!trade.open_us) return;
+    const { pen } = this;
+    for (const start of [trade.open_us, trade.close_us - rule.window_us + rule.grid_us]) {
+      const [left, end] = [x(start), x(start + rule.window_us)];
+      pen.fillStyle = color("window");
+      pen.globalAlpha = 0.1;
+      pen.fillRect(left, 0, end - left, height - 20);
+      const filled = Math.min(Math.max(x(nowUs) - left, 0), end - left);
+      pen.globalAlpha = 0.16;
+      pen.fillRect(left, 0, filled, height - 20);
+      pen.globalAlpha = 1;
+    }
+  }
+
+  marks(trade, rule, points, nowUs, x, y, right, color) {
+    const { pen } = this;
+    const tint = color(trade.side);
+    if (trade.seen) {
+      pen.beginPath();
+      pen.arc(x(trade.clicked_us), y(Number(trade.seen)), 4.5, 0, 7);
+      pen.fillStyle = color("paper");
+      pen.fill();
+      pen.strokeStyle = tint;
+      pen.lineWidth = 2;
+      pen.stroke();
+    }
+    if (!trade.open_us) return;
+    const entry = windowOf(points, trade.open_us, trade.open_us + rule.window_us);
+    if (entry.middle === null) return;
+    const at = y(entry.middle);
+    pen.strokeStyle = tint;
+    pen.lineWidth = 1.5;
+    pen.setLineDash([6, 4]);
+    pen.beginPath();
+    pen.moveTo(x(trade.open_us), at);
+    pen.lineTo(Math.min(x(trade.close_us + rule.grid_us), right), at);
+    pen.stroke();
+    pen.setLineDash([]);
+    pen.fillStyle = tint;
+    pen.textAlign = "left";
+    pen.fillText(`${trade.side === "up" ? "↑" : "↓"} entry`, x(trade.open_us) + 4, at - 6);
+  }
+}
+
+export { price };
