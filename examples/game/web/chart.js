@@ -37,7 +37,7 @@ export class Chart {
     const color = (name) => style.getPropertyValue(`--${name}`).trim();
     const from = nowUs - PAST_US * (width < 560 ? 0.6 : 1);
     const until = nowUs + FUTURE_US;
-    const right = width - 70;
+    const right = width - 80;
     const x = (at) => ((at - from) / (until - from)) * right;
     pen.clearRect(0, 0, width, height);
     const shown = points.filter(([at]) => at >= from - 1e6);
