@@ -72,6 +72,13 @@ class Stage:
         if code:
             raise UnavailableError(f"{name} ended with {code}", rule="stop")
 
+    def kill(self, name: str) -> None:
+        """Kills one server at once, as a crash does."""
+        server = next(one for one in self._servers if one.name == name)
+        self._servers.remove(server)
+        server.process.kill()
+        server.process.wait()
+
     def start(self, name: str, *command: str) -> dict[str, Any]:
         """Starts a server and returns its READY line; its log goes to ``logs/``.
 
