@@ -18,6 +18,8 @@ from attestation.errors import QuotaryError
 KEPT = 240
 """Slots of a feed on its board: two minutes of half a second each."""
 HEARTBEAT_SECONDS = 5.0
+PAUSE_SECONDS = 0.02
+"""Between two pages of history."""
 HEARTBEAT = b": \n\n"
 SLOT, MISSED, CUT = "slot", "missed", "cut"
 
@@ -119,6 +121,7 @@ async def follow(
     from_us: int | None,
     *,
     heartbeat: float = HEARTBEAT_SECONDS,
+    pause: float = PAUSE_SECONDS,
 ) -> AsyncGenerator[bytes, None]:
     """Yields server-sent events: every slot from ``from_us`` on, once and in order, then live.
 
@@ -146,6 +149,8 @@ async def follow(
             for event in page:
                 yield event.encode()
                 next_us = event.slot_us + 1
+            # A long history must not keep the live path from its core.
+            await asyncio.sleep(pause)
             if not page:
                 # The store has all that was decided: what it lacks there never was.
                 next_us = floor_us

@@ -24,6 +24,7 @@ from notary.log.sequencer import Ticket, inclusion_of
 from notary.log.tables import iterate_entries
 from notary.signer import Signer
 from notary.slot_store import MAX_MISSED, SlotStore
+from notary.slots import PROGRESS_EVERY, recover_slots
 from notary.store import Store
 from notary.writer import offline
 from tests.notary.rig import NOTARY
@@ -334,3 +335,32 @@ def test_store_with_live_sessions_can_be_backed_up(log: Log) -> None:
     folder = log.path.parent
     made = make_backup(source(folder), folder / "copy", now_us=START_US)
     assert (made.sessions, made.attestations) == (2, 2)
+
+
+def test_start_after_a_long_pause_says_how_far_it_is(log: Log) -> None:
+    count = 2 * PROGRESS_EVERY + 7
+    told: list[tuple[str, int]] = []
+
+    class Lines:
+        def info(self, event: str, *, slots: int, **more: object) -> None:
+            told.append((event, slots))
+
+        warning = info
+
+    async def scene() -> None:
+        store = log.store()
+        await SlotStore(store).submit_entry(FEED)
+        store.close()
+        at(log, slot(count))
+        store = log.store()
+        feeds, now_us = await recover_slots(SlotStore(store), lambda: slot(count), Lines())
+        assert ([feed.feed for feed in feeds], now_us) == ([FEED.feed], slot(count))
+        store.close()
+
+    asyncio.run(scene())
+    assert told == [
+        ("slots_missed_so_far", PROGRESS_EVERY),
+        ("slots_missed_so_far", 2 * PROGRESS_EVERY),
+        ("slots_missed_at_start", count),
+    ]
+    assert len(entries(log)) == count
