@@ -124,13 +124,15 @@ class SlotStream(Response):
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        tasks = {asyncio.ensure_future(self._send(send)), asyncio.ensure_future(left())}
+        sending, leaving = asyncio.ensure_future(self._send(send)), asyncio.ensure_future(left())
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
+            for task in (sending, leaving):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+        if not sending.cancelled():
+            sending.result()
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
