@@ -58,4 +58,5 @@ EVENTS = f'retry: 1000\n\nid: 12\nevent: logged\ndata: {{"trade":"{_TRADE}"}}\n\
 BUNDLE: dict[str, Any] = {"type": "quotary/settlement/v1", "outcome": "up"}
 PART: dict[str, Any] = {"type": "quotary/trade_part/v1", "outcome": "up"}
 LEDGER = f'{{"entry":4711,"outcome":"up","trade":"{_TRADE}"}}\n'
+PROMISES = '{"promise":{"log_by_us":1768478400500000},"type":"quotary/signed_promise/v1"}\n'
 POLICY: dict[str, Any] = {"type": "quotary/policy/v1", "name": "btc-30s", "market": "BTC/USD"}

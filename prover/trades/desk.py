@@ -134,6 +134,10 @@ class TradeDesk:
         """Returns trades that ended, in the ledger's order, after an entry and trade."""
         return await self._call(lambda: self._store.ended(after, most=most))
 
+    async def promises(self, after: tuple[int, str], *, most: int) -> list[SignedPromise]:
+        """Returns promises in the order of their deadline, after a ``log_by_us`` and trade."""
+        return await self._call(lambda: self._store.promises(after, most=most))
+
     async def wait_events(self, after: int, *, most: int = 1_000) -> list[Event]:
         """Waits until there are events after a number."""
         async with self._changed:

@@ -49,6 +49,7 @@ CREATE TABLE trades (
     CHECK ((state = 'pending') = (ended_us IS NULL))
 ) WITHOUT ROWID;
 CREATE INDEX trades_unbatched ON trades (placed_us) WHERE batch IS NULL AND state = 'pending';
+CREATE INDEX trades_by_deadline ON trades (log_by_us, trade);
 CREATE INDEX trades_by_batch ON trades (batch);
 CREATE INDEX trades_pending ON trades (state) WHERE state = 'pending';
 CREATE TABLE events (
@@ -308,6 +309,15 @@ class TradeStore:
             (*after, most),
         )
         return [_trade(row) for row in rows.fetchall()]
+
+    def promises(self, after: tuple[int, str], *, most: int = 1_000) -> list[SignedPromise]:
+        """Returns promises by their deadline and trade, of trades not yet logged too."""
+        rows = self._database.execute(
+            "SELECT promise FROM trades WHERE (log_by_us, trade) > (?, ?)"
+            " ORDER BY log_by_us, trade LIMIT ?",
+            (*after, most),
+        )
+        return [SignedPromise.decode(bytes(promise)) for (promise,) in rows.fetchall()]
 
     def events(self, after: int, *, most: int = 1_000) -> list[Event]:
         """Returns the events after a number, oldest first."""

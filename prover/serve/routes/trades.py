@@ -56,6 +56,14 @@ class LedgerQuery(Parameters):
     limit: int = Field(default=MAX_LINES, ge=1, le=MAX_LINES)
 
 
+class PromisesQuery(Parameters):
+    log_by_us: int = Field(default=-1, ge=-1, le=MAX_INTEGER, description="Go on after this line:")
+    trade: str = Field(
+        default="", pattern=r"^([0-9a-f]{64})?$", description="its log_by_us and trade."
+    )
+    limit: int = Field(default=MAX_LINES, ge=1, le=MAX_LINES)
+
+
 def trade_routes(desk: TradeDesk, bundles: BundleFolder, *, token: str | None = None) -> APIRouter:
     """Returns the routes; with a ``token`` whoever places orders must name it as Bearer."""
     router = APIRouter(tags=["trades"])
@@ -175,6 +183,21 @@ def trade_routes(desk: TradeDesk, bundles: BundleFolder, *, token: str | None = 
     async def read_ledger(query: Annotated[LedgerQuery, Query()]) -> Response:
         ended = await desk.ended((query.entry, query.trade), most=query.limit)
         lines = b"".join(ledger_line(trade).encode() + b"\n" for trade in ended)
+        return Response(lines, media_type="application/x-ndjson")
+
+    @router.get(
+        "/v1/promises",
+        summary="Every promise given, in the order of its deadline; of pending trades too",
+        description="Go on after the last promise's `log_by_us` and `trade`; no lines: all read.",
+        responses={
+            200: answer("Signed promises.", examples.PROMISES, "application/x-ndjson"),
+            **problems(422),
+        },
+        response_class=Response,
+    )
+    async def read_promises(query: Annotated[PromisesQuery, Query()]) -> Response:
+        given = await desk.promises((query.log_by_us, query.trade), most=query.limit)
+        lines = b"".join(promise.encode() + b"\n" for promise in given)
         return Response(lines, media_type="application/x-ndjson")
 
     @router.get(

@@ -234,6 +234,31 @@ def test_ledger_opens_every_batch_of_the_log(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
+def test_every_promise_can_be_read_of_trades_that_have_not_ended_too(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with game(tmp_path) as (house, client):
+            given = []
+            for number in range(1, 6):
+                given.append((await place(client, house, number)).json()["promise"])
+                house.stage.now_us += 1 if number % 2 else 0
+            assert (await house.desk.counts()) == {"pending": 5}
+            read: list[SignedPromise] = []
+            after: dict[str, str | int] = {}
+            while page := (await client.get("/v1/promises", params={**after, "limit": 2})).content:
+                read += [SignedPromise.decode(line) for line in page.splitlines()]
+                last = read[-1].check(world.OPERATOR.verifying_key)
+                after = {"log_by_us": last.log_by_us, "trade": last.trade}
+            assert [one.promise.log_by_us for one in read] == sorted(
+                one.promise.log_by_us for one in read
+            )
+            assert sorted(one.encode() for one in read) == sorted(
+                SignedPromise.from_json(one).encode() for one in given
+            )
+            assert (await client.get("/v1/promises", params={"trade": "x"})).status_code == 422
+
+    asyncio.run(play())
+
+
 def test_bundle_whose_part_is_gone_is_unavailable(tmp_path: Path) -> None:
     async def play() -> None:
         async with game(tmp_path) as (house, client):
