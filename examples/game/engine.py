@@ -84,7 +84,7 @@ class Engine:
         self._verifier = verifier
         self._bundles = bundles
         self._clock = clock
-        self._changed = changed
+        self.changed = changed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="book")
         self._ended = asyncio.Event()
 
@@ -296,7 +296,7 @@ class Engine:
     async def _tell(self, trade: str) -> None:
         bet = await self._read(trade)
         if bet is not None:
-            await self._changed(bet)
+            await self.changed(bet)
 
     async def _read(self, trade: str) -> Bet | None:
         return await self.ask(lambda book: book.bet(trade))

@@ -56,7 +56,7 @@ class Market:
         )
         answer.raise_for_status()
         for candle in answer.json()["candles"]:
-            self._add(int(candle["start_us"]), float(candle["close"]))
+            self.add(int(candle["start_us"]), float(candle["close"]))
 
     async def _again(self, follow: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -74,7 +74,7 @@ class Market:
             mids = [mid for mid in map(_mid, _fields(slot)) if mid is not None]
             if mids:
                 point = (int(slot["slot_us"]), median(mids))
-                self._add(*point)
+                self.add(*point)
                 await self._tell({"type": "slot", "point": point})
 
     async def _ticks(self) -> None:
@@ -98,7 +98,8 @@ class Market:
                 if line.startswith("data: "):
                     yield json.loads(line[6:])
 
-    def _add(self, at_us: int, mid: float) -> None:
+    def add(self, at_us: int, mid: float) -> None:
+        """Takes a point of the chart, unless it is older than the last."""
         if self._points and at_us <= self._points[-1][0]:
             return
         self._points.append((at_us, mid))

@@ -144,8 +144,9 @@ export class Chart {
     pen.stroke();
     pen.setLineDash([]);
     pen.fillStyle = tint;
-    pen.textAlign = "left";
-    pen.fillText(`${trade.side === "up" ? "↑" : "↓"} entry`, x(trade.open_us) + 4, at - 6);
+    pen.textAlign = "right";
+    const end = Math.min(x(trade.close_us - rule.window_us), right);
+    pen.fillText(`${trade.side === "up" ? "↑" : "↓"} entry`, end - 4, at - 6);
   }
 }
 

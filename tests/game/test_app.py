@@ -1,0 +1,141 @@
+"""The game over HTTP: whose request counts, what is text, what a page that comes again is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from websockets.asyncio.client import connect
+
+from examples.game.app import WEB, Evidence, Game, make_app
+from examples.game.market import Market
+from examples.game.notifier import Notifier
+from prover.serve.listening import HttpServer, bind
+from tests.game.services import Operator
+from tests.game.test_engine import running, until
+
+HOSTILE = "<img src=x>\u2066"
+TEXTLIKE = "<b onclick=alert(1)>'\"&"
+
+
+@contextlib.asynccontextmanager
+async def served(folder: Path, operator: Operator) -> AsyncIterator[tuple[httpx.AsyncClient, Game]]:
+    for name in ("trust.toml", "log_policy.txt"):
+        (folder / name).write_text(f"# {name}\n", encoding="utf-8")
+    evidence = Evidence(
+        trust=folder / "trust.toml", log_policy=folder / "log_policy.txt", bundles=folder
+    )
+    async with running(folder, operator) as engine:
+        # No feed: the chart stays empty.
+        market = Market("http://127.0.0.1:9", lambda message: asyncio.sleep(0))
+        game = Game(engine, market, Notifier())
+        engine.changed = game.changed
+        listener = bind("127.0.0.1", 0)
+        server: uvicorn.Server = HttpServer(make_app(game, evidence))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+                yield http, game
+        finally:
+            game.notifier.close()
+            server.should_exit = True
+            await serving
+            await market.close()
+
+
+def order(nonce: str = "0a" * 16, **changed: object) -> dict[str, object]:
+    return {"nonce": nonce, "side": "up", "stake": 25, "seen": 64_000.5, **changed}
+
+
+def test_a_page_that_comes_again_is_told_everything(tmp_path: Path) -> None:
+    async def play() -> None:
+        operator = Operator()
+        async with served(tmp_path, operator) as (http, game):
+            assert (await http.post("/api/players", json={"name": TEXTLIKE})).status_code == 201
+            cookie = {"Cookie": f"player={http.cookies['player']}"}
+            live = f"{str(http.base_url).replace('http', 'ws', 1)}/api/live"
+            async with connect(live, additional_headers=cookie) as page:
+                hello = json.loads(await page.recv())
+                assert (hello["you"]["name"], hello["trades"]) == (TEXTLIKE, [])
+                answer = await http.post("/api/trades", json=order())
+                assert (answer.status_code, answer.json()["balance"]) == (202, 975)
+                told = json.loads(await page.recv())
+                assert told["trade"]["trade"] == answer.json()["trade"]["trade"]
+            again = await http.post("/api/trades", json=order())
+            assert again.json()["balance"] == 975
+            operator.end_all()
+            await until(game.engine, lambda book: bool(book.bets_in("settled")))
+            async with connect(live, additional_headers=cookie) as page:
+                (shown,) = json.loads(await page.recv())["trades"]
+            assert shown["state"] == "settled"
+            link = re.fullmatch(r"/fairness\.html#bundle=([^&]+)&.*trade=\w+", shown["check"])
+            assert link is not None
+            assert (await http.get(link[1])).status_code == 200
+
+    asyncio.run(play())
+
+
+def test_only_the_games_own_pages_place_orders(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with served(tmp_path, Operator()) as (http, _):
+            assert (await http.post("/api/trades", json=order())).status_code == 401
+            await http.post("/api/players", json={"name": "Mara"})
+            strange = {"Origin": "http://elsewhere.example"}
+            answer = await http.post("/api/trades", json=order(), headers=strange)
+            assert (answer.status_code, answer.json()["rule"]) == (403, "origin")
+            taken = await http.post("/api/players", json={"name": "Mara"})
+            assert (taken.status_code, taken.json()["rule"]) == (409, "name")
+            hidden = await http.post("/api/players", json={"name": HOSTILE})
+            assert (hidden.status_code, hidden.json()["rule"]) == (422, "name")
+            for changed in (
+                {"nonce": "0A" * 16},
+                {"nonce": None},
+                {"side": "sideways"},
+                {"stake": 0},
+                {"stake": True},
+                {"stake": 1e9},
+                {"stake": "25"},
+            ):
+                refused = await http.post("/api/trades", json=order(**changed))
+                assert refused.status_code == 422, changed
+                assert refused.json()["rule"] in changed
+            assert (await http.post("/api/trades", content=b"x" * 5_000)).status_code == 413
+
+    asyncio.run(play())
+
+
+def test_every_answer_forbids_what_the_page_does_not_need(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with served(tmp_path, Operator()) as (http, _):
+            for path in (
+                "/",
+                "/game.js",
+                "/chart.js",
+                "/game.css",
+                "/trust.toml",
+                "/fairness.html",
+            ):
+                answer = await http.get(path)
+                assert answer.status_code == 200
+                policy = answer.headers["content-security-policy"]
+                assert "default-src 'none'" in policy
+                assert "unsafe" not in policy
+            for path in ("/bundles/../game.db", "/bundles/%2e%2e%2fgame.db", "/bundles/x.json"):
+                assert (await http.get(path)).status_code == 404
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("name", ["game.js", "chart.js", "index.html"])
+def test_the_page_makes_text_and_never_markup(name: str) -> None:
+    text = (WEB / name).read_text(encoding="utf-8")
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|style=", text)
+    assert len(text.splitlines()) <= 400

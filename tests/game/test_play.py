@@ -1,0 +1,62 @@
+"""The whole game as processes, killed and started again in the middle of a trade."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from examples.demo.stage import Stage
+from examples.game.book import GRANT, TOKEN, Book
+from examples.game.parties import Parties
+
+LIMIT = 60.0
+
+
+def wait_state(book: Path, state: str) -> None:
+    """Waits until the only trade is in a state."""
+    deadline = time.monotonic() + LIMIT
+    with sqlite3.connect(f"file:{book}?mode=ro", uri=True) as reader:
+        while reader.execute("SELECT state FROM trades").fetchone()[0] != state:
+            assert time.monotonic() < deadline, reader.execute("SELECT * FROM trades").fetchall()
+            time.sleep(0.05)
+
+
+# Nine processes on simulated venues, and a trade of four seconds.
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_game_killed_in_the_middle_of_a_trade_settles_it_once(tmp_path: Path) -> None:
+    with Stage(tmp_path) as stage:
+        parties = Parties(stage, duration=4, window=1.5, effective=6)
+        parties.start()
+        url = parties.start_game()
+        with httpx.Client(base_url=url, timeout=30) as http:
+            http.post("/api/players", json={"name": "Mara"}).raise_for_status()
+            order = {"nonce": "0a" * 16, "side": "up", "stake": 25, "seen": 64_000}
+            placed = http.post("/api/trades", json=order)
+            assert placed.status_code == 202
+            cookies = dict(http.cookies)
+        book = tmp_path / "game" / "game.db"
+        game = next(one for one in stage.servers if one.name == "game")
+        os.kill(game.process.pid, signal.SIGKILL)
+        game.process.wait(LIMIT)
+        url = parties.start_game()
+        with httpx.Client(base_url=url, timeout=30, cookies=cookies) as http:
+            wait_state(book, "settled")
+            again = http.post("/api/trades", json=order).json()
+            bundle = http.get(f"/bundles/{again['trade']['trade']}.json")
+        shown = again["trade"]
+        assert shown["trade"] == placed.json()["trade"]["trade"]
+        assert shown["outcome"] in ("up", "down", "tie", "void")
+        assert again["balance"] * TOKEN == GRANT - 25 * TOKEN + shown["payout"] * TOKEN
+        assert bundle.json()["type"] == "quotary/settlement/v1"
+        # Stopped as by Ctrl-C: cleanly.
+        stage.stop("prover")
+    kept = Book(book)
+    kept.check()
+    kept.close()
