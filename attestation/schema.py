@@ -193,7 +193,8 @@ _Dump: TypeAlias = Callable[[Any], Any] | None
 
 
 def _label(cls: type[Document]) -> str:
-    return cls.TYPE or cls.__name__.lower()
+    """Returns the type, or the class's name in words: ``venue content``."""
+    return cls.TYPE or re.sub(r"(?<=.)(?=[A-Z])", " ", cls.__name__).lower()
 
 
 def _exactly(kind: type) -> _Load:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from attestation.encoding import Json, JsonObject
-from attestation.errors import UntrustedError
+from attestation.errors import MalformedError, UntrustedError
 from attestation.venues import VenueFile, parse_venue, shipped_venues
 from prover.cli import probing
 from prover.cli.boundary import JsonOption, answer, boundary, read, safe, say
@@ -56,7 +56,7 @@ def check(
     """Check venue files and print their hashes, which attestations name."""
     with boundary(as_json=as_json):
         found = (
-            [parse_venue(read(name)) for name in files]
+            [_parsed(name) for name in files]
             if files
             else list(shipped_venues().values())
         )
@@ -80,6 +80,16 @@ def check(
             raise UntrustedError(
                 "the notary does not serve these files", rule="venue_file", found=different
             )
+
+
+def _parsed(name: str) -> VenueFile:
+    """Reads a venue file; what is wrong names the file, for several may be given."""
+    try:
+        return parse_venue(read(name))
+    except MalformedError as error:
+        raise MalformedError(
+            f"{name}: {error.detail}", rule=error.rule, found=error.found, wanted=error.wanted
+        ) from None
 
 
 def _row(file: VenueFile) -> JsonObject:

@@ -65,6 +65,7 @@ def test_venue_files_are_checked(tmp_path: Path, running: RunningNotary) -> None
     result = prover("venues", "check", str(bad), "--json")
     assert result.code == 10
     assert result.json()["error"] == "malformed"
+    assert result.json()["detail"] == f"{bad}: venue content lacks hosts"
     okx = files("attestation.venues").joinpath("okx.toml").read_text("utf-8")
     bad.write_text(okx.replace('bid = "/data/0/bids/0/0"', 'bid = "data"'), encoding="utf-8")
     result = prover("venues", "check", str(bad), "--json")
