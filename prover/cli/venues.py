@@ -55,11 +55,7 @@ def check(
 ) -> None:
     """Check venue files and print their hashes, which attestations name."""
     with boundary(as_json=as_json):
-        found = (
-            [_parsed(name) for name in files]
-            if files
-            else list(shipped_venues().values())
-        )
+        found = [_parsed(name) for name in files] if files else list(shipped_venues().values())
         served = None if notary is None else _served(notary)
         rows: list[Json] = []
         different = []
