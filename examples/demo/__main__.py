@@ -60,6 +60,8 @@ def _stay(demo: Demo) -> None:
 def _play(demo: Demo) -> None:
     print("1  starting simulated venues, notaries and the verify API")
     demo.start()
+    trading = demo.trading
+    trading.begin()
     for party in NOTARIES:
         print(f"   {party.name}, run by {party.operator}")
     print(f"   {WITNESS} cosigns their logs")
@@ -77,7 +79,6 @@ def _play(demo: Demo) -> None:
     demo.demand_log()
     print("8  auditing: what the notaries logged, by a reader who sees their logs alone")
     demo.audit()
-    trading = demo.trading
     print("9  feeding eleven venues through both notaries; one falls silent, one sends garbage")
     trading.feed()
     print("10 recomputing the trade from its bundle, and with every lie an operator might try")

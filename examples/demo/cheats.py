@@ -6,7 +6,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
+from attestation.encoding import encode
+from attestation.keys import SigningKey
+from attestation.log.checkpoint import Checkpoint, sign_checkpoint
 from attestation.log.entry import SlotEntry, load_entry
+from attestation.log.note import Note
+from attestation.log.tree import Frontier
+from attestation.merkle import leaf_hash
 from attestation.settlement.bundle import BUNDLE_LIMIT, SettlementBundle
 
 
@@ -54,6 +60,25 @@ def other_stake(bundle: SettlementBundle) -> SettlementBundle:
 def other_outcome(bundle: SettlementBundle) -> SettlementBundle:
     """Claims the other outcome, and leaves all else as it is."""
     return dataclasses.replace(bundle, outcome="down" if bundle.outcome == "up" else "up")
+
+
+def rewrite_log(bundle: SettlementBundle, key: SigningKey) -> SettlementBundle:
+    """Logs the last slot too late to count, and has the log's keeper sign it all again."""
+    first, *rest = bundle.logs
+    entries = list(first.entries)
+    at = max(at for at, one in enumerate(entries) if isinstance(load_entry(one), SlotEntry))
+    late_us = int(str(entries[-1]["logged_us"]))
+    entries.append({**entries.pop(at), "logged_us": late_us})
+    start = Checkpoint.parse(Note.parse(first.start.encode()).text)
+    tree = Frontier(start.size, [bytes.fromhex(node) for node in first.frontier])
+    tree.extend(leaf_hash(encode(entry)) for entry in entries)
+    head = Checkpoint(origin=start.origin, size=tree.size, root=tree.root())
+    changed = dataclasses.replace(
+        first,
+        entries=tuple(entries),
+        checkpoint=sign_checkpoint(head, key).encode().decode(),
+    )
+    return dataclasses.replace(bundle, logs=(changed, *rest))
 
 
 CHEATS = (

@@ -76,9 +76,8 @@ class LiveFeed:
         (folder / "expect-settlement.toml").write_text("\n".join(expect) + "\n", encoding="utf-8")
 
     def start(self, admin: int) -> None:
-        """Starts the feed on scripted prices; ``admin`` is the venues' admin port."""
+        """Starts the feed; ``admin`` is the venues' admin port."""
         self.admin = f"http://127.0.0.1:{admin}"
-        self.set_mid(START_MID)
         ready = self.stage.start(
             *("prover", "prover", "serve", "--development"),
             *("--config", str(self.stage.folder / "feed.toml")),

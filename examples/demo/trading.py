@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from attestation.errors import OutcomeMismatchError
+from attestation.keys import SigningKey
 from examples.demo.browser import chromium, find_browser
-from examples.demo.cheats import CHEATS, read_bundle
+from examples.demo.cheats import CHEATS, Cheat, read_bundle, rewrite_log
 from examples.demo.live import (
     END_MID,
     FEED_SECONDS,
     HOPS,
     STAKE,
+    START_MID,
     WINDOW_SECONDS,
     LiveFeed,
 )
@@ -47,15 +49,20 @@ class Trading:
         self._port = port
         self._admin = admin
         self._live = LiveFeed(stage)
+        self._begun = 0.0
+
+    def begin(self) -> None:
+        """Starts the feed, which goes on beside the other acts."""
+        self._live.write(self._parties, self._port)
+        self._live.start(self._admin)
+        self._begun = time.monotonic()
 
     def feed(self) -> None:
         """Feeds eleven venues through both notaries; one falls silent, one sends garbage."""
         live = self._live
-        live.write(self._parties, self._port)
-        live.start(self._admin)
-        begun = time.monotonic()
         lanes = live.wait_until_live()
-        print(f"   {lanes} connections live in {time.monotonic() - begun:.1f} s")
+        print(f"   {lanes} connections are live, for {time.monotonic() - self._begun:.0f} s now")
+        live.set_mid(START_MID)
         receipt = live.order()
         print(f"   trade {live.trade[:12]}: {STAKE} on up, promised, entry {receipt['entry']}")
         live.break_venues()
@@ -63,7 +70,7 @@ class Trading:
         time.sleep(max(0.0, opened - time.time()))
         live.set_mid(END_MID)
         trade = live.settled()
-        time.sleep(max(0.0, FEED_SECONDS - (time.monotonic() - begun)))
+        time.sleep(max(0.0, FEED_SECONDS - (time.monotonic() - self._begun)))
         found = live.summary()
         for notary, slots in found["slots"].items():
             print(f"   {notary}: {slots} slots attested, {found['missed']} missed")
@@ -90,7 +97,14 @@ class Trading:
         bundle = read_bundle(Path(self._file("bundle.json")).read_bytes())
         folder = self._folder / "cheats"
         folder.mkdir(exist_ok=True)
-        for cheat in CHEATS:
+        keeper = SigningKey.parse((self._folder / "alpha/log.key").read_text("ascii").strip())
+        forks = Cheat(
+            "rewritten_log",
+            "the slot is logged too late, in a log that its keeper signed anew",
+            15,
+            lambda bundle: rewrite_log(bundle, keeper),
+        )
+        for cheat in (*CHEATS, forks):
             file = folder / f"{cheat.name}.{cheat.exit_code}.json"
             file.write_bytes(cheat.make(bundle).encode())
             error = json.loads(self._recompute(cheat.what, str(file), cheat.exit_code))
