@@ -51,7 +51,10 @@ def _stay(demo: Demo) -> None:
     """Waits for Ctrl-C or SIGTERM."""
     print("\nserving until Ctrl-C:")
     for name, url in demo.servers.items():
-        print(f"   {name:<22} {url}", flush=True)
+        print(f"   {name:<22} {url}")
+    print("a live feed that takes trades beside them, in the folder above:")
+    serve = "prover serve --config feed.toml --development --listen 127.0.0.1:7051"
+    print(f"   {serve}", flush=True)
     awaited = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     signal.sigwait(awaited)
