@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
@@ -41,6 +42,7 @@ HEADERS = {
 }
 MAX_BODY = 2_048
 MAX_STAKE = 250 * TOKEN
+BOARD_SECONDS = 1.0
 SHOWN = 20
 """Trades of a player, and leaders, that a page is told."""
 HEX = frozenset("0123456789abcdef")
@@ -62,14 +64,22 @@ class Game:
         self.engine = engine
         self.market = market
         self.notifier = notifier
+        self._moved = False
+
+    async def run(self) -> None:
+        """Tells everybody of the board when it moved, at most once in ``BOARD_SECONDS``."""
+        while True:
+            await asyncio.sleep(BOARD_SECONDS)
+            if self._moved:
+                self._moved = False
+                self.notifier.tell_all({"type": "board", **await self.engine.ask(_standing)})
 
     async def changed(self, bet: Bet) -> None:
-        """Tells a player of a trade, and everybody of the board once it is paid."""
+        """Tells a player of a trade; the board is told by ``run``."""
         balance = await self.engine.ask(lambda book: book.balance(bet.player))
         message = {"type": "trade", "trade": self.show(bet), "balance": balance / TOKEN}
         self.notifier.tell(bet.player, message)
-        if bet.state in ("settled", "logged"):
-            self.notifier.tell_all({"type": "board", **await self.engine.ask(_standing)})
+        self._moved = True
 
     async def hello(self, player: str | None) -> dict[str, Any]:
         """Everything that a page shows."""

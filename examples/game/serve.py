@@ -96,7 +96,7 @@ async def _serve(options: argparse.Namespace) -> None:
         listener = bind(options.host, options.port)
         server = HttpServer(make_app(game, evidence))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        working = [asyncio.create_task(engine.run()), asyncio.create_task(market.run())]
+        working = [asyncio.create_task(one.run()) for one in (engine, market, game)]
         await server.listening.wait()
         port = listener.getsockname()[1]
         ready = {"type": "ready", "url": f"http://{options.host}:{port}", "port": port}
