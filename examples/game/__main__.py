@@ -45,12 +45,13 @@ def main() -> int:
             parties = Parties(stage)
             parties.start()
             url = parties.start_game(options.port)
+            # From here on a signal is waited for; what was started has not inherited this.
+            awaited = {signal.SIGINT, signal.SIGTERM}
+            signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
             print(f"\n   {url}\n", flush=True)
             if options.far_ms:
                 print(f"   {_far(url, options.far_ms)}  the same, {options.far_ms} ms away")
             print(f"   ready in {time.monotonic() - started:.0f} s; Ctrl-C ends it", flush=True)
-            awaited = {signal.SIGINT, signal.SIGTERM}
-            signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
             signal.sigwait(awaited)
             print("\nstopping", flush=True)
     except KeyboardInterrupt:
