@@ -317,3 +317,29 @@ def test_a_configuration_that_makes_no_feed_is_refused() -> None:
     ):
         with pytest.raises(UsageError):
             FeedConfig(**{"feed": "x", "market": MARKET, **members})  # type: ignore[arg-type]
+
+
+def test_a_channel_that_refuses_the_upgrade_is_a_gap_by_the_venues_fault(
+    venues: ThreadedVenueServer, client: Notary
+) -> None:
+    names = ("binance", "bybit", "coinbase", "kraken", "okx")
+    hurt = [name for name in names if name != "kraken"]
+    for name in hurt:
+        venues.set_fault(name, Fault.parse("status:503"))
+
+    async def run() -> None:
+        async with feeding(venues, [client], venues=names, feed="refused") as fed:
+
+            def gapped(fields: dict[str, ObservationField | GapField]) -> bool:
+                gaps = [fields[name] for name in hurt]
+                return observed(fields, "kraken") and all(
+                    isinstance(gap, GapField)
+                    and (gap.reason, gap.fault) == ("venue_refused", "venue")
+                    for gap in gaps
+                )
+
+            await fed.slot(gapped)
+            venues.clear_faults()
+            await fed.slot(observed)
+
+    asyncio.run(run())
