@@ -95,7 +95,7 @@ def test_unsigned_request_is_refused_where_nobody_is_anonymous(scene: Scene, tra
         ({"venue": "kraken", "instrument": "XXBTZUSD"}, "request"),
         ({"trade": "t-1", "leg": "open"}, "request"),
         ({"adhoc": None}, "request"),
-        ({"mode": "live"}, "request.mode"),
+        ({"mode": "live"}, "mode"),
         ({"binding": "template"}, "form"),
         ({"conn": "00" * 16, "mode": "open"}, "request.conn"),
     ],
