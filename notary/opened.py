@@ -116,6 +116,9 @@ class OpenedConnection:
             return self._verdict
         reader = self._reader
         request = None if reader is None else reader.asked
+        if error is not None and error.rule == "W4" and session.request.binding == "full":
+            # The key share is the ClientHello's own: what was read is what the venue showed.
+            return "venue_tls"
         if reader is None or request is None or not _is_own(request, session):
             return "timeout" if error is None else "invalid"
         missing = reader.lacks_response()

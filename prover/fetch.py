@@ -105,14 +105,21 @@ class AttestedFetch:
 
 
 def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
-    """Fetches in ``sealed`` mode.  Nothing is opened before the seal was checked."""
+    """Fetches in ``sealed`` mode.  Nothing is opened before the seal was checked.
+
+    Where the venue's certificate does not verify, nothing is asked of it; the handshake
+    alone is sealed and opened, so that the notary sees whose fault it is.
+    """
     lane = yield from notary.acquire(plan.spec)
     link: Link | None = None
     session: GrantedSession | None = None
     try:
         session = yield from lane.take_session(plan.spec)
-        link = yield from open_link(notary, lane, session)
-        yield from link.send(plan.plaintext)
+        link = yield from open_link(notary, lane, session, complete_refused=True)
+        refused = link.tls.refused
+        # Where the certificate is wrong the venue is told goodbye: the seal is over the
+        # handshake alone, and the opening shows the notary why.
+        yield from link.say_goodbye() if refused else link.send(plan.plaintext)
         first = commitment_calls(session, link.own.opening) if plan.spec.form else []
         *committing, sealing = yield from lane.ask_ahead(plan.spec, (*first, seal_call(session)))
         # All that can be made ready is, while the venue and the notary work.
@@ -132,6 +139,8 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
         ticket = yield from lane.control.submit(opening)
         # A refusal is answered at once; only an attested response is released.
         answer = yield from lane.control.collect(ticket)
+        if refused is not None:
+            raise refused
         received = yield from link.receive_size(signed.seal.received_size)
         check_released(signed.seal, bytes(link.tls.received))
         response = read_response(received, method=plan.request.method, closed=link.tls.close_notify)
@@ -141,8 +150,12 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
         link.close()
         return checked_fetch(notary, answer, expected, link.own, signed)
     except QuotaryError as error:
-        name_session(error, plan.spec, session)
-        raise
+        # What the notary found in it comes after what this side refuses.
+        own_refusal = None if link is None else link.tls.refused
+        name_session(own_refusal or error, plan.spec, session)
+        if own_refusal is None:
+            raise
+        raise own_refusal from None
     finally:
         if link is not None:
             link.close()
@@ -155,13 +168,15 @@ def name_session(error: QuotaryError, spec: SessionSpec, session: GrantedSession
         error.add_note(f"session {session.id}")
 
 
-def open_link(notary: Notary, lane: Lane, session: GrantedSession) -> Flow[Link]:
+def open_link(
+    notary: Notary, lane: Lane, session: GrantedSession, *, complete_refused: bool = False
+) -> Flow[Link]:
     """Connects to the venue; where the notary ended that, raises what it found wrong.
 
     Seen from the relay such an end is a closed connection, like any other.
     """
     try:
-        return (yield from Link.open(notary, session))
+        return (yield from Link.open(notary, session, complete_refused=complete_refused))
     except UnavailableError as error:
         if error.rule == "network":
             yield from _raise_rule(lane, session)

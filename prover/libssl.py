@@ -14,13 +14,13 @@ that W5 takes, no resumption, no compressed certificates, ALPN http/1.1.
 from __future__ import annotations
 
 import ctypes
-import dataclasses
-from ctypes import c_size_t, c_uint, c_void_p
+from ctypes import c_uint, c_void_p
 from pathlib import Path
 from typing import NoReturn, cast
 
 from attestation.errors import MalformedError, UnavailableError, UntrustedError, UsageError
 from attestation.request import KeyOpening
+from prover.ephemeral import EphemeralKey, export_key
 from prover.openssl import OPENSSL_3_2, load_library, reason
 from prover.tls import OwnConnection
 
@@ -48,27 +48,13 @@ _CTRL_GET_TMP_KEY = 133
 _OP_NO_TICKET = 1 << 14
 _OP_NO_TX_CERTIFICATE_COMPRESSION = 1 << 32
 _OP_NO_RX_CERTIFICATE_COMPRESSION = 1 << 33
-_VERIFY_PEER = 1
+_VERIFY_NONE, _VERIFY_PEER = 0, 1
 _CHECK_NO_PARTIAL_WILDCARDS = 4
 _ERROR_WANT_READ = 2
 _ERROR_ZERO_RETURN = 6
 _BIO_PENDING = 10
 
 _CHUNK = 32 * 1024
-
-_EC_GROUPS = {b"prime256v1": ("secp256r1", 32), b"secp384r1": ("secp384r1", 48)}
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class EphemeralKey:
-    """The private half of the key share in the last ClientHello.
-
-    ``private_key``: 32 bytes for x25519; for secp256r1 and secp384r1 the
-    scalar, big-endian, of the field's size.
-    """
-
-    group: str
-    private_key: bytes = dataclasses.field(repr=False)
 
 
 class ClientContext:
@@ -116,14 +102,20 @@ class ClientContext:
         text: bytes = self._lib.OpenSSL_version(0)
         return text.decode("ascii", "replace")
 
-    def connect(self, host: str, *, keep_raw: bool = True) -> TlsClient:
+    def connect(
+        self, host: str, *, keep_raw: bool = True, complete_refused: bool = False
+    ) -> TlsClient:
         """Starts a connection to ``host``, whose name the certificate must hold.
 
-        Without ``keep_raw`` the raw streams are not kept.
+        Without ``keep_raw`` the raw streams are not kept.  With ``complete_refused`` the
+        handshake is completed even so, for a notary to judge; nothing can be said then.
         """
         if self._ctx is None:
             raise UsageError("the TLS context is closed")
-        return TlsClient(self, self._lib, self._ctx, host, keep_raw)
+        client = TlsClient(self, self._lib, self._ctx, host, keep_raw)
+        if complete_refused:
+            self._lib.SSL_set_verify(client._ssl, _VERIFY_NONE, None)
+        return client
 
     def close(self) -> None:
         """Frees the context; connections already made keep theirs alive."""
@@ -158,6 +150,8 @@ class TlsClient:
     ``feed`` takes bytes from the network, ``outgoing`` returns bytes for it.
     ``sent`` and ``received`` are the raw streams so far.  ``close_notify``
     turns true with the peer's; a cut stream is left to the caller to see.
+    ``refused`` is why the server's certificate does not verify: then nothing can be
+    written or read.
     """
 
     def __init__(
@@ -174,6 +168,7 @@ class TlsClient:
         self.received = bytearray()
         self.close_notify = False
         self.established = False
+        self.refused: UntrustedError | None = None
         try:
             name = host.encode("ascii")
         except UnicodeEncodeError:
@@ -242,29 +237,37 @@ class TlsClient:
         lib = self._lib
         lib.ERR_clear_error()
         result = lib.SSL_do_handshake(self._ssl)
+        if result != 1 and lib.SSL_get_error(self._ssl, result) == _ERROR_WANT_READ:
+            return False
+        if verdict := lib.SSL_get_verify_result(self._ssl):
+            text = lib.X509_verify_cert_error_string(verdict).decode("ascii", "replace")
+            self.refused = UntrustedError(
+                f"certificate of {self.host} does not verify: {text}", rule="W4", found=text
+            )
         if result == 1:
             self.established = True
             return True
-        if lib.SSL_get_error(self._ssl, result) == _ERROR_WANT_READ:
-            return False
-        verdict = lib.SSL_get_verify_result(self._ssl)
+        if self.refused is not None:
+            raise self.refused
         cause = reason(lib)
-        if verdict:
-            text = lib.X509_verify_cert_error_string(verdict).decode("ascii", "replace")
-            raise UntrustedError(
-                f"certificate of {self.host} does not verify: {text}", rule="W4", found=text
-            )
         raise UnavailableError(f"TLS handshake with {self.host} failed: {cause}", rule="tls")
 
     def write(self, data: bytes) -> None:
         """Encrypts application data; an empty write is none (OpenSSL calls it an error)."""
         if not data:
             return
+        if self.refused is not None:
+            raise self.refused
         lib = self._lib
         lib.ERR_clear_error()
         result = lib.SSL_write(self._ssl, data, len(data))
         if result != len(data):
             raise UnavailableError(f"TLS write failed: {reason(lib)}", rule="tls")
+
+    def finish(self) -> None:
+        """Says that nothing more will be sent: close_notify (RFC 8446 section 6.1)."""
+        self._lib.ERR_clear_error()
+        self._lib.SSL_shutdown(self._ssl)
 
     def read(self) -> bytes:
         """Returns all application data decrypted so far, possibly none.
@@ -272,6 +275,8 @@ class TlsClient:
         Raises MalformedError for a record that does not open and for a fatal
         alert of the peer.
         """
+        if self.refused is not None:
+            raise self.refused
         lib, ssl, buffer = self._lib, self._ssl, self._buffer
         lib.ERR_clear_error()
         count = lib.SSL_read(ssl, buffer, _CHUNK)
@@ -306,7 +311,7 @@ class TlsClient:
         if lib.SSL_ctrl(self._ssl, _CTRL_GET_TMP_KEY, 0, ctypes.byref(handle)) != 1:
             raise UnavailableError("OpenSSL holds no ephemeral key", rule="libssl")
         try:
-            return _export(lib, handle)
+            return export_key(lib, handle)
         finally:
             lib.EVP_PKEY_free(handle)
 
@@ -357,32 +362,3 @@ class _Closed:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise UsageError("the TLS connection is closed")
-
-
-def _export(lib: ctypes.CDLL, handle: c_void_p) -> EphemeralKey:
-    secret = ctypes.create_string_buffer(48)
-    try:
-        if lib.EVP_PKEY_is_a(handle, b"X25519") == 1:
-            size = c_size_t(32)
-            if lib.EVP_PKEY_get_raw_private_key(handle, secret, ctypes.byref(size)) == 1:
-                return EphemeralKey(
-                    group="x25519", private_key=ctypes.string_at(secret, size.value)
-                )
-        elif lib.EVP_PKEY_is_a(handle, b"EC") == 1:
-            name = ctypes.create_string_buffer(32)
-            number = c_void_p()
-            if (
-                lib.EVP_PKEY_get_group_name(handle, name, 32, None) == 1
-                and name.value in _EC_GROUPS
-                and lib.EVP_PKEY_get_bn_param(handle, b"priv", ctypes.byref(number)) == 1
-            ):
-                group, width = _EC_GROUPS[name.value]
-                try:
-                    if lib.BN_bn2binpad(number, secret, width) == width:
-                        key = ctypes.string_at(secret, width)
-                        return EphemeralKey(group=group, private_key=key)
-                finally:
-                    lib.BN_clear_free(number)
-    finally:
-        ctypes.memset(secret, 0, len(secret))
-    raise UnavailableError("OpenSSL did not export the ephemeral key", rule="libssl")

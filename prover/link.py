@@ -11,6 +11,7 @@ from attestation.errors import MalformedError, UnavailableError
 from attestation.http1 import MAX_BODY, Response, first_response, read_response, response_length
 from prover.control import problem
 from prover.flow import Channel, Flow, connect, receive, send
+from prover.libssl import ClientContext
 from prover.notary_client import Notary
 from prover.session import GrantedSession
 from prover.tls import OwnConnection, TlsClient
@@ -28,10 +29,20 @@ class Link:
         self.host = host
 
     @classmethod
-    def open(cls, notary: Notary, session: GrantedSession) -> Flow[Link]:
-        """Connects to the relay and completes the handshake."""
+    def open(
+        cls, notary: Notary, session: GrantedSession, *, complete_refused: bool = False
+    ) -> Flow[Link]:
+        """Connects to the relay and completes the handshake.
+
+        With ``complete_refused`` also where the certificate does not verify
+        (``TlsClient.refused``), if libssl is the client.
+        """
         channel: Channel | None = None
-        tls = notary.tls.connect(session.host)
+        tls: TlsClient
+        if complete_refused and isinstance(notary.tls, ClientContext):
+            tls = notary.tls.connect(session.host, complete_refused=True)
+        else:
+            tls = notary.tls.connect(session.host)
         try:
             tls.handshake()
             # The ClientHello goes along, which saves a round trip; a relay that
@@ -56,6 +67,11 @@ class Link:
     def send(self, data: bytes) -> Flow[None]:
         """Sends application data, together with what the handshake left to send."""
         self.tls.write(data)
+        yield from send(self._channel, self.tls.outgoing())
+
+    def say_goodbye(self) -> Flow[None]:
+        """Ends the own direction with close_notify, after what the handshake left to send."""
+        self.tls.finish()
         yield from send(self._channel, self.tls.outgoing())
 
     def receive_response(self, method: str) -> Flow[tuple[bytes, Response]]:

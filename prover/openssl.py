@@ -50,6 +50,7 @@ PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {
     "SSL_free": (None, (c_void_p,)),
     "SSL_set_bio": (None, (c_void_p, c_void_p, c_void_p)),
     "SSL_set_connect_state": (None, (c_void_p,)),
+    "SSL_set_verify": (None, (c_void_p, c_int, c_void_p)),
     "SSL_set1_host": (c_int, (c_void_p, c_char_p)),
     "SSL_set_hostflags": (None, (c_void_p, c_uint)),
     "SSL_ctrl": (c_long, (c_void_p, c_int, c_long, c_void_p)),

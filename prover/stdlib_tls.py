@@ -8,6 +8,7 @@ would stop the handshake once it is full.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import tempfile
@@ -118,6 +119,7 @@ class StdlibClient:
         self.sent = bytearray()
         self.received = bytearray()
         self.close_notify = False
+        self.refused: UntrustedError | None = None  # The handshake ends with the refusal.
         try:
             self._tls: ssl.SSLObject | None = settings.wrap_bio(
                 self._in, self._out, server_hostname=host
@@ -167,6 +169,12 @@ class StdlibClient:
             self._live().write(data)
         except ssl.SSLError as error:
             raise UnavailableError(f"TLS write failed: {error.reason}", rule="tls") from None
+
+    def finish(self) -> None:
+        """Says that nothing more will be sent (close_notify)."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            # What it waits for is the peer's close_notify.
+            self._live().unwrap()
 
     def read(self) -> bytes:
         """Returns all application data decrypted so far, possibly none.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
+from attestation.errors import UntrustedError
 from attestation.request import Opened
 
 
@@ -34,6 +35,8 @@ class TlsClient(Protocol):
     sent: bytearray
     received: bytearray
     close_notify: bool
+    refused: UntrustedError | None
+    """Why the server's certificate does not verify: then nothing can be written or read."""
 
     def feed(self, data: bytes) -> None:
         """Takes raw bytes that arrived from the server."""
@@ -46,6 +49,9 @@ class TlsClient(Protocol):
 
     def write(self, data: bytes) -> None:
         """Encrypts application data."""
+
+    def finish(self) -> None:
+        """Says that nothing more will be sent (close_notify)."""
 
     def read(self) -> bytes:
         """Returns all application data decrypted so far, possibly none."""

@@ -28,7 +28,8 @@ MAX_SHOWN = 4_096
 class Incident(Document):
     """A notary's statement that contradicts what this prover saw, or a lie in itself.
 
-    ``evidence`` is what the notary said: an event of its stream, or an attestation.
+    ``evidence`` is what the notary said, an event of its stream or an attestation, or
+    the handshake (``prover.feed.handshake``) over which it and this prover differ.
     """
 
     TYPE: ClassVar[str | None] = "quotary/feed_incident/v1"

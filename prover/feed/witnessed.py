@@ -15,20 +15,24 @@ from collections.abc import Callable
 from typing import Any
 
 from attestation.encoding import JsonObject
-from attestation.errors import InvalidProofError, QuotaryError, RefusedError, UsageError
+from attestation.errors import (
+    InvalidProofError,
+    QuotaryError,
+    RefusedError,
+    UntrustedError,
+    UsageError,
+)
 from attestation.http1 import Response, read_request
 from attestation.http_head import STATUS_LINE, Span, read_head
 from attestation.request import AttestationRequest
 from attestation.secrets import Secrets
 from attestation.section import Exchange
 from attestation.tls13.certificates import RootStore
-from attestation.tls13.opening import opening_of
-from attestation.tls13.session import TranscriptVerifier
-from attestation.tls13.wire import Direction, RecordReader
 from attestation.transcript import Transcript
 from attestation.venues import VenueFile
 from prover.check import Expected, OwnSight, check_attestation
 from prover.feed.conversation import Conversation, Place
+from prover.feed.handshake import Handshake
 from prover.feed.records import Started
 from prover.fetch import open_link, read_attestation
 from prover.flow import Flow, run_async
@@ -41,6 +45,11 @@ from prover.tls import OwnConnection
 
 FAULT_S = 2.0
 """How long a notary that ended a connection may take to say why."""
+VERDICT_S = 10.0
+"""How long a notary may take over a certificate that this side refuses: it asks for the
+upgrade's request for some seconds, if it takes it."""
+
+_HANDSHAKE = ("W1", "W2", "W3", "W4", "W5")
 
 KeepSecrets = Callable[[Secrets], None]
 
@@ -67,7 +76,8 @@ class WitnessedDial:
     async def __call__(self, place: Place) -> WitnessedTunnel:
         """Connects, completes the handshake and opens its key to the notary.
 
-        Raises what the notary refuses, UsageError where there is no libssl.
+        Raises what the notary refuses, UntrustedError (W4) for a certificate that this side
+        refuses, once the notary was shown it, UsageError where there is no libssl.
         """
         if self.notary.tls.binding != "full":
             raise UsageError("live sessions need libssl", rule="binding")
@@ -79,14 +89,23 @@ class WitnessedDial:
             instrument=self.instrument,
             feed=self.feed,
         )
-        return await run_async(self._open(spec), self.notary.timeouts)
+        tunnel = await run_async(self._open(spec), self.notary.timeouts)
+        if (refused := tunnel.tls.refused) is not None:
+            try:
+                await tunnel.show_refused(refused)
+            finally:
+                tunnel.close()
+                tunnel.tls.close()
+                tunnel.socket.close()
+            raise refused
+        return tunnel
 
     def _open(self, spec: SessionSpec) -> Flow[WitnessedTunnel]:
         lane = yield from self.notary.acquire(spec)
         link = None
         try:
             session = yield from lane.take_session(spec)
-            link = yield from open_link(self.notary, lane, session)
+            link = yield from open_link(self.notary, lane, session, complete_refused=True)
             tls = link.tls
             assert isinstance(tls, TlsClient)  # the binding is full
             own = tls.own()
@@ -185,16 +204,55 @@ class WitnessedTunnel:
             log=log,
         )
 
+    async def show_refused(self, refused: UntrustedError) -> None:
+        """Has the notary judge a certificate that this side refuses.
+
+        What is sent is the Finished alone, which the gate holds until the notary has
+        judged; should it take the certificate, that is kept as an incident.
+        """
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(VERDICT_S):
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(self.socket, self.tls.outgoing())
+                await asyncio.wait((self._answer,))
+        told = self._told()
+        if told is not None and told.rule == "session" and told.found == "timeout":
+            # It waited for the request: to it, the handshake holds.
+            self._contradict("the notary takes a certificate that this side refuses", refused)
+
+    def _told(self) -> RefusedError | None:
+        """What the notary refused the opening with, if it did."""
+        if not self._answer.done() or self._answer.cancelled():
+            return None
+        told = self._answer.exception()
+        return told if isinstance(told, RefusedError) else None
+
+    def _contradict(self, detail: str, what: QuotaryError) -> None:
+        """Keeps a handshake over which this side and the notary differ, for anyone to judge."""
+        if self._dial.on_lie is not None:
+            error = UntrustedError(f"{detail}: {what.detail}", rule=what.rule)
+            self._dial.on_lie(error, self._handshake().to_json())
+
     async def fault(self, error: QuotaryError) -> QuotaryError:
-        """Returns what the notary says is wrong, if it ended the connection."""
-        with contextlib.suppress(TimeoutError, QuotaryError):
+        """Returns what the notary says is wrong, if it ended the connection.
+
+        A handshake that it refuses and this side does not is kept as an incident.
+        """
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAULT_S):
                 await asyncio.wait((self._answer,))
-            told = self._answer.exception()
-            # A refusal tells more than the closed connection that came with it.
-            if isinstance(told, RefusedError):
-                return told
-        return error
+        # A refusal tells more than the closed connection that came with it.
+        told = self._told()
+        if told is None:
+            return error
+        if told.rule in _HANDSHAKE and self._own is not None:
+            try:
+                self._handshake().judge(self._dial.roots)
+            except QuotaryError:
+                pass  # Both refuse it, by whichever rule.
+            else:
+                self._contradict("the notary refuses a handshake that this side takes", told)
+        return told
 
     def close(self) -> None:
         """Gives the control connection back, or up; the opening is forgotten."""
@@ -227,24 +285,7 @@ class WitnessedTunnel:
 
     def _check_handshake(self, found: str) -> None:
         """Verifies the own handshake and compares its hash with the attested one."""
-        own, dial = self._own, self._dial
-        assert own is not None  # closed later
-        verifier = TranscriptVerifier(
-            host=self._spec.host,
-            opening=opening_of(own.opening),
-            roots=dial.roots,
-            now_us=dial.clock_us(),
-        )
-        directions: tuple[tuple[Direction, bytes], ...] = (
-            ("received", bytes(own.received)),
-            ("sent", bytes(own.sent)),
-        )
-        for direction, raw in directions:
-            for record in RecordReader(direction).feed(raw):
-                if verifier.handshake_complete:
-                    break  # What follows is the channel's.
-                verifier.feed(direction, record)
-        wanted = verifier.facts.handshake_hash.hex()
+        wanted = self._handshake().judge(self._dial.roots).handshake_hash.hex()
         if found != wanted:
             raise InvalidProofError(
                 "the notary's handshake is another than the prover's",
@@ -252,6 +293,17 @@ class WitnessedTunnel:
                 found=found,
                 wanted=wanted,
             )
+
+    def _handshake(self) -> Handshake:
+        own, dial = self._own, self._dial
+        assert own is not None  # closed later
+        return Handshake.of(
+            own,
+            session=self.session,
+            host=self._spec.host,
+            roots=dial.roots,
+            at_us=dial.clock_us(),
+        )
 
 
 def sections(venue: VenueFile) -> tuple[Section, ...]:

@@ -56,10 +56,10 @@ REFUSED: dict[str, tuple[type[QuotaryError], str, str]] = {
     "malformed:utf8": (RefusedError, "W11", "venue_malformed"),
     "disconnect:cut": (RefusedError, "W8", "venue_closed"),
     "disconnect:close": (RefusedError, "W8", "venue_closed"),
-    # The prover's own check comes first; the notary's is tested in tests/attacks.
-    "wrong_certificate:other_host": (UntrustedError, "W4", "prover_closed"),
-    "wrong_certificate:unknown_authority": (UntrustedError, "W4", "prover_closed"),
-    "wrong_certificate:expired": (UntrustedError, "W4", "prover_closed"),
+    # The prover refuses it by itself, and shows it to the notary without asking anything.
+    "wrong_certificate:other_host": (UntrustedError, "W4", "venue_tls"),
+    "wrong_certificate:unknown_authority": (UntrustedError, "W4", "venue_tls"),
+    "wrong_certificate:expired": (UntrustedError, "W4", "venue_tls"),
     "silence": (RefusedError, "W8", "venue_silent"),
 }
 IN_OPEN_MODE: dict[str, tuple[str, type[QuotaryError], str]] = {

@@ -18,7 +18,7 @@ from attestation.http_head import STATUS_LINE, read_head
 from attestation.subscription import subscription, upgrade_request, upgrade_target
 from attestation.venues import VenueFile
 from attestation.websocket import Kind, Message, MessageReader, client_frame
-from prover.libssl import EphemeralKey
+from prover.ephemeral import EphemeralKey
 from tests.tls13.tlsclient import Client
 
 SECONDS = 20.0

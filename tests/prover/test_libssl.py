@@ -22,7 +22,8 @@ from attestation.tls13.opening import EphemeralOpening
 from attestation.tls13.session import verify_transcript
 from attestation.tls13.wire import RecordReader
 from examples.venues.authority import Authority
-from prover.libssl import ClientContext, EphemeralKey, TlsClient
+from prover.ephemeral import EphemeralKey
+from prover.libssl import ClientContext, TlsClient
 
 HOST = "api.venue.example"
 REQUEST = b"GET / HTTP/1.1\r\nHost: api.venue.example\r\n\r\n"
@@ -159,6 +160,47 @@ def test_certificate_of_another_host_is_refused(
 def test_certificate_of_an_unknown_authority_is_refused(context: ClientContext) -> None:
     with pytest.raises(UntrustedError, match="does not verify"):
         connect(context.connect(HOST), Server(server_context(Authority.create())))
+
+
+def test_refused_certificate_lets_nothing_be_said_although_the_handshake_is_complete(
+    authority: Authority, context: ClientContext
+) -> None:
+    client = context.connect(HOST, complete_refused=True)
+    server = Server(server_context(authority, host="other.venue.example"))
+    connect(client, server)
+    assert client.established and client.refused is not None
+    before = len(client.sent)
+    server.tls.write(b"price")
+    client.feed(server.outgoing.read())
+    for use in (lambda: client.write(REQUEST), client.read):
+        with pytest.raises(UntrustedError, match="ostname mismatch") as caught:
+            use()
+        assert caught.value.rule == "W4"
+    client.outgoing()
+    assert len(client.sent) == before
+    opening = EphemeralOpening(client.ephemeral_key().private_key)
+    with pytest.raises(UntrustedError) as judged:
+        verify_transcript(
+            sent=bytes(client.sent),
+            received=bytes(client.received),
+            host=HOST,
+            opening=opening,
+            roots=RootStore.from_pem(authority.certificate_pem),
+            now_us=time.time_ns() // 1000,
+        )
+    assert judged.value.rule == "W4"
+
+
+def test_good_certificate_is_none_to_refuse(authority: Authority, context: ClientContext) -> None:
+    client = context.connect(HOST, complete_refused=True)
+    server = Server(server_context(authority))
+    connect(client, server)
+    assert client.refused is None
+    client.write(REQUEST)
+    client.finish()
+    server.incoming.write(client.outgoing())
+    assert server.tls.read(4096) == REQUEST
+    assert server.tls.read(4096) == b""
 
 
 def test_tls_1_2_server_is_refused(authority: Authority, context: ClientContext) -> None:

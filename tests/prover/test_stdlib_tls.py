@@ -139,6 +139,14 @@ def test_flipped_bit_in_a_record_is_refused(authority: Authority, context: Stdli
     assert caught.value.rule == "W6"
 
 
+def test_goodbye_is_a_close_notify(authority: Authority, context: StdlibContext) -> None:
+    client, server = context.connect(HOST), Server(server_context(authority))
+    connect(client, server)
+    client.finish()
+    server.incoming.write(client.outgoing())
+    assert server.tls.read() == b""
+
+
 def test_use_after_close_is_the_callers_mistake(
     authority: Authority, context: StdlibContext
 ) -> None:
