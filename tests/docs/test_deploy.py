@@ -33,6 +33,7 @@ from tests.notary.test_process import (  # noqa: F401 (fixtures)
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "docs" / "deploy"
 UNIT = (DEPLOY / "quotary-notary.service").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -85,6 +86,35 @@ def test_every_path_that_the_recipe_copies_exists() -> None:
             for source in sources:
                 assert "--from=" in rest or (ROOT / source).exists(), source
     assert not all_of("ADD", instructions())
+
+
+def test_a_build_is_given_what_the_recipe_copies_and_no_more() -> None:
+    build, _ = stages()
+    copied = {
+        word
+        for rest in all_of("COPY", build)
+        for word in rest.split()[:-1]
+        if not word.startswith("--")
+    }
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if not line.startswith("#")]
+    assert rules[0] == "*"
+    assert {line[1:] for line in rules if line.startswith("!")} == {
+        source.partition("/")[0] for source in copied
+    }
+
+
+def test_the_commands_of_the_page_keep_the_health_check_and_a_read_only_root() -> None:
+    section = OPERATIONS.partition("## In a container")[2].partition("\n## ")[0]
+    commands = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
+    assert commands is not None
+    # Podman's own image format has no health check, and drops it with a warning.
+    assert "podman build --format docker " in commands[1]
+    # Under /run/secrets a file cannot be mounted where the root is read-only and runc runs it.
+    (target,) = re.findall(r"--secret attest\.key,target=([^,]+),", commands[1])
+    assert f'QUOTARY_NOTARY_KEYS=["{target}"]' in commands[1]
+    assert "--read-only" in commands[1]
+    assert not target.startswith("/run/")
 
 
 def test_the_recipe_names_no_registry_and_the_python_of_the_lock() -> None:
