@@ -66,7 +66,7 @@ def serve() -> Iterator[Site]:
                 self.send_header(name, value)
             self.end_headers()
             with contextlib.suppress(OSError):
-                self.wfile.write(data or b"nothing here")
+                self.wfile.write(b"nothing here" if data is None else data)
 
         def log_message(self, *arguments: object) -> None:
             pass

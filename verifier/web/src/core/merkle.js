@@ -113,6 +113,17 @@ function* cover(from, stop, size) {
   }
 }
 
+/** Yields [start, width] of the perfect subtrees that make up the leaves `from` to before `until`. */
+export function* subtrees(from, until) {
+  let start = from;
+  while (start < until) {
+    let width = 1;
+    while (start % (2 * width) === 0 && start + 2 * width <= until) width *= 2;
+    yield [start, width];
+    start += width;
+  }
+}
+
 /** A tree as the roots of its perfect subtrees, left to right; entries can be appended. */
 export class Frontier {
   constructor(size, nodes) {
@@ -124,13 +135,14 @@ export class Frontier {
     this.nodes = [...nodes];
   }
 
-  append(leaf) {
+  /** Appends a leaf's hash, or the root of a perfect subtree of `width` leaves that begins here. */
+  append(leaf, width = 1) {
     let node = leaf;
-    for (let place = this.size; place % 2; place = half(place)) {
+    for (let place = this.size / width; place % 2; place = half(place)) {
       node = nodeHash(this.nodes.pop(), node);
     }
     this.nodes.push(node);
-    this.size += 1;
+    this.size += width;
   }
 
   root() {

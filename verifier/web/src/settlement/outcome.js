@@ -44,6 +44,21 @@ export function displayPrice(venues) {
   return closes.length ? roundedText(median(closes).number, DISPLAY_DIGITS) : null;
 }
 
+/** By whose fault a trade is void: whose holes are most; null for one that is not void. */
+export function voidFault(settlement) {
+  if (settlement.outcome !== "void") return null;
+  const counts = { venue: 0, notary: 0, prover: 0 };
+  for (const { opening, closing } of settlement.venues) {
+    for (const window of [opening, closing]) {
+      if (window === null || window.value !== null) continue;
+      for (const slot of window.slots) if (slot.value === null) counts[slot.fault] += 1;
+    }
+  }
+  // A quorum that rests on withheld slots is the prover's.
+  if (settlement.change !== null || !(counts.venue + counts.notary)) return "prover";
+  return counts.venue > counts.notary ? "venue" : "notary";
+}
+
 /** Writes what `settle` returned as a document of plain JSON values. */
 export function writeOutcome(settlement, { policy, terms, trade, logged }) {
   const order = new Map(policy.notaries.map((notary, place) => [notary.notary, place]));

@@ -109,3 +109,15 @@ export function policyFiles(policy, venueFiles) {
   }
   return venueFiles;
 }
+
+const LEDGER_US = 5000000;
+
+/** How long after its batch a trade has ended at the latest, and stands in an honest ledger. */
+export const settledAfter = (policy) =>
+  policy.entry_delay_us +
+  policy.grid_us +
+  Math.max(...policy.durations_us) +
+  policy.slide_us +
+  policy.late_us +
+  policy.max_cosign_delay_us +
+  LEDGER_US;

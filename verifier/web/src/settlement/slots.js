@@ -11,13 +11,13 @@ export const favourable = (side, end) => ((side === "up") === (end === "open") ?
 
 /**
  * A venue's value in a slot from all notaries' records (S5); `withheld` is what a prover's gap
- * counts as. `value` is null for a hole, and `why` says what is missing.
+ * counts as. `value` is null for a hole, `why` says what is missing, `fault` by whom.
  */
 export function venueSlot(venue, slotUs, records, policy, withheld) {
   const mids = [];
   const values = [];
   const reasons = [];
-  let prover = false;
+  const faults = new Set();
   for (const { notary } of policy.notaries) {
     const record = records.find((one) => one.notary === notary);
     const seen = observe(venue, slotUs, record, policy);
@@ -27,19 +27,23 @@ export function venueSlot(venue, slotUs, records, policy, withheld) {
       continue;
     }
     reasons.push(`${notary}: ${seen.why}`);
-    if (seen.fault === "prover") {
-      prover = true;
-      values.push(withheld);
-    }
+    faults.add(seen.fault);
+    if (seen.fault === "prover") values.push(withheld);
   }
+  const prover = faults.has("prover");
   if (values.length) {
     const middle = median(values);
     const near = mids.filter((mid) => isWithin(mid, middle, policy.div_bps));
     if (near.length >= policy.q) return { value: middle, real: true };
-    if (!prover && mids.length >= policy.q) reasons.push("the notaries' prices diverge");
+    if (!prover && mids.length >= policy.q) {
+      reasons.push("the notaries' prices diverge");
+      faults.add("notary");
+    }
   }
   const why = reasons.join("; ");
-  return prover ? { value: withheld, real: false, why } : { value: null, real: false, why };
+  if (prover) return { value: withheld, real: false, why, fault: "prover" };
+  // One notary that saw it is enough to tell the venue from its own.
+  return { value: null, real: false, why, fault: faults.has("notary") ? "notary" : "venue" };
 }
 
 /** Whether a field is a quote of the policy's instrument and sources. */

@@ -9,7 +9,8 @@ import { acceptedBanner, FORKED, refusedBanner } from "./banner.js";
 import { chartSection } from "./chart.js";
 import { elsewhereSection, whatIfSection } from "./checks.js";
 import { h, visible } from "./dom.js";
-import { fetchFile, fetchLedger, fetchParts } from "./fetching.js";
+import { FolderEvidence, folderOf, ServedEvidence } from "./evidence.js";
+import { fetchFile, fetchParts } from "./fetching.js";
 import { plural } from "./format.js";
 import { judge } from "./judging.js";
 import { checkHeads, keysSection } from "./keys.js";
@@ -20,6 +21,7 @@ import { quoteReport } from "./quote.js";
 import { casesSection, statisticsSection } from "./several.js";
 import { BUNDLE_LIMIT, checkId, classify, logPolicySource, trustSource } from "./sources.js";
 import { acceptDrops, dropZone, intro, settings, steps } from "./start.js";
+import { Survey, surveyKnown } from "./survey.js";
 import { venuesSection } from "./venues.js";
 import { limitsSection, policySection } from "./words.js";
 
@@ -37,7 +39,9 @@ export class App {
     this.linked = false;
     this.venues = new Map(shippedVenues);
     this.ledger = null;
-    this.bundles = null;
+    this.times = new Map();
+    this.evidence = null;
+    this.survey = null;
     this.items = [];
     this.current = null;
     this.failure = null;
@@ -86,10 +90,7 @@ export class App {
         const text = textOf(await fetchFile(link.log_policy, { limit: SMALL }));
         this.logPolicy = logPolicySource(text, true);
       }
-      if (link.ledger !== undefined) {
-        this.learn({ kind: "ledger", lines: await fetchLedger(link.ledger) });
-        this.bundles = link.bundles ?? null;
-      }
+      if (link.ledger !== undefined) await this.use(new ServedEvidence(link));
       if (link.bundle !== undefined) {
         const data = await fetchFile(link.bundle, { limit: BUNDLE_LIMIT });
         this.items.push({ name: "the linked bundle", data });
@@ -101,13 +102,47 @@ export class App {
     this.show();
   }
 
+  /** Takes up where ledger, bundles and log are. */
+  async use(evidence) {
+    this.evidence = evidence;
+    this.learn({ kind: "ledger", lines: await evidence.ledger() });
+    this.survey = evidence.hasLog
+      ? new Survey(evidence, {
+          known: () => surveyKnown(this),
+          told: (lines, times) => this.learnTimes(lines, times),
+          open: evidence.hasBundles ? (line) => this.openTrade(line) : null,
+        })
+      : null;
+  }
+
+  /** Takes up what the log told of when trades were logged. */
+  learnTimes(lines, times) {
+    this.times = times;
+    for (const line of lines) this.ledger.set(line.trade, line);
+    this.shownLines = lines;
+    this.draw();
+  }
+
+  /** Takes a folder: ledger, bundles and log stay where they are until they are asked for. */
+  async takeFolder(files) {
+    this.failure = null;
+    const evidence = new FolderEvidence(folderOf(files));
+    const others = evidence.others().map(([, file]) => file);
+    await this.guardAsync(async () => {
+      if (evidence.hasLedger) await this.use(evidence);
+    });
+    const failure = this.failure;
+    await this.take(others);
+    this.failure ??= failure;
+    this.draw();
+  }
+
   /** Fetches and verifies the bundle of a trade of the ledger. */
   async openTrade({ trade }) {
     this.wait("Fetching the bundle…");
     this.failure = null;
     await this.guardAsync(async () => {
-      const address = this.bundles.replaceAll("{trade}", trade);
-      const data = await fetchFile(address, { limit: BUNDLE_LIMIT });
+      const data = await this.evidence.bundle(trade);
       const { policy_id, insecure_allow_development } = this.expect;
       this.expect = {
         trade,
@@ -179,6 +214,8 @@ export class App {
       this.expect = { ...this.expect, ...found.expect };
     } else if (found.kind === "ledger") {
       this.ledger = new Map(found.lines.map((line) => [line.trade, line]));
+      this.times = new Map();
+      this.shownLines = found.lines;
     } else if (found.kind === "policy") {
       this.expect = { ...this.expect, policy_id: found.policy.policy_id };
       this.linked = false;
@@ -217,7 +254,10 @@ export class App {
 
   draw() {
     const item = this.current;
-    const zone = dropZone((files) => this.take(files));
+    const zone = dropZone(
+      (files) => this.take(files),
+      (files) => this.takeFolder(files),
+    );
     const values = {
       trust: this.trust?.brought === false ? this.trust.text : "",
       logPolicy: this.logPolicy?.brought === false ? this.logPolicy.text : "",
@@ -230,11 +270,15 @@ export class App {
       (given) => this.apply(given),
       () => this.forget(),
     );
-    const canOpen = this.bundles === null ? null : (line) => this.openTrade(line);
-    const ledger = this.ledger === null ? null : ledgerSection([...this.ledger.values()], canOpen);
+    const canOpen = this.evidence?.hasBundles ? (line) => this.openTrade(line) : null;
+    const ledger =
+      this.ledger === null
+        ? null
+        : [ledgerSection(this.shownLines, canOpen, this.times), this.survey?.element];
     const failure = this.failure === null ? null : refusedBanner(this.failure, "what was opened");
     if (item === null) {
-      this.root.replaceChildren(...[failure, intro(), ledger, zone, own, steps()].filter(Boolean));
+      const found = [failure, intro(), ledger, zone, own, steps()];
+      this.root.replaceChildren(...found.flat().filter(Boolean));
       return;
     }
     const choose = (other) => {
@@ -245,9 +289,9 @@ export class App {
     const several = this.items.length > 1 ? casesSection(this.items, choose, item) : null;
     const parts = this.parts(item);
     this.root.replaceChildren(
-      ...[failure, ...parts.slice(0, 1), several, ...parts.slice(1), ledger, zone, own].filter(
-        Boolean,
-      ),
+      ...[failure, ...parts.slice(0, 1), several, ...parts.slice(1), ledger, zone, own]
+        .flat()
+        .filter(Boolean),
     );
   }
 

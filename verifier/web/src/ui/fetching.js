@@ -12,7 +12,7 @@ const TIMEOUT_MS = 15000;
 export const isServed = () => location.protocol === "http:" || location.protocol === "https:";
 
 /** Fetches a file of the same origin; throws UnavailableError, and UsageError for another place. */
-export async function fetchFile(address, { limit, timeoutMs = TIMEOUT_MS }) {
+export async function fetchFile(address, { limit, timeoutMs = TIMEOUT_MS, signal = null }) {
   const url = new URL(address, location.href);
   if (!isServed() || url.origin !== location.origin) {
     throw usage("a link opens files of this page’s own server alone", {
@@ -22,6 +22,8 @@ export async function fetchFile(address, { limit, timeoutMs = TIMEOUT_MS }) {
   }
   const abort = new AbortController();
   const timer = setTimeout(() => abort.abort(), timeoutMs);
+  const stop = () => abort.abort();
+  signal?.addEventListener("abort", stop);
   try {
     const response = await fetch(url, {
       signal: abort.signal,
@@ -38,6 +40,7 @@ export async function fetchFile(address, { limit, timeoutMs = TIMEOUT_MS }) {
     return await readBounded(response, limit, abort);
   } catch (error) {
     if (error.slug !== undefined) throw error;
+    checkStopped(signal);
     const late = abort.signal.aborted;
     throw unavailable(late ? "the server did not answer in time" : "the server cannot be reached", {
       rule: "link",
@@ -45,40 +48,55 @@ export async function fetchFile(address, { limit, timeoutMs = TIMEOUT_MS }) {
     });
   } finally {
     clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
   }
+}
+
+/** Throws where the reader has stopped what he began. */
+export function checkStopped(signal) {
+  if (signal?.aborted) throw usage("stopped", { rule: "stopped" });
 }
 
 const LEDGER_LIMIT = 64 * 1024 * 1024;
-const MOST_LINES = 10000;
+export const MOST_LINES = 10000;
 
-/** Fetches a ledger, page after page (`?entry=&trade=` of the last line), of 10,000 lines at most. */
-export async function fetchLedger(address) {
+/**
+ * Fetches a ledger, page after page (`?entry=&trade=` of the last line), of 10,000 lines at most:
+ * those of the log's entries from `first` to `last`, as far as its server knows the question.
+ */
+export async function fetchLedger(address, { first = 0, last = Infinity, signal = null } = {}) {
   const lines = [];
-  let query = "";
+  const seen = new Set();
+  let query = first ? `?entry=${first - 1}&trade=${"f".repeat(64)}` : "";
   while (lines.length < MOST_LINES) {
-    const found = readLedger(await fetchFile(address + query, { limit: LEDGER_LIMIT }));
-    const seen = new Set(lines.map((line) => line.trade));
-    const fresh = found.filter((line) => !seen.has(line.trade));
-    lines.push(...fresh);
+    const found = readLedger(await fetchFile(address + query, { limit: LEDGER_LIMIT, signal }));
+    const fresh = found.filter((line) => !seen.has(`${line.entry} ${line.trade}`));
+    for (const line of fresh) seen.add(`${line.entry} ${line.trade}`);
+    lines.push(...fresh.filter((line) => line.entry >= first && line.entry <= last));
     // A plain file has no pages: the same lines come again.
-    if (!fresh.length) break;
-    const last = lines[lines.length - 1];
-    query = `?entry=${last.entry}&trade=${last.trade}`;
+    const end = fresh[fresh.length - 1];
+    if (end === undefined || end.entry > last) break;
+    query = `?entry=${end.entry}&trade=${end.trade}`;
   }
-  return lines;
+  return lines.slice(0, MOST_LINES);
 }
 
 /** Fetches a trade's own part, and those that it names from `{part}` of an address; joins them. */
-export async function fetchParts(address, parts) {
+export const fetchParts = async (address, parts, signal = null) =>
+  joined(await fetchFile(address, { limit: BUNDLE_LIMIT, signal }), (name) =>
+    fetchFile(parts.replaceAll("{part}", name), { limit: BUNDLE_LIMIT, signal }),
+  );
+
+/** Joins a trade's own part (bytes) with parts that `read` gives one by one, a bundle's size at most. */
+export function joined(own, read) {
   let left = BUNDLE_LIMIT;
-  const fetchOne = async (name) => {
-    const data = await fetchFile(parts.replaceAll("{part}", name), { limit: BUNDLE_LIMIT });
+  const readOne = async (name) => {
+    const data = await read(name);
     left -= data.length;
     if (left < 0) throw unavailable("the parts are more than a bundle", { rule: "link.size" });
     return data;
   };
-  const own = await fetchFile(address, { limit: BUNDLE_LIMIT });
-  return joinParts(own, (names) => Promise.all(names.map(fetchOne)));
+  return joinParts(own, (names) => Promise.all(names.map(readOne)));
 }
 
 async function readBounded(response, limit, abort) {

@@ -1,7 +1,8 @@
 // Permalinks: `#bundle=URL&trust=URL&log_policy=URL&policy_id=HEX&trade=HEX`, all of this server.
 // After the sign, so that a server never learns which trade is looked at by the link alone.
 // `part=URL&parts=URL` (with `{part}` in it) names a bundle in parts that trades share.
-// `ledger=URL&bundles=URL` (with `{trade}` in it) lists a ledger's trades to search and to open.
+// `ledger=URL&bundles=URL` (with `{trade}` in it; `parts=` where these are parts) lists a ledger's
+// trades to search and to open; `log=URL` is the log they stand in, to read and to count.
 // `development=1` allows simulated venues, which the verdict then says first of all.
 
 const MEMBERS = [
@@ -10,6 +11,7 @@ const MEMBERS = [
   "parts",
   "ledger",
   "bundles",
+  "log",
   "trust",
   "log_policy",
   "policy_id",

@@ -2,27 +2,39 @@
 
 import { h, more } from "./dom.js";
 
-/** The control that takes files, by dropping, choosing or keyboard. */
-export function dropZone(take) {
+function fileControl(id, take, attributes) {
   const input = h("input", {
     type: "file",
-    id: "files",
+    id,
     multiple: true,
     class: "visually-hidden",
+    ...attributes,
     change: () => {
       take([...input.files]);
       input.value = "";
     },
   });
+  return input;
+}
+
+/** The control that takes files, by dropping, choosing or keyboard; and a folder, where there is one. */
+export function dropZone(take, takeFolder) {
+  const folders = "webkitdirectory" in HTMLInputElement.prototype;
   const zone = h(
     "div",
     { class: "drop" },
-    input,
+    fileControl("files", take, {}),
     h("label", { for: "files", class: "button" }, "Open files"),
+    folders
+      ? [
+          fileControl("folder", takeFolder, { webkitdirectory: true }),
+          h("label", { for: "folder", class: "button second" }, "Open a folder"),
+        ]
+      : null,
     h(
       "p",
       {},
-      "or drop them here: the bundle, and what you have of your receipt, trust file, log policy and expect file.",
+      "or drop them here: the bundle, and what you have of your receipt, trust file, log policy and expect file. A folder may hold a ledger, a log’s mirror and bundles.",
     ),
   );
   return zone;
