@@ -13,7 +13,7 @@ costs O(size); verifying costs O(shown leaves * log(size)), no recursion.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from attestation.encoding import MAX_INTEGER
 from attestation.errors import InvalidProofError, UsageError
@@ -195,6 +195,34 @@ def verify_consistency(
         raise InvalidProofError("consistency proof does not lead to the newer root")
 
 
+class Tree:
+    """A tree whose nodes are kept, to prove many of its leaves: O(log(size)) for each."""
+
+    __slots__ = ("_levels",)
+
+    def __init__(self, leaf_hashes: Sequence[bytes], algorithm: str = DEFAULT_HASH) -> None:
+        new = hasher(algorithm)
+        level = list(leaf_hashes)
+        self._levels = [level]
+        while len(level) > 1:
+            odd = level[-1:] if len(level) % 2 else []
+            pairs = zip(level[::2], level[1::2], strict=False)
+            level = [new(_NODE + left + right).digest() for left, right in pairs] + odd
+            self._levels.append(level)
+
+    def root(self) -> bytes:
+        """As ``root``; UsageError for a tree without leaves."""
+        if not self._levels[0]:
+            raise UsageError("no tree of nothing")
+        return self._levels[-1][0]
+
+    def multiproof(self, indices: Sequence[int]) -> list[bytes]:
+        """As ``multiproof``."""
+        return _prove_several(
+            len(self._levels[0]), indices, lambda start, level: self._levels[level][start >> level]
+        )
+
+
 def multiproof(
     leaf_hashes: Sequence[bytes], indices: Sequence[int], algorithm: str = DEFAULT_HASH
 ) -> list[bytes]:
@@ -203,19 +231,28 @@ def multiproof(
     ``indices`` increase strictly and name at least one leaf.  Returns the roots
     of the maximal subtrees that hold none of them, left to right.
     """
-    size = len(leaf_hashes)
+    return _prove_several(
+        len(leaf_hashes),
+        indices,
+        lambda start, level: root(leaf_hashes[start : start + (1 << level)], algorithm),
+    )
+
+
+def _prove_several(
+    size: int, indices: Sequence[int], node: Callable[[int, int], bytes]
+) -> list[bytes]:
     proof = []
     position = 0
     for index in indices:
         if not position <= index < size:
             raise UsageError("indices must increase inside the tree", found=index, wanted=size)
         for start, level in _cover(position, index, size):
-            proof.append(root(leaf_hashes[start : start + (1 << level)], algorithm))
+            proof.append(node(start, level))
         position = index + 1
     if position == 0:
         raise UsageError("a multiproof shows at least one leaf")
     for start, level in _cover(position, size, size):
-        proof.append(root(leaf_hashes[start : start + (1 << level)], algorithm))
+        proof.append(node(start, level))
     return proof
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, ClassVar, TypeAlias
+from typing import Annotated, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 from attestation.document import Attestation, ObservationField
 from attestation.encoding import JsonObject
@@ -19,6 +19,7 @@ from attestation.hashing import hash_string
 from attestation.log.checkpoint import Checkpoint
 from attestation.log.note import Note
 from attestation.log.tiles import WIDTH
+from attestation.recent import Recent
 from attestation.schema import Count, Document, HashString, Hex32, OneOf, Text
 from attestation.settlement.bundle import (
     BUNDLE_LIMIT,
@@ -32,6 +33,10 @@ from attestation.settlement.trade import TradeProof
 TRADE_PART_LIMIT = 16 * 1024
 """Bytes of the longest trade part that is read; one of 256 trades in a batch takes under 4 kB."""
 
+KEPT_RANGES, KEPT_PARTS = 8, 256
+"""How many a reader of parts keeps, those used last: what bundles of a few minutes share."""
+
+PartKind = TypeVar("PartKind", bound=Document)
 ReadPart: TypeAlias = Callable[[str], bytes]
 """Returns a part's bytes by its hash; raises UnavailableError or IncompleteError."""
 
@@ -101,16 +106,47 @@ class SlotPart(Document):
     messages: tuple[bytes, ...]
 
 
-def split_bundle(bundle: SettlementBundle) -> tuple[TradePart, dict[str, bytes]]:
+class WrittenParts:
+    """Parts of attestations that were written before, for the same attestations again.
+
+    By identity: of a slot its attestation and those messages, not equal ones.
+    """
+
+    def __init__(self, most: int = 1_024) -> None:
+        self._kept = Recent[tuple[int, ...], tuple[object, str, bytes]](most)
+
+    def write(self, part: SlotPart | Attestation) -> tuple[str, bytes]:
+        """Returns the part's name and bytes."""
+        whole: tuple[object, ...] = (
+            (part.attestation, *part.messages) if isinstance(part, SlotPart) else (part,)
+        )
+        # What is kept keeps its objects alive: no other has their identity.
+        place = (isinstance(part, SlotPart), *map(id, whole))
+        found = self._kept.get(place)
+        if found is None:
+            data = part.encode()
+            found = self._kept.keep(place, (whole, hash_string(data), data))
+        return found[1:]
+
+
+def split_bundle(
+    bundle: SettlementBundle, written: WrittenParts | None = None
+) -> tuple[TradePart, dict[str, bytes]]:
     """Returns a bundle's trade part, and all other parts by hash.
 
-    Messages that no slot of the bundle names are left out.
+    Messages that no slot of the bundle names are left out.  ``written`` spares writing
+    what bundles share.
     """
     parts: dict[str, bytes] = {}
+    known = written or WrittenParts()
 
     def keep(document: Document) -> str:
-        data = document.encode()
-        name = hash_string(data)
+        if isinstance(document, SlotPart | Attestation):
+            name, data = known.write(document)
+        else:
+            # What a bundle holds was decoded, and is within the profile.
+            data = document.encode_decoded()
+            name = hash_string(data)
         parts[name] = data
         return name
 
@@ -167,44 +203,84 @@ def join_parts(trade: TradePart, read: ReadPart) -> SettlementBundle:
     MalformedError for one of another kind, IncompleteError for entries that do not follow
     one another (``parts.entries``), and what ``read`` raises.
     """
-    whole = RangePart.decode(_read(read, trade.range), limit=BUNDLE_LIMIT)
-    messages: dict[str, bytes] = {}
-    slots = []
-    for name in whole.slots:
-        part = SlotPart.decode(_read(read, name), limit=BUNDLE_LIMIT)
-        slots.append(part.attestation)
-        messages.update({hash_string(message): message for message in part.messages})
-    logs = []
-    for log in whole.logs:
-        blocks = [EntriesPart.decode(_read(read, name), limit=BUNDLE_LIMIT) for name in log.entries]
-        sessions = [
-            BundleSession(
-                attestation=Attestation.decode(_read(read, one.attestation), limit=BUNDLE_LIMIT),
-                entry=one.entry,
-            )
-            for one in log.sessions
-        ]
-        logs.append(
-            BundleLog(
-                notary=log.notary,
-                start=log.start,
-                frontier=log.frontier,
-                entries=_entries(_size(log.start), blocks),
-                checkpoint=log.checkpoint,
-                feed=log.feed,
-                sessions=tuple(sessions),
-            )
+    return PartReader(read).join(trade)
+
+
+class PartReader:
+    """Reads bundles' parts; those that trades share once, while they are used.
+
+    By their names, which their bytes were found to hash to.  Bundles of one range share
+    its objects.
+    """
+
+    def __init__(self, read: ReadPart) -> None:
+        self._read = read
+        self._ranges = Recent[str, _Shared](KEPT_RANGES)
+        self._parts = Recent[tuple[str, str], Document](KEPT_PARTS)
+
+    def join(self, trade: TradePart) -> SettlementBundle:
+        """As ``join_parts``."""
+        shared = self._ranges.get(trade.range)
+        if shared is None:
+            shared = self._ranges.keep(trade.range, self._range(trade.range))
+        return SettlementBundle(
+            policy=shared.policy,
+            batch=trade.batch,
+            trade=trade.trade,
+            logs=shared.logs,
+            slots=shared.slots,
+            messages=shared.messages,
+            outcome=trade.outcome,
+            settlement=trade.settlement,
         )
-    return SettlementBundle(
-        policy=whole.policy,
-        batch=trade.batch,
-        trade=trade.trade,
-        logs=tuple(logs),
-        slots=tuple(slots),
-        messages=tuple([messages[name] for name in sorted(messages)]),
-        outcome=trade.outcome,
-        settlement=trade.settlement,
-    )
+
+    def _range(self, name: str) -> _Shared:
+        whole = RangePart.decode(_read(self._read, name), limit=BUNDLE_LIMIT)
+        messages: dict[str, bytes] = {}
+        slots = []
+        for part in [self._part(name, SlotPart) for name in whole.slots]:
+            slots.append(part.attestation)
+            messages.update({hash_string(message): message for message in part.messages})
+        logs = []
+        for log in whole.logs:
+            blocks = [self._part(name, EntriesPart) for name in log.entries]
+            sessions = [
+                BundleSession(attestation=self._part(one.attestation, Attestation), entry=one.entry)
+                for one in log.sessions
+            ]
+            logs.append(
+                BundleLog(
+                    notary=log.notary,
+                    start=log.start,
+                    frontier=log.frontier,
+                    entries=_entries(_size(log.start), blocks),
+                    checkpoint=log.checkpoint,
+                    feed=log.feed,
+                    sessions=tuple(sessions),
+                )
+            )
+        return _Shared(
+            whole.policy,
+            tuple(logs),
+            tuple(slots),
+            tuple([messages[name] for name in sorted(messages)]),
+        )
+
+    def _part(self, name: str, kind: type[PartKind]) -> PartKind:
+        found = self._parts.get((kind.__name__, name))
+        if not isinstance(found, kind):
+            found = kind.decode(_read(self._read, name), limit=BUNDLE_LIMIT)
+            self._parts.keep((kind.__name__, name), found)
+        return found
+
+
+class _Shared(NamedTuple):
+    """What of a bundle is its range's."""
+
+    policy: IncludedEntry
+    logs: tuple[BundleLog, ...]
+    slots: tuple[Attestation, ...]
+    messages: tuple[bytes, ...]
 
 
 def _read(read: ReadPart, name: str) -> bytes:

@@ -185,11 +185,17 @@ class TradeBatch:
     """Commitments strictly increasing by trade, at least one; else MalformedError."""
 
     commitments: tuple[TradeCommitment, ...]
+    _tree: merkle.Tree = dataclasses.field(init=False, repr=False, compare=False)
+    _places: dict[str, int] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.commitments:
             raise MalformedError("a batch has a trade", rule="batch")
         _check_sorted(self.commitments, MalformedError)
+        leaves = [merkle.leaf_hash(item.encode()) for item in self.commitments]
+        object.__setattr__(self, "_tree", merkle.Tree(leaves))
+        places = {item.trade: place for place, item in enumerate(self.commitments)}
+        object.__setattr__(self, "_places", places)
 
     @classmethod
     def of(cls, commitments: Iterable[TradeCommitment]) -> TradeBatch:
@@ -198,19 +204,20 @@ class TradeBatch:
 
     def entry(self) -> TradesEntry:
         """Returns what is logged of the batch."""
-        root = format_hash(merkle.root(self._leaves()))
+        root = format_hash(self._tree.root())
         return TradesEntry(count=len(self.commitments), root=root)
 
     def get(self, trade: str) -> TradeCommitment | None:
         """Returns the commitment to a trade, None if the batch does not hold it."""
-        return next((item for item in self.commitments if item.trade == trade), None)
+        place = self._places.get(trade)
+        return None if place is None else self.commitments[place]
 
     def prove(self, opening: TradeOpening) -> TradeProof:
         """Proves a trade of the batch; raises UsageError for another."""
         own = opening.commitment()
-        if own not in self.commitments:
+        if self.get(own.trade) != own:
             raise UsageError("the batch does not hold this leaf", found=own.trade)
-        index = self.commitments.index(own)
+        index = self._places[own.trade]
         last = len(self.commitments) - 1
         shown = range(max(index - 1, 0), min(index + 1, last) + 1)
         return TradeProof(
@@ -224,10 +231,7 @@ class TradeBatch:
 
     def multiproof(self, indices: Sequence[int]) -> tuple[str, ...]:
         """Returns the proof of the commitments at these places, in hex."""
-        return tuple([node.hex() for node in merkle.multiproof(self._leaves(), indices)])
-
-    def _leaves(self) -> list[bytes]:
-        return [merkle.leaf_hash(item.encode()) for item in self.commitments]
+        return tuple([node.hex() for node in self._tree.multiproof(indices)])
 
 
 def check_batch(

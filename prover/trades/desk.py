@@ -23,7 +23,9 @@ from attestation.settlement.promise import Promise, SignedPromise, sign_promise
 from attestation.settlement.trade import TradeOpening
 from prover.trades.order import Order
 from prover.trades.payout import Payouts
-from prover.trades.store import Batch, End, Event, Group, Placed, Trade, TradeStore
+from prover.trades.reader import TradeReader
+from prover.trades.records import Batch, End, Event, Group, Placed, Trade
+from prover.trades.store import TradeStore
 
 BATCH_SECONDS = 0.05
 """How long a batch waits for more trades."""
@@ -68,11 +70,14 @@ class TradeDesk:
         self._clock = clock
         self._random = random
         self._on_trouble = on_trouble
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trades")
+        self._reader = TradeReader(store.path)
+        # Who reads does not wait for who writes, nor an order for who reads.
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="trades-write")
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="trades-read")
         self._waiting: list[tuple[Placed, asyncio.Future[SignedPromise]]] = []
         self._storing: asyncio.Task[None] | None = None
         self._placed = asyncio.Event()
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
 
     async def place(self, order: Order, idempotency: str) -> SignedPromise:
         """Takes an order; its promise is durable when this returns.
@@ -108,58 +113,65 @@ class TradeDesk:
 
     async def get(self, trade: str) -> Trade | None:
         """Reads a trade; None if there is no such."""
-        return await self._call(self._store.get, trade)
+        return await self._read(self._reader.get, trade)
 
     async def batch(self, identifier: int) -> Batch:
         """Reads a batch with all its commitments."""
-        return await self._call(self._store.batch, identifier)
+        return await self._read(self._reader.batch, identifier)
 
     async def pending(self) -> list[Group]:
         """Returns what waits for its settlement, in the log's order."""
-        return await self._call(self._store.pending)
+        return await self._read(self._reader.pending)
 
     async def members(self, group: Group) -> list[Trade]:
         """Returns the trades of a group that have not ended."""
-        return await self._call(self._store.members, group)
+        return await self._read(self._reader.members, group)
+
+    async def settling(self, groups: Sequence[Group]) -> list[tuple[Batch, list[Trade]]]:
+        """Returns groups' batches, and their trades that have not ended."""
+        reader = self._reader
+        return await self._read(
+            lambda: [(reader.batch(group.batch), reader.members(group)) for group in groups]
+        )
 
     async def events(self, after: int, *, most: int = 1_000) -> list[Event]:
         """Returns the events after a number, oldest first."""
-        return await self._call(lambda: self._store.events(after, most=most))
+        return await self._read(lambda: self._reader.events(after, most=most))
 
     async def last_event(self) -> int:
         """Returns the number of the last event, 0 before the first."""
-        return await self._call(self._store.last_event)
+        return await self._read(self._reader.last_event)
 
     async def ended(self, after: tuple[int, str], *, most: int) -> list[Trade]:
         """Returns trades that ended, in the ledger's order, after an entry and trade."""
-        return await self._call(lambda: self._store.ended(after, most=most))
+        return await self._read(lambda: self._reader.ended(after, most=most))
 
     async def promises(self, after: tuple[int, str], *, most: int) -> list[SignedPromise]:
         """Returns promises in the order of their deadline, after a ``log_by_us`` and trade."""
-        return await self._call(lambda: self._store.promises(after, most=most))
+        return await self._read(lambda: self._reader.promises(after, most=most))
 
     async def wait_events(self, after: int, *, most: int = 1_000) -> list[Event]:
         """Waits until there are events after a number."""
-        async with self._changed:
-            # Looked at under the lock: what is announced in between is not missed.
-            while not (found := await self.events(after, most=most)):
-                await self._changed.wait()
-        return found
+        return await self._wait(lambda: self._reader.events(after, most=most))
+
+    async def wait_changes(self, after: int, *, most: int) -> list[tuple[Event, Trade]]:
+        """Waits until there are events after a number; each with its trade as it stands."""
+        return await self._wait(lambda: self._reader.changes(after, most=most))
 
     async def counts(self) -> dict[str, int]:
         """Returns how many trades are in each state."""
-        return await self._call(self._store.counts)
+        return await self._read(self._reader.counts)
 
     async def end(self, ends: Sequence[End]) -> int:
         """Ends trades, each once; returns how many had not ended before."""
         count = await self._call(lambda: self._store.end(ends, self._clock()))
-        await self._announce()
+        self._announce()
         return count
 
     async def run(self) -> None:
         """Logs batches until cancelled; begins with those of before a crash."""
         await self._void_broken()
-        for batch in await self._call(self._store.unlogged):
+        for batch in await self._read(self._reader.unlogged):
             await self._log(batch)
         while True:
             made = await self._call(lambda: self._store.make_batch(self._clock(), most=MAX_BATCH))
@@ -175,7 +187,9 @@ class TradeDesk:
         if self._storing is not None:
             await self._storing
         await self._call(self._store.close)
-        self._thread.shutdown()
+        await self._read(self._reader.close)
+        self._writing.shutdown()
+        self._reading.shutdown()
 
     async def _store_waiting(self) -> None:
         """Stores what waits, again and again: one transaction for all that came meanwhile."""
@@ -196,14 +210,14 @@ class TradeDesk:
                 else:
                     future.set_result(found)
             self._placed.set()
-            await self._announce()
+            self._announce()
 
     async def _log(self, batch: Batch) -> None:
         """Submits a batch until the log has it; voids what it has later than promised."""
         index, logged_us = await self._submitted(batch.batch.entry())
         await self._call(self._store.note_logged, batch.id, index, logged_us)
-        await self._announce()
-        await self._void_broken()
+        self._announce()
+        await self._void_broken(batch.id)
 
     async def _submitted(self, entry: TradesEntry) -> tuple[int, int]:
         for attempt in itertools.count():
@@ -214,7 +228,7 @@ class TradeDesk:
                 await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
         raise AssertionError("counted to the end")
 
-    async def _void_broken(self) -> None:
+    async def _void_broken(self, batch: int | None = None) -> None:
         ends = [
             End(
                 trade=trade.trade,
@@ -223,16 +237,25 @@ class TradeDesk:
                 payout=self.payouts.refund(trade.opening.leaf, fee=True),
                 settlement=None,
             )
-            for trade in await self._call(self._store.broken)
+            for trade in await self._read(self._reader.broken, batch)
         ]
         if ends:
             await self.end(ends)
 
-    async def _announce(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _wait(self, look: Callable[[], list[T]]) -> list[T]:
+        while True:
+            # Taken before looking: what is announced meanwhile is not missed.
+            changed = self._changed
+            if found := await self._read(look):
+                return found
+            await changed.wait()
 
     async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: function(*arguments)
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._writing, function, *arguments)
+
+    async def _read(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reading, function, *arguments)

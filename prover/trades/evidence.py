@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from attestation.document import Attestation
 from prover.feed.records import Slot
-from prover.feed.store_reads import MAX_PAGE, StoreReader
+from prover.feed.store_reads import StoreReader
 
 
 class StoredEvidence:
@@ -15,12 +13,10 @@ class StoredEvidence:
     def __init__(self, reader: StoreReader, feed: str) -> None:
         self._reader, self._feed = reader, feed
 
-    def slots(self, notary: str, from_us: int, to_us: int) -> Iterable[Attestation]:
-        """Returns a notary's slot attestations in [from_us, to_us]."""
-        found = self._reader.slots(
-            self._feed, notary, from_us=from_us, to_us=to_us + 1, limit=MAX_PAGE
-        )
-        return [slot.attestation for slot in found if isinstance(slot, Slot)]
+    def slot(self, notary: str, slot_us: int) -> Attestation | None:
+        """Returns a notary's attestation of a slot."""
+        found = self._reader.settled(self._feed, notary, slot_us)
+        return found.attestation if isinstance(found, Slot) else None
 
     def session(self, notary: str, session: str) -> tuple[Attestation, int] | None:
         """Returns a live session's start, and the index of its ``attested`` entry."""

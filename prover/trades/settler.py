@@ -1,34 +1,36 @@
 """Ends trades by the rule, once the notaries' logs have made their outcome final (S10).
 
-Trades of one batch with the same side and duration have the same prices: they are judged
-once, and each gets its own proof and settlement document.
+Trades of one side and duration whose windows are the same slots have the same prices:
+they are judged once, and each gets its own proof and settlement document.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from attestation.document import Attestation
-from attestation.errors import IncompleteError, QuotaryError
+from attestation.errors import IncompleteError, QuotaryError, UnavailableError
 from attestation.hashing import hash_string
-from attestation.settlement.build import SourceLog, build_bundle
-from attestation.settlement.bundle import SettlementBundle
-from attestation.settlement.outcome import OutcomeDocument
-from attestation.settlement.parts import TradePart, split_bundle
+from attestation.log.policy import LogPolicy
+from attestation.settlement.build import BundleBuilder, Judged
+from attestation.settlement.parts import TradePart, WrittenParts, split_bundle
 from attestation.settlement.rule import Terms, needed_slots
+from attestation.settlement.source import LogSource
 from attestation.trust import Trust
 from prover.trades.desk import TradeDesk
-from prover.trades.store import Batch, End, Group, Trade
+from prover.trades.records import Batch, End, Group, Trade
 from prover.trades.watch import LogWatch
 
 POLL_SECONDS = 0.1
-VOID_US = 2_000_000
-"""How long after its open end a trade is looked at for having none."""
+CHUNK = 16
+"""Groups whose ends are made durable together."""
 KEPT_US = 10_000_000
 """How much older than it needs to be the first checkpoint of a trade is kept."""
+AGAIN_US = 200_000
+"""How soon a trade is looked at again whose evidence was not there; the longer, the later."""
 LONG_US = 60_000_000
 """A trade that is not settled so long after it could be is an incident."""
 LOST = frozenset({"slots.missing", "sessions.missing", "messages.missing", "build.start"})
@@ -40,8 +42,8 @@ EVIDENCE_LOST = "evidence_lost"
 class Evidence(Protocol):
     """What the operator keeps of the feeds.  Blocking; read in a worker thread."""
 
-    def slots(self, notary: str, from_us: int, to_us: int) -> Iterable[Attestation]:
-        """Returns a notary's slot attestations in [from_us, to_us]."""
+    def slot(self, notary: str, slot_us: int) -> Attestation | None:
+        """Returns a notary's attestation of a slot."""
 
     def session(self, notary: str, session: str) -> tuple[Attestation, int] | None:
         """Returns a live session's start, and the index of its ``attested`` entry."""
@@ -63,6 +65,30 @@ class Place(NamedTuple):
     watch: LogWatch
     notary: str
     feed: int
+
+
+class _Windows(NamedTuple):
+    """What decides a trade's prices: side, duration, first slots before and from its open end."""
+
+    side: str
+    duration_us: int
+    before_us: int
+    open_us: int
+
+
+@dataclasses.dataclass(slots=True)
+class _Wait:
+    """When windows are looked at: once the logs go on after ``due_us`` and have changed."""
+
+    due_us: int
+    tried: bool = False
+
+
+class _Failure(NamedTuple):
+    """Why groups of the same windows did not end."""
+
+    error: QuotaryError
+    groups: Sequence[Group]
 
 
 class Settler:
@@ -87,20 +113,30 @@ class Settler:
         self._desk = desk
         self._policy = desk.policy
         self._places = places
-        self._policy_index = policy_index
-        self._evidence = evidence
         self._bundles = bundles
-        self._trust = trust
-        self._log_policy = log_policy
         self._on_trouble = on_trouble
-        self._tried: dict[Group, int] = {}
+        known = LogPolicy.parse(log_policy)
+        self._sources = [
+            LogSource(place.notary, place.watch.read, known, feed=place.feed) for place in places
+        ]
+        for place, source in zip(places, self._sources, strict=True):
+            source.show(place.watch.notes)
+        self._builder = BundleBuilder(
+            desk.policy,
+            policy_index=policy_index,
+            sources=self._sources,
+            kept=evidence,
+            trust=trust,
+        )
+        self._written = WrittenParts()
+        self._waits: dict[_Windows, _Wait] = {}
 
     async def begin(self) -> None:
         """Waits until every log has shown a checkpoint from before whatever a trade needs."""
         needs_us = self._policy.windows.w_us + 2 * self._policy.grid_us
         while not all(place.watch.spans(needs_us) for place in self._places):
             try:
-                await self._poll()
+                await asyncio.to_thread(self._poll)
             except QuotaryError as error:
                 self._on_trouble(error)
             await asyncio.sleep(POLL_SECONDS)
@@ -116,77 +152,154 @@ class Settler:
 
     async def step(self) -> int:
         """Looks at the logs once; returns how many trades have ended."""
-        changed = await self._poll()
-        groups = await self._desk.pending()
-        self._tried = {group: self._tried[group] for group in groups if group in self._tried}
-        ended = 0
+        changed = await asyncio.to_thread(self._poll)
+        groups: dict[_Windows, list[Group]] = {}
+        for group in await self._desk.pending():
+            groups.setdefault(self._windows(group), []).append(group)
+        self._waits = {
+            windows: self._waits.get(windows) or _Wait(self._at_open_us(windows))
+            for windows in groups
+        }
         now_us = min(place.watch.now_us for place in self._places)
-        for group in groups:
-            due_us = self._due_us(group, self._tried.get(group))
-            if now_us <= due_us or (group in self._tried and not any(changed)):
-                continue
-            ended += await self._settle(group, now_us)
-        if any(changed):
-            await asyncio.to_thread(self._forget, now_us, groups)
+        due = [
+            windows
+            for windows, wait in self._waits.items()
+            if now_us > wait.due_us and (changed or not wait.tried)
+        ]
+        judged, failed = await asyncio.to_thread(
+            self._judge, {windows: groups[windows] for windows in due}
+        )
+        ended = 0
+        for chunk in _chunks(
+            [(group, found) for windows, found in judged.items() for group in groups[windows]]
+        ):
+            ended += await self._settle(chunk, failed)
+        for error, those in failed:
+            if isinstance(error, UnavailableError):
+                raise error
+            ended += await self._failed(those, error, now_us)
+        if changed:
+            times = [group.logged_us for found in groups.values() for group in found]
+            await asyncio.to_thread(self._forget, min(times, default=now_us))
         return ended
 
-    async def _poll(self) -> list[bool]:
-        return [await asyncio.to_thread(place.watch.poll) for place in self._places]
+    def _poll(self) -> bool:
+        """Looks for new checkpoints of every log; whether there are."""
+        changed = False
+        for place, source in zip(self._places, self._sources, strict=True):
+            if place.watch.poll():
+                changed = True
+                source.show([note for note in [place.watch.newest] if note is not None])
+        return changed
 
-    def _forget(self, now_us: int, waiting: Iterable[Group]) -> None:
-        """Lets go of checkpoints that no trade will begin with."""
-        oldest_us = min([group.logged_us for group in waiting], default=now_us)
-        for place in self._places:
-            place.watch.forget(oldest_us - self._policy.windows.w_us - KEPT_US)
+    def _forget(self, oldest_us: int) -> None:
+        """Lets go of checkpoints that no trade logged from then on will begin with."""
+        for place, source in zip(self._places, self._sources, strict=True):
+            size = place.watch.forget(oldest_us - self._policy.windows.w_us - KEPT_US)
+            if size is not None:
+                source.forget(size)
 
-    def _due_us(self, group: Group, tried: int | None) -> int:
-        """After which time in the logs a trade may be final: at its open end, then its close."""
-        terms = Terms(
-            side="up" if group.side == "up" else "down",
-            duration_us=group.duration_us,
-            logged_us=group.logged_us,
-        )
-        _, opening, _ = needed_slots(self._policy, terms)
-        at_open = opening[-1] + self._policy.late_us
-        if tried is None or tried <= at_open + VOID_US:
-            return at_open
-        return opening[0] + group.duration_us + self._policy.late_us
+    def _windows(self, group: Group) -> _Windows:
+        before, opening, _ = needed_slots(self._policy, _terms(group))
+        return _Windows(group.side, group.duration_us, before[0], opening[0])
 
-    async def _settle(self, group: Group, now_us: int) -> int:
-        made = await self._desk.batch(group.batch)
-        trades = await self._desk.members(group)
-        try:
-            bundle, outcome = await asyncio.to_thread(self._build, made, trades[0])
-        except IncompleteError as error:
-            self._tried[group] = now_us
-            if now_us <= self._due_us(group, now_us) + self._policy.slide_us + LONG_US:
-                return 0
-            self._on_trouble(error)
-            return await self._give_up(trades) if error.rule in LOST else 0
-        kind = "void" if outcome.outcome == "void" else "final"
-        ends, own = [], {}
-        part, parts = split_bundle(bundle)
-        for trade in trades:
-            document = dataclasses.replace(outcome, trade=trade.trade).encode()
-            own[trade.trade] = dataclasses.replace(
-                part, trade=made.batch.prove(trade.opening), settlement=hash_string(document)
-            )
-            payout = self._desk.payouts.settled(
-                trade.opening.leaf, outcome.outcome, fee=outcome.fee
-            )
-            ends.append(
-                End(
-                    trade=trade.trade,
-                    state=kind,
-                    reason=outcome.reason,
-                    payout=payout,
-                    settlement=document,
+    def _at_open_us(self, windows: _Windows) -> int:
+        """After which time in the logs a trade may be void for want of an open end."""
+        policy = self._policy
+        return windows.open_us + policy.windows.w_us - policy.grid_us + policy.late_us
+
+    def _judge(
+        self, due: Mapping[_Windows, Sequence[Group]]
+    ) -> tuple[dict[_Windows, Judged], list[_Failure]]:
+        """Judges what is due; with the reasons for what cannot be judged now."""
+        judged: dict[_Windows, Judged] = {}
+        failed: list[_Failure] = []
+        for windows, groups in due.items():
+            try:
+                judged[windows] = self._builder.judge(_terms(groups[0]))
+            except QuotaryError as error:
+                failed.append(_Failure(error, groups))
+                if isinstance(error, UnavailableError):
+                    break
+        return judged, failed
+
+    async def _settle(self, chunk: Sequence[tuple[Group, Judged]], failed: list[_Failure]) -> int:
+        """Ends the trades of groups, all in one go, but for what fails."""
+        found = await self._desk.settling([group for group, _ in chunk])
+        ends = await asyncio.to_thread(self._make, chunk, found, failed)
+        return await self._desk.end(ends) if ends else 0
+
+    def _make(
+        self,
+        chunk: Sequence[tuple[Group, Judged]],
+        found: Sequence[tuple[Batch, Sequence[Trade]]],
+        failed: list[_Failure],
+    ) -> list[End]:
+        """Makes groups' bundles durable; returns how their trades end."""
+        ends: list[End] = []
+        own: dict[str, TradePart] = {}
+        shared: dict[str, bytes] = {}
+        for (group, judged), (made, trades) in zip(chunk, found, strict=True):
+            if not trades:
+                continue
+            try:
+                part, parts = self._split(judged, made, trades[0])
+            except QuotaryError as error:
+                failed.append(_Failure(error, [group]))
+                continue
+            shared |= parts
+            for trade in trades:
+                end = self._end(judged, trade, group.logged_us)
+                assert end.settlement is not None
+                own[trade.trade] = dataclasses.replace(
+                    part,
+                    trade=made.batch.prove(trade.opening),
+                    settlement=hash_string(end.settlement),
                 )
-            )
-        await asyncio.to_thread(self._bundles.keep, own, parts)
-        return await self._desk.end(ends)
+                ends.append(end)
+        self._bundles.keep(own, shared)
+        return ends
 
-    async def _give_up(self, trades: Sequence[Trade]) -> int:
+    def _split(
+        self, judged: Judged, made: Batch, trade: Trade
+    ) -> tuple[TradePart, dict[str, bytes]]:
+        """Returns the parts of a trade's bundle; its own stands for all of its group."""
+        assert made.entry is not None
+        proof = made.batch.prove(trade.opening)
+        terms = self._builder.terms(made.entry, proof)
+        bundle = self._builder.bundle(judged, terms, made.entry, proof)
+        return split_bundle(bundle, self._written)
+
+    def _end(self, judged: Judged, trade: Trade, logged_us: int) -> End:
+        outcome = judged.outcome
+        return End(
+            trade=trade.trade,
+            state="void" if outcome.outcome == "void" else "final",
+            reason=outcome.reason,
+            payout=self._desk.payouts.settled(trade.opening.leaf, outcome.outcome, fee=outcome.fee),
+            settlement=judged.document(trade.trade, logged_us),
+        )
+
+    async def _failed(self, groups: Sequence[Group], error: QuotaryError, now_us: int) -> int:
+        """Notes when to look again at trades of the same windows; gives up what is lost."""
+        windows = self._windows(groups[0])
+        wait = self._waits[windows]
+        wait.tried = True
+        close_us = windows.open_us + windows.duration_us + self._policy.late_us
+        late_us = now_us - close_us - self._policy.slide_us
+        final = isinstance(error, IncompleteError) and error.rule == "settlement.final"
+        if final and isinstance(error.wanted, int):
+            wait.due_us = error.wanted - 1
+        else:
+            wait.due_us = now_us + max(AGAIN_US, late_us // 8)
+        if late_us <= LONG_US:
+            return 0
+        self._on_trouble(error)
+        if final or (isinstance(error, IncompleteError) and error.rule not in LOST):
+            return 0
+        return await self._give_up(groups)
+
+    async def _give_up(self, groups: Sequence[Group]) -> int:
         """Ends trades that nobody can prove any more, by the operator's fault."""
         return await self._desk.end(
             [
@@ -197,52 +310,22 @@ class Settler:
                     payout=self._desk.payouts.refund(trade.opening.leaf, fee=True),
                     settlement=None,
                 )
+                for _, trades in await self._desk.settling(groups)
                 for trade in trades
             ]
         )
 
-    def _build(self, made: Batch, trade: Trade) -> tuple[SettlementBundle, OutcomeDocument]:
-        assert made.entry is not None
-        return build_bundle(
-            self._policy,
-            policy_index=self._policy_index,
-            batch=made.entry,
-            trade=made.batch.prove(trade.opening),
-            logs=[
-                SourceLog(
-                    notary=place.notary,
-                    read=place.watch.read,
-                    notes=place.watch.notes,
-                    feed=place.feed,
-                )
-                for place in self._places
-            ],
-            kept=_Kept(self._evidence, self._slots(trade)),
-            trust=self._trust,
-            log_policy=self._log_policy,
-        )
 
-    def _slots(self, trade: Trade) -> dict[str, Attestation]:
-        """Returns the attestations around a trade by the hash of their header."""
-        assert trade.logged_us is not None
-        policy, leaf = self._policy, trade.opening.leaf
-        from_us = trade.logged_us - policy.windows.w_us - policy.grid_us
-        life_us = policy.entry_delay_us + leaf.duration_us + policy.slide_us
-        to_us = trade.logged_us + life_us + 2 * policy.grid_us
-        return {
-            hash_string(slot.header.encode()): slot
-            for place in self._places
-            for slot in self._evidence.slots(place.notary, from_us, to_us)
-        }
+def _terms(group: Group) -> Terms:
+    return Terms(
+        side="up" if group.side == "up" else "down",
+        duration_us=group.duration_us,
+        logged_us=group.logged_us,
+    )
 
 
-class _Kept:
-    """The evidence, with the slots around one trade by the hash of their header."""
-
-    def __init__(self, evidence: Evidence, slots: Mapping[str, Attestation]) -> None:
-        self._slots = slots
-        self.session = evidence.session
-        self.message = evidence.message
-
-    def slot(self, header: str) -> Attestation | None:
-        return self._slots.get(header)
+def _chunks(
+    ready: Sequence[tuple[Group, Judged]],
+) -> Iterator[Sequence[tuple[Group, Judged]]]:
+    for at in range(0, len(ready), CHUNK):
+        yield ready[at : at + CHUNK]

@@ -9,16 +9,14 @@ Blocking, for one thread at a time; times are the caller's, in microseconds.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from attestation.errors import RefusedError, UsageError
 from attestation.settlement.promise import SignedPromise
-from attestation.settlement.trade import TradeBatch, TradeCommitment, TradeLeaf, TradeOpening
+from prover.trades.records import Batch, End, Placed, batch_of
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -51,7 +49,8 @@ CREATE TABLE trades (
 CREATE INDEX trades_unbatched ON trades (placed_us) WHERE batch IS NULL AND state = 'pending';
 CREATE INDEX trades_by_deadline ON trades (log_by_us, trade);
 CREATE INDEX trades_by_batch ON trades (batch);
-CREATE INDEX trades_pending ON trades (state) WHERE state = 'pending';
+CREATE INDEX trades_pending ON trades (batch, side, duration_us, log_by_us)
+    WHERE state = 'pending';
 CREATE TABLE events (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     trade TEXT NOT NULL,
@@ -60,81 +59,13 @@ CREATE TABLE events (
 """
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """An order that was taken: its leaf and salt, and the promise given for it."""
-
-    idempotency: str
-    request: bytes
-    placed_us: int
-    opening: TradeOpening
-    promise: SignedPromise
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """A batch, and where the log has it once it is known."""
-
-    id: int
-    batch: TradeBatch
-    entry: int | None = None
-    logged_us: int | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Trade:
-    """A trade as it stands; ``settlement`` is the settlement document's bytes."""
-
-    trade: str
-    opening: TradeOpening
-    promise: SignedPromise
-    placed_us: int
-    batch: int | None
-    entry: int | None
-    logged_us: int | None
-    state: str
-    reason: str | None
-    settlement: bytes | None
-    payout: str | None
-    ended_us: int | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Group:
-    """Trades of one batch with the same prices: the same side and duration."""
-
-    batch: int
-    side: str
-    duration_us: int
-    logged_us: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class End:
-    """How a trade ended: ``final`` or ``void``; ``settlement`` is the document's bytes."""
-
-    trade: str
-    state: str
-    reason: str | None
-    payout: str
-    settlement: bytes | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """The ``number``-th change of any trade: it was placed or logged, or it ended."""
-
-    number: int
-    trade: str
-    kind: str
-
-
 class TradeStore:
     """The trades at ``path``.  Raises UsageError for another version's, sqlite3.Error."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self.path = path
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON"):
             self._database.execute(f"PRAGMA {pragma}").fetchall()
@@ -222,22 +153,7 @@ class TradeStore:
                 "UPDATE trades SET batch = ? WHERE trade = ?",
                 [(identifier, row[0]) for row in rows],
             )
-        return Batch(id=identifier, batch=_batch(rows))
-
-    def unlogged(self) -> list[Batch]:
-        """Returns the batches of which it is not known where the log has them."""
-        found = self._database.execute("SELECT id FROM batches WHERE entry IS NULL ORDER BY id")
-        return [self.batch(identifier) for (identifier,) in found.fetchall()]
-
-    def batch(self, identifier: int) -> Batch:
-        """Reads a batch with all its commitments."""
-        entry, logged_us = self._database.execute(
-            "SELECT entry, logged_us FROM batches WHERE id = ?", (identifier,)
-        ).fetchone()
-        rows = self._database.execute(
-            "SELECT trade, salt, leaf FROM trades WHERE batch = ?", (identifier,)
-        ).fetchall()
-        return Batch(id=identifier, batch=_batch(rows), entry=entry, logged_us=logged_us)
+        return Batch(id=identifier, batch=batch_of(rows))
 
     def note_logged(self, identifier: int, entry: int, logged_us: int) -> None:
         """Notes where the log has a batch."""
@@ -254,14 +170,6 @@ class TradeStore:
             for (trade,) in rows:
                 self._event(trade, "logged")
 
-    def broken(self) -> list[Trade]:
-        """Returns the trades that the log has later than promised and that have not ended."""
-        rows = self._database.execute(
-            f"{_SELECT} WHERE t.state = 'pending' AND b.logged_us > t.log_by_us"
-            " ORDER BY b.entry, t.trade"
-        )
-        return [_trade(row) for row in rows.fetchall()]
-
     def end(self, ends: Sequence[End], ended_us: int) -> int:
         """Ends trades that have not ended, in one transaction; returns how many."""
         count = 0
@@ -277,103 +185,8 @@ class TradeStore:
                     count += 1
         return count
 
-    def get(self, trade: str) -> Trade | None:
-        """Reads a trade; None if there is no such."""
-        row = self._database.execute(f"{_SELECT} WHERE t.trade = ?", (trade,)).fetchone()
-        return None if row is None else _trade(row)
-
-    def pending(self) -> list[Group]:
-        """Returns what is logged in time and has not ended, in the log's order."""
-        rows = self._database.execute(
-            "SELECT t.batch, t.side, t.duration_us, b.logged_us FROM trades t"
-            " JOIN batches b ON b.id = t.batch WHERE t.state = 'pending'"
-            " AND b.logged_us <= t.log_by_us"
-            " GROUP BY t.batch, t.side, t.duration_us ORDER BY b.entry, t.side, t.duration_us"
-        )
-        return [Group(*row) for row in rows.fetchall()]
-
-    def members(self, group: Group) -> list[Trade]:
-        """Returns the trades of a group that are logged in time and have not ended."""
-        rows = self._database.execute(
-            f"{_SELECT} WHERE t.batch = ? AND t.side = ? AND t.duration_us = ?"
-            " AND t.state = 'pending' AND b.logged_us <= t.log_by_us ORDER BY t.trade",
-            (group.batch, group.side, group.duration_us),
-        )
-        return [_trade(row) for row in rows.fetchall()]
-
-    def ended(self, after: tuple[int, str] = (-1, ""), *, most: int = 1_000) -> list[Trade]:
-        """Returns trades that ended and are in the log, by entry and trade: the ledger's order."""
-        rows = self._database.execute(
-            f"{_SELECT} WHERE t.state != 'pending' AND (b.entry, t.trade) > (?, ?)"
-            " ORDER BY b.entry, t.trade LIMIT ?",
-            (*after, most),
-        )
-        return [_trade(row) for row in rows.fetchall()]
-
-    def promises(self, after: tuple[int, str], *, most: int = 1_000) -> list[SignedPromise]:
-        """Returns promises by their deadline and trade, of trades not yet logged too."""
-        rows = self._database.execute(
-            "SELECT promise FROM trades WHERE (log_by_us, trade) > (?, ?)"
-            " ORDER BY log_by_us, trade LIMIT ?",
-            (*after, most),
-        )
-        return [SignedPromise.decode(bytes(promise)) for (promise,) in rows.fetchall()]
-
-    def events(self, after: int, *, most: int = 1_000) -> list[Event]:
-        """Returns the events after a number, oldest first."""
-        rows = self._database.execute(
-            "SELECT number, trade, kind FROM events WHERE number > ? ORDER BY number LIMIT ?",
-            (after, most),
-        )
-        return [Event(number=row[0], trade=row[1], kind=row[2]) for row in rows.fetchall()]
-
-    def last_event(self) -> int:
-        """Returns the number of the last event, 0 before the first."""
-        (last,) = self._database.execute("SELECT max(number) FROM events").fetchone()
-        return int(last or 0)
-
-    def counts(self) -> dict[str, int]:
-        """Returns how many trades are in each state."""
-        rows = self._database.execute("SELECT state, count(*) FROM trades GROUP BY state")
-        return dict(rows.fetchall())
-
     def _event(self, trade: str, kind: str) -> None:
         self._database.execute("INSERT INTO events (trade, kind) VALUES (?, ?)", (trade, kind))
-
-
-_SELECT = (
-    "SELECT t.trade, t.salt, t.leaf, t.promise, t.placed_us, t.batch, b.entry, b.logged_us,"
-    " t.state, t.reason, t.settlement, t.payout, t.ended_us"
-    " FROM trades t LEFT JOIN batches b ON b.id = t.batch"
-)
-
-
-def _trade(row: Sequence[Any]) -> Trade:
-    return Trade(
-        trade=row[0],
-        opening=_opening(row[1], row[2]),
-        promise=SignedPromise.decode(bytes(row[3])),
-        placed_us=row[4],
-        batch=row[5],
-        entry=row[6],
-        logged_us=row[7],
-        state=row[8],
-        reason=row[9],
-        settlement=None if row[10] is None else bytes(row[10]),
-        payout=row[11],
-        ended_us=row[12],
-    )
-
-
-def _opening(salt: str, leaf: bytes) -> TradeOpening:
-    return TradeOpening(salt=salt, leaf=TradeLeaf.decode(bytes(leaf)))
-
-
-def _batch(rows: Sequence[Sequence[Any]]) -> TradeBatch:
-    commitments: list[TradeCommitment] = [
-        _opening(salt, leaf).commitment() for _, salt, leaf in rows
-    ]
-    return TradeBatch.of(commitments)
 
 
 class _Transaction:

@@ -81,6 +81,11 @@ class LogWatch:
         return tuple([self._notes[size][1] for size in sorted(self._notes)])
 
     @property
+    def newest(self) -> bytes | None:
+        """The newest checkpoint; None before the first."""
+        return self._notes[max(self._notes)][1] if self._notes else None
+
+    @property
     def now_us(self) -> int:
         """The time of the last entry under the newest checkpoint; 0 before the first."""
         return self._notes[max(self._notes)][0] if self._notes else 0
@@ -115,14 +120,18 @@ class LogWatch:
         self._store.keep(self.origin, size, now_us, note)
         return True
 
-    def forget(self, before_us: int) -> None:
-        """Drops checkpoints that are older, but for the newest of them."""
+    def forget(self, before_us: int) -> int | None:
+        """Drops checkpoints that are older, but for the newest of them; returns its size.
+
+        None if there is none to drop.
+        """
         older = [size for size, (now_us, _) in self._notes.items() if now_us < before_us]
         if len(older) < 2:
-            return
+            return None
         keep = max(older)
         self._notes = {size: one for size, one in self._notes.items() if size >= keep}
         self._store.drop(self.origin, keep)
+        return keep
 
     def read(self, path: str) -> bytes:
         """Returns a file of the log; raises UnavailableError."""

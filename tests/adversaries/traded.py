@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from attestation.document import Attestation
+from attestation.document import Attestation, SlotField
 from attestation.feed_request import EntryRequest, SignedEntryRequest
 from attestation.hashing import hash_string
 from attestation.log.checkpoint import Checkpoint
@@ -25,7 +25,7 @@ from attestation.log.entry import FeedEntry, PolicyEntry, TradesEntry, read_entr
 from attestation.log.files import LogFiles
 from attestation.log.inclusion import Inclusion
 from attestation.log.note import Note
-from attestation.settlement.build import SourceLog, build_bundle
+from attestation.settlement.build import build_bundle
 from attestation.settlement.bundle import SettlementBundle
 from attestation.settlement.expect import SettlementExpect
 from attestation.settlement.ledger import LedgerLine
@@ -37,6 +37,7 @@ from attestation.settlement.policy import (
     Windows,
 )
 from attestation.settlement.recompute import verify_settlement
+from attestation.settlement.source import SourceLog
 from attestation.settlement.trade import TradeBatch, TradeLeaf, TradeOpening, trade_id
 from attestation.trust import Trust
 from attestation.venues import shipped_venues
@@ -66,7 +67,7 @@ def now_us() -> int:
 class Tape:
     """What the operator keeps of its feed, by what names it."""
 
-    slots: dict[str, Attestation] = dataclasses.field(default_factory=dict)
+    slots: dict[tuple[str, int], Attestation] = dataclasses.field(default_factory=dict)
     sessions: dict[tuple[str, str], tuple[Attestation, int]] = dataclasses.field(
         default_factory=dict
     )
@@ -75,7 +76,7 @@ class Tape:
 
     def __call__(self, record: Record) -> None:
         if isinstance(record, Slot):
-            self.slots[hash_string(record.attestation.header.encode())] = record.attestation
+            self.slots[record.notary, record.slot_us] = record.attestation
             if any(field.name == "observation" for field in record.attestation.fields):
                 self.seen.set()
         elif isinstance(record, Received):
@@ -85,8 +86,8 @@ class Tape:
             index = record.log.fold().index
             self.sessions[record.notary, record.session] = record.attestation, index
 
-    def slot(self, header: str) -> Attestation | None:
-        return self.slots.get(header)
+    def slot(self, notary: str, slot_us: int) -> Attestation | None:
+        return self.slots.get((notary, slot_us))
 
     def session(self, notary: str, session: str) -> tuple[Attestation, int] | None:
         return self.sessions.get((notary, session))
@@ -216,7 +217,8 @@ def _fetch(made: Traded, http: httpx.Client, client: Notary, from_us: int) -> No
     for slot in answer.json()["slots"]:
         if "attestation" in slot:
             attestation = Attestation.from_json(slot["attestation"])
-            made.tape.slots[hash_string(attestation.header.encode())] = attestation
+            seen = SlotField.from_json(attestation.fields[0].value)
+            made.tape.slots[made.notary.name, seen.slot_us] = attestation
 
 
 @contextmanager

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from attestation import merkle
 from attestation.document import Attestation
 from attestation.errors import UnavailableError
-from attestation.hashing import hash_string
 from attestation.log.bundle import encode_bundle
 from attestation.log.entry import AttestedEntry, write_entry
 from attestation.log.tiles import WIDTH, parse_path
-from attestation.settlement.build import SourceLog
+from attestation.settlement.source import SourceLog
 from tests.settlement import world
 
 
@@ -40,7 +39,7 @@ def serve(entries: Sequence[bytes]) -> Callable[[str], bytes]:
 class Keeper:
     """What the operator of a world keeps."""
 
-    slots: dict[str, Attestation]
+    slots: dict[tuple[str, int], Attestation]
     sessions: dict[tuple[str, str], tuple[Attestation, int]]
     messages: Mapping[str, bytes]
 
@@ -53,7 +52,7 @@ class Keeper:
             if isinstance(entry, AttestedEntry)
         }
         return cls(
-            slots={hash_string(item.header.encode()): item for item in made.attestations.values()},
+            slots=dict(made.attestations),
             sessions={
                 (notary, item.session().id): (item, places[notary, item.session().id])
                 for (notary, _), item in made.sessions.items()
@@ -61,8 +60,8 @@ class Keeper:
             messages=dict(made.messages),
         )
 
-    def slot(self, header: str) -> Attestation | None:
-        return self.slots.get(header)
+    def slot(self, notary: str, slot_us: int) -> Attestation | None:
+        return self.slots.get((notary, slot_us))
 
     def session(self, notary: str, session: str) -> tuple[Attestation, int] | None:
         return self.sessions.get((notary, session))

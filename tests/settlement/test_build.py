@@ -10,9 +10,10 @@ import pytest
 from attestation.errors import IncompleteError, QuotaryError, UnavailableError, UsageError
 from attestation.hashing import hash_string
 from attestation.log.entry import TickEntry, logged_at
-from attestation.settlement.build import SourceLog, build_bundle
+from attestation.settlement.build import build_bundle
 from attestation.settlement.bundle import SettlementBundle
 from attestation.settlement.outcome import OutcomeDocument
+from attestation.settlement.source import SourceLog
 from tests.adversaries.operator import honest
 from tests.settlement import cases, world
 from tests.settlement.served import Keeper, sources

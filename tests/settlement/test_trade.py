@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attestation import merkle
 from attestation.encoding import encode
 from attestation.errors import (
     ExpectationError,
@@ -167,7 +168,14 @@ def test_batch_that_is_not_sorted_proves_nothing_beside_its_disorder() -> None:
     twin = opening(5, stake="26").commitment()
     honest = opening(5)
     crooked = object.__new__(TradeBatch)
-    object.__setattr__(crooked, "commitments", (honest.commitment(), twin))
+    items = (honest.commitment(), twin)
+    tree = merkle.Tree([merkle.leaf_hash(item.encode()) for item in items])
+    for name, value in (
+        ("commitments", items),
+        ("_tree", tree),
+        ("_places", {items[0].trade: 0}),
+    ):
+        object.__setattr__(crooked, name, value)
     proof = crooked.prove(honest)
     with pytest.raises(InvalidProofError) as caught:
         proof.check(crooked.entry())

@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import hmac
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import Field
 
-from attestation.encoding import MAX_INTEGER, JsonObject, decode_object, encode, encode_decoded
+from attestation.encoding import MAX_INTEGER, JsonObject, encode_decoded
 from attestation.errors import MalformedError, RefusedError
 from attestation.hashing import hash_string
 from attestation.settlement.ledger import LedgerLine
-from attestation.settlement.outcome import OutcomeDocument
 from attestation.settlement.rule import needed_slots
 from prover.serve import trade_examples as examples
 from prover.serve.declare import Parameters, answer, json_response
@@ -24,13 +25,15 @@ from prover.serve.trade_problems import problems
 from prover.trades.bundles import BundleFolder
 from prover.trades.desk import TradeDesk
 from prover.trades.order import Order
-from prover.trades.store import Trade
+from prover.trades.records import Trade
 
 MAX_BODY = 4 * 1024
 """Bytes of an order."""
 BODY_SECONDS = 5.0
 HEARTBEAT_SECONDS = 10.0
 MAX_LINES = 1_000
+EVENTS = 50
+"""Events that are read at a time for a stream: their trades are, too."""
 
 TradeId = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", max_length=64)]
 PartHash = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
@@ -182,7 +185,7 @@ def trade_routes(desk: TradeDesk, bundles: BundleFolder, *, token: str | None = 
     )
     async def read_ledger(query: Annotated[LedgerQuery, Query()]) -> Response:
         ended = await desk.ended((query.entry, query.trade), most=query.limit)
-        lines = b"".join(ledger_line(trade).encode() + b"\n" for trade in ended)
+        lines = await asyncio.to_thread(_ledger, ended)
         return Response(lines, media_type="application/x-ndjson")
 
     @router.get(
@@ -236,7 +239,8 @@ def trade_json(trade: Trade, desk: TradeDesk) -> JsonObject:
         if value is not None:
             shown[name] = value
     if trade.settlement is not None:
-        shown["settlement"] = decode_object(trade.settlement)
+        # As it was written: canonical.
+        shown["settlement"] = orjson.loads(trade.settlement)
         shown["bundle"] = f"/v1/trades/{trade.trade}/bundle"
     return shown
 
@@ -245,17 +249,24 @@ def ledger_line(trade: Trade) -> LedgerLine:
     """Returns the ledger's line of a trade that ended; a broken promise has no settlement."""
     assert trade.entry is not None
     assert trade.payout is not None
-    outcome = None if trade.settlement is None else OutcomeDocument.decode(trade.settlement)
+    outcome, attestations = "void", list[str]()
+    if trade.settlement is not None:
+        document = orjson.loads(trade.settlement)
+        outcome, attestations = document["outcome"], document["attestations"]
     return LedgerLine(
         trade=trade.trade,
         salt=trade.opening.salt,
         entry=trade.entry,
         leaf=trade.opening.leaf,
-        outcome="void" if outcome is None else outcome.outcome,
+        outcome=outcome,
         payout=trade.payout,
         settlement=hash_string(trade.settlement or b""),
-        attestations=() if outcome is None else outcome.attestations,
+        attestations=tuple(attestations),
     )
+
+
+def _ledger(ended: Sequence[Trade]) -> bytes:
+    return b"".join(ledger_line(trade).encode() + b"\n" for trade in ended)
 
 
 async def _events(desk: TradeDesk, after: int | None) -> Chunks:
@@ -264,15 +275,13 @@ async def _events(desk: TradeDesk, after: int | None) -> Chunks:
     while True:
         try:
             async with asyncio.timeout(HEARTBEAT_SECONDS):
-                found = await desk.wait_events(last, most=100)
+                found = await desk.wait_changes(last, most=EVENTS)
         except TimeoutError:
             yield HEARTBEAT
             continue
-        for event in found:
-            trade = await desk.get(event.trade)
-            if trade is not None:
-                data = encode(trade_json(trade, desk))
-                yield server_sent_event(event.kind, data, event.number)
+        for event, trade in found:
+            data = encode_decoded(trade_json(trade, desk))
+            yield server_sent_event(event.kind, data, event.number)
             last = event.number
 
 

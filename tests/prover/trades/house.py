@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
 
 from attestation.document import Attestation
@@ -59,12 +58,8 @@ class Stage:
         self.batches += 1
         return places[0] + self.batches - 1, logged.logged_us
 
-    def slots(self, notary: str, from_us: int, to_us: int) -> Iterable[Attestation]:
-        return [
-            item
-            for (name, slot_us), item in self.made.attestations.items()
-            if name == notary and from_us <= slot_us <= to_us
-        ]
+    def slot(self, notary: str, slot_us: int) -> Attestation | None:
+        return Keeper.of(self.made).slot(notary, slot_us)
 
     def session(self, notary: str, session: str) -> tuple[Attestation, int] | None:
         return Keeper.of(self.made).session(notary, session)

@@ -22,7 +22,8 @@ from prover.trades import desk as desks
 from prover.trades.desk import BROKEN, TradeDesk
 from prover.trades.order import Order
 from prover.trades.payout import Payouts
-from prover.trades.store import End, TradeStore
+from prover.trades.records import End
+from prover.trades.store import TradeStore
 from tests.settlement import cases
 
 KEY = SigningKey(name="operator.example", algorithm="ed25519", seed=bytes(32))
