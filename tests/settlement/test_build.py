@@ -7,13 +7,22 @@ from typing import Any
 
 import pytest
 
-from attestation.errors import IncompleteError, QuotaryError, UnavailableError, UsageError
+from attestation.errors import (
+    IncompleteError,
+    InvalidProofError,
+    QuotaryError,
+    UnavailableError,
+    UntrustedError,
+    UsageError,
+)
 from attestation.hashing import hash_string
 from attestation.log.entry import TickEntry, logged_at
-from attestation.settlement.build import build_bundle
+from attestation.log.policy import LogPolicy
+from attestation.settlement.build import BundleBuilder, build_bundle
 from attestation.settlement.bundle import SettlementBundle
 from attestation.settlement.outcome import OutcomeDocument
-from attestation.settlement.source import SourceLog
+from attestation.settlement.source import LogSource, SourceLog
+from attestation.trust import Trust
 from tests.adversaries.operator import honest
 from tests.settlement import cases, world
 from tests.settlement.served import Keeper, sources
@@ -181,3 +190,63 @@ def test_what_is_read_does_not_grow_with_the_log() -> None:
 def test_claim_of_the_bundle_is_its_document() -> None:
     bundle, outcome = built(honest(639_990))
     assert (bundle.outcome, bundle.settlement) == ("down", hash_string(outcome.encode()))
+
+
+def builder(made: world.World, kept: Keeper, trust: Trust | None = None) -> BundleBuilder:
+    known = LogPolicy.parse(world.log_policy(len(made.policy.notaries)))
+    found = []
+    for log in sources(made):
+        source = LogSource(log.notary, log.read, known, feed=log.feed)
+        source.show(log.notes)
+        found.append(source)
+    first = made.logs[made.policy.notaries[0].notary]
+    return BundleBuilder(
+        made.policy,
+        policy_index=[entry.kind for entry in first].index("policy"),
+        sources=found,
+        kept=kept,
+        trust=world.trust(made.policy) if trust is None else trust,
+    )
+
+
+def test_slot_verified_once_is_not_taken_by_who_trusts_others() -> None:
+    made = honest()
+    kept = Keeper.of(made)
+    known = builder(made, kept)
+    bundle, _ = known.build(made.trade_index, made.batch.prove(made.opening))
+    # The same objects, in the same process, under a trust that has not the notary's key.
+    trusted = world.trust(made.policy)
+    over = [dataclasses.replace(key, valid_until_us=key.valid_from_us + 1) for key in trusted.keys]
+    for trust in (Trust(), Trust(keys=tuple(over))):
+        with pytest.raises(UntrustedError):
+            builder(made, kept, trust).build(made.trade_index, made.batch.prove(made.opening))
+    assert known.build(made.trade_index, made.batch.prove(made.opening))[0] == bundle
+
+
+def test_slot_that_was_refused_is_refused_again_and_the_true_one_taken() -> None:
+    made = honest(policy=cases.policy(venues=3))
+    kept = Keeper.of(made)
+    used = {slot.header.id for slot in built(made)[0].slots}
+    place, true = next(
+        (place, slot) for place, slot in kept.slots.items() if slot.header.id in used
+    )
+    known = builder(made, kept)
+    wrong = "".join("0" if digit != "0" else "1" for digit in true.signature)
+    forgeries = {
+        # The signed header as it is, which the log names, over other bytes.
+        "signature": dataclasses.replace(true, signature=wrong),
+        "fields": dataclasses.replace(true, fields=(*true.fields[:1], *true.fields[2:])),
+        "seed": dataclasses.replace(true, seed="00" * 32),
+    }
+    proof = made.batch.prove(made.opening)
+    for forged in forgeries.values():
+        kept.slots[place] = forged
+        for _ in range(2):
+            with pytest.raises(InvalidProofError):
+                known.build(made.trade_index, proof)
+    kept.slots[place] = true
+    bundle, _ = known.build(made.trade_index, proof)
+    assert bundle == built(made)[0]
+    # What was verified stays what it was, whatever is kept in its place later.
+    kept.slots[place] = forgeries["signature"]
+    assert known.build(made.trade_index, proof)[0] == bundle

@@ -10,11 +10,15 @@ import pytest
 
 from attestation.errors import UnavailableError
 from attestation.log.entry import TickEntry, logged_at
+from attestation.settlement.build import build_bundle
+from attestation.settlement.parts import split_bundle
+from attestation.settlement.source import SourceLog
 from prover.trades import desk as desks
 from prover.trades.settler import EVIDENCE_LOST
 from tests.adversaries.operator import honest
 from tests.prover.trades.house import House, Stage
-from tests.settlement import cases
+from tests.settlement import cases, world
+from tests.settlement.served import Keeper
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +58,55 @@ def test_trades_end_once_final_each_with_a_bundle_that_recomputes(tmp_path: Path
             assert house.trouble == []
         finally:
             await house.close()
+
+    asyncio.run(play())
+
+
+def test_what_many_trades_share_is_what_each_has_built_alone(tmp_path: Path) -> None:
+    async def play() -> None:
+        stage = Stage(honest(), tmp_path)
+        house = House.open(stage)
+        await house.settler.step()
+        trades = []
+        for number in range(1, 9):
+            order = stage.order(number, "down" if number % 3 == 0 else "up")
+            await house.desk.place(order, order.nonce)
+            await house.logged(number)
+            trades.append(order.trade)
+        for _ in range(60):
+            stage.now_us += STEP_US
+            await house.settler.step()
+        (place,) = house.settler._places
+        for identifier in trades:
+            trade = await house.desk.get(identifier)
+            assert trade is not None and trade.batch is not None and trade.entry is not None
+            made = await house.desk.batch(trade.batch)
+            alone, outcome = build_bundle(
+                stage.made.policy,
+                policy_index=[entry.kind for entry in stage.entries()].index("policy"),
+                batch=trade.entry,
+                trade=made.batch.prove(trade.opening),
+                logs=[
+                    SourceLog(
+                        notary="n0",
+                        read=stage.read,
+                        notes=place.watch.notes,
+                        feed=place.feed,
+                    )
+                ],
+                kept=Keeper.of(stage.made),
+                trust=world.trust(stage.made.policy),
+                log_policy=world.log_policy(1),
+            )
+            shared = house.bundles.bundle(identifier)
+            assert shared is not None
+            assert shared.encode() == alone.encode()
+            assert trade.settlement == outcome.encode()
+            part, parts = split_bundle(alone)
+            assert house.bundles.trade(identifier) == part.encode()
+            assert all(house.bundles.shared(name) == data for name, data in parts.items())
+        assert len({(await house.desk.get(one)).batch for one in trades}) == 8  # type: ignore[union-attr]
+        await house.close()
 
     asyncio.run(play())
 
