@@ -73,10 +73,12 @@ def test_what_many_trades_share_is_what_each_has_built_alone(tmp_path: Path) -> 
             await house.desk.place(order, order.nonce)
             await house.logged(number)
             trades.append(order.trade)
+        (place,) = house.settler._places
+        notes: dict[bytes, None] = {}
         for _ in range(60):
+            notes |= dict.fromkeys(place.watch.notes)
             stage.now_us += STEP_US
             await house.settler.step()
-        (place,) = house.settler._places
         for identifier in trades:
             trade = await house.desk.get(identifier)
             assert trade is not None and trade.batch is not None and trade.entry is not None
@@ -90,7 +92,7 @@ def test_what_many_trades_share_is_what_each_has_built_alone(tmp_path: Path) -> 
                     SourceLog(
                         notary="n0",
                         read=stage.read,
-                        notes=place.watch.notes,
+                        notes=tuple(notes),
                         feed=place.feed,
                     )
                 ],
