@@ -177,7 +177,8 @@ class LiveWitness(Alone):
         if not self._turn.verified:
             self._progress(stream, now)
         self._watch.set(reader.keepalive_due_us, now)
-        if reader.closed(direction):
+        if stream.over(direction):
+            # At once: a client that hears it may leave before the venue's socket closes.
             self.end("venue_closed" if direction == "received" else "prover_closed", flush=True)
 
     # Opened row, opening, release.

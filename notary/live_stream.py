@@ -97,6 +97,10 @@ class LiveStream:
                 begun.data += piece.data
         return self.reader.feed(direction, piece, at_us=now_us)
 
+    def over(self, direction: Direction) -> bool:
+        """Whether a direction ended, with a close frame or with close_notify."""
+        return self.reader.closed(direction) or self._verifier.closed(direction)
+
     def check_times(self) -> None:
         """Raises RefusedError (W13) for an upgrade that took its client too long."""
         if self._begun is None:

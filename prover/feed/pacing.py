@@ -74,6 +74,11 @@ class TokenBucket:
         self._taken.append(now_us)
         return True
 
+    def arrived(self, now_us: int) -> None:
+        """Says that what the latest token went for reached the venue only now, or never."""
+        if self._taken:
+            self._taken[-1] = max(now_us, self._taken[-1])
+
     def headroom(self, now_us: int) -> float:
         """The share of the tokens that are left, 0 to 1."""
         self._return(now_us)

@@ -126,7 +126,7 @@ class Lane:
         if not self.live:
             self.status.state = State.CONNECTING
         try:
-            link = await self._connector().connect()
+            link = await self._opened()
         except QuotaryError as error:
             return self._failed(error)
         except Exception as error:  # noqa: BLE001 - a bug met in one link must not end its lane
@@ -147,6 +147,13 @@ class Lane:
             return self.backoff.failed()
         end = link.ended.result()
         return self._failed(end.error or UnavailableError(end.detail, rule="network"))
+
+    async def _opened(self) -> Link:
+        try:
+            return await self._connector().connect()
+        finally:
+            # However long it took, the venue counts from its end: so it never counts too many.
+            self._connects.arrived(self._moment().steady_us)
 
     def _take_over(self, link: Link) -> None:
         """Lets a new link stand beside the one before until it has a quote of its own.

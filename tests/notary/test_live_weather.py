@@ -172,6 +172,12 @@ def close_notify(connection: VenueConnection) -> None:
     connection.close()
 
 
+def close_notify_alone(connection: VenueConnection) -> None:
+    connection.send(quote(1))
+    connection.tls.send(21, b"\x01\x00")
+    connection.flush()
+
+
 @pytest.mark.parametrize(
     ("act", "reason"),
     [
@@ -180,6 +186,7 @@ def close_notify(connection: VenueConnection) -> None:
         (half_a_message, "venue_closed"),
         (close_frame, "venue_closed"),
         (close_notify, "venue_closed"),
+        (close_notify_alone, "venue_closed"),
         (wrong_tag, "venue_tls"),
         (record_that_is_no_tls, "venue_tls"),
         (fatal_alert, "venue_tls"),

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from attestation.document import GapField, ObservationField
 from attestation.encoding import JsonObject
 from attestation.errors import QuotaryError, RefusedError, UntrustedError
 from attestation.tls13.certificates import RootStore
@@ -27,7 +26,7 @@ from prover.flow import run
 from prover.notary_client import Notary
 from prover.plan import TransportOptions, plan_request
 from tests.prover.feed.direct import MARKET, Stage
-from tests.prover.feed.feeding import FEED, client_of, feeding, notary_with_feed
+from tests.prover.feed.feeding import FEED, client_of, notary_with_feed
 from tests.prover.stage import PROVER, RunningNotary
 
 WAYS = KINDS["wrong_certificate"]
@@ -52,39 +51,6 @@ def running(
 def no_fault_left(venues: ThreadedVenueServer) -> Iterator[None]:
     yield
     venues.clear_faults()
-
-
-def test_every_wrong_certificate_is_a_gap_by_its_venues_fault_and_goes_by_itself(
-    venues: ThreadedVenueServer, running: RunningNotary
-) -> None:
-    hurt = dict(zip(("binance", "bybit", "coinbase"), WAYS, strict=True))
-    names = (*hurt, "kraken")
-    for name, way in hurt.items():
-        venues.set_fault(name, Fault.parse(f"wrong_certificate:{way}"))
-
-    async def scene() -> None:
-        with client_of(running) as client:
-            async with feeding(venues, [client], venues=names, feed="certificates") as fed:
-
-                def gapped(fields: dict[str, ObservationField | GapField]) -> bool:
-                    found = [fields[name] for name in hurt]
-                    return isinstance(fields["kraken"], ObservationField) and all(
-                        isinstance(one, GapField)
-                        and (one.reason, one.fault) == ("venue_tls", "venue")
-                        for one in found
-                    )
-
-                await fed.slot(gapped)
-                assert all(venues.served(name) == 0 for name in hurt)
-                venues.clear_faults()
-                await fed.slot(
-                    lambda fields: all(isinstance(one, ObservationField) for one in fields.values())
-                )
-                assert fed.feed.incidents.count == 0, fed.feed.incidents.last
-                for name in hurt:
-                    assert fed.counts.total("failures_total", rule="W4", venue=name) >= 1
-
-    asyncio.run(scene())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A whole feed through a real notary: every venue, its slots, its faults, its end."""
+"""A whole feed through a real notary: every venue, its slots, its renewals, its end."""
 
 from __future__ import annotations
 
@@ -106,72 +106,6 @@ def test_a_feed_that_comes_back_misses_no_slot_and_repeats_none(
     assert all(after - before == GRID for before, after in pairwise(slots))
     gaps = [slot.fields["okx"] for slot in second.slots[:2]]
     assert [gap.fault for gap in gaps if isinstance(gap, GapField)] == ["prover", "prover"]
-
-
-FAULTS = {
-    "malformed": ("venue_malformed", "venue"),
-    "gzip": ("venue_malformed", "venue"),
-    "close": ("venue_closed", "venue"),
-    "disconnect": ("venue_closed", "venue"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_a_gap_of_its_venue_with_its_reason_and_goes_by_itself(
-    fault: str, venues: ThreadedVenueServer, client: Notary
-) -> None:
-    """All venues but one at once: a slot takes its time, and so does a restart."""
-    # gemini allows a connection a minute, which its lane keeps to: it is not cut here.
-    whole = {"kraken"} if fault in ("malformed", "gzip") else {"kraken", "gemini"}
-    hurt = sorted(set(NAMES) - whole)
-
-    async def run() -> None:
-        async with feeding(venues, [client], feed=f"fault-{fault}") as fed:
-            first = await fed.slot(observed)
-            for name in hurt:
-                venues.set_fault(name, Fault.parse(fault))
-            missing = set(hurt)
-
-            def gapped(fields: dict[str, ObservationField | GapField]) -> bool:
-                for name in hurt:
-                    field = fields[name]
-                    if isinstance(field, GapField) and field.reason != "overload":
-                        assert (field.reason, field.fault) == FAULTS[fault], name
-                        missing.discard(name)
-                return not missing
-
-            await fed.slot(gapped)
-            venues.clear_faults()
-            last = await fed.slot(observed)
-            between = [s for s in fed.slots if first.slot_us <= s.slot_us <= last.slot_us]
-            for slot in between:
-                for name in whole:
-                    field = slot.fields[name]
-                    # A machine under load may come to a slot too late: its own fault.
-                    assert isinstance(field, ObservationField) or field.reason == "overload"
-            assert fed.feed.incidents.count == 0, fed.feed.incidents.last
-
-    asyncio.run(run())
-
-
-def test_a_venue_that_lives_but_says_nothing_is_silent_by_its_own_fault(
-    venues: ThreadedVenueServer, client: Notary
-) -> None:
-    names = ("binance", "bybit", "kraken")
-    venues.set_fault("bybit", Fault.parse("silence"))
-
-    async def run() -> None:
-        async with feeding(venues, [client], venues=names, feed="silent") as fed:
-            slot = await fed.slot(lambda fields: observed(fields, "binance", "kraken"))
-            gap = slot.fields["bybit"]
-            while not isinstance(gap, GapField) or gap.reason == "absent":
-                slot = await fed.slot(lambda fields: True)
-                gap = slot.fields["bybit"]
-            assert (gap.reason, gap.fault) == ("venue_silent", "venue")
-            venues.clear_faults()
-            await fed.slot(observed)
-
-    asyncio.run(run())
 
 
 def test_two_notaries_attest_one_feed_and_one_that_is_away_takes_nothing_from_the_other(
@@ -317,29 +251,3 @@ def test_a_configuration_that_makes_no_feed_is_refused() -> None:
     ):
         with pytest.raises(UsageError):
             FeedConfig(**{"feed": "x", "market": MARKET, **members})  # type: ignore[arg-type]
-
-
-def test_a_channel_that_refuses_the_upgrade_is_a_gap_by_the_venues_fault(
-    venues: ThreadedVenueServer, client: Notary
-) -> None:
-    names = ("binance", "bybit", "coinbase", "kraken", "okx")
-    hurt = [name for name in names if name != "kraken"]
-    for name in hurt:
-        venues.set_fault(name, Fault.parse("status:503"))
-
-    async def run() -> None:
-        async with feeding(venues, [client], venues=names, feed="refused") as fed:
-
-            def gapped(fields: dict[str, ObservationField | GapField]) -> bool:
-                gaps = [fields[name] for name in hurt]
-                return observed(fields, "kraken") and all(
-                    isinstance(gap, GapField)
-                    and (gap.reason, gap.fault) == ("venue_refused", "venue")
-                    for gap in gaps
-                )
-
-            await fed.slot(gapped)
-            venues.clear_faults()
-            await fed.slot(observed)
-
-    asyncio.run(run())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,3 +71,19 @@ def test_a_bucket_says_exactly_when_its_next_token_comes() -> None:
     wait = bucket.wait_us(100_000)
     assert not bucket.take(100_000 + wait - 1)
     assert bucket.take(100_000 + wait)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_reaches_the_venue_late_counts_from_then_so_that_it_never_sees_too_many(
+    seed: int,
+) -> None:
+    rng, bucket, now, seen = random.Random(seed), TokenBucket(Rate(requests=3, seconds=1)), 0, []
+    for _ in range(300):
+        now += bucket.wait_us(now)
+        assert bucket.take(now)
+        # It reaches the venue somewhere on the way; when it is over, that is known.
+        seen.append(now + rng.randrange(400_000))
+        now = seen[-1] + rng.randrange(100_000)
+        bucket.arrived(now)
+    for first, fourth in zip(seen, seen[3:], strict=False):
+        assert fourth - first > 1_000_000
