@@ -22,7 +22,8 @@ from attestation.quote import (
     same_scalar,
     text_of,
 )
-from attestation.strictjson import Scalar, fold_ladders, scalars
+from attestation.shapes import ShapeReader
+from attestation.strictjson import Scalar, fold_ladders
 from attestation.venues import PLACEHOLDER, VenueFile
 from attestation.venues.parts import Check
 from attestation.venues.websocket import ECHO, Events, MessageRule
@@ -93,6 +94,7 @@ class Channel:
         self._absent = _placed(self._quote.absent, instrument)
         self._instrument = instrument
         self._excerpt = excerpt
+        self._json = ShapeReader()
         self._assigned: tuple[Scalar, int] | None = None
         self._sides: dict[str, tuple[str, int]] = {}
         self._newest: int | None = None
@@ -130,7 +132,7 @@ class Channel:
             raise MalformedError("a binary message", rule="W11")
         if message in self._texts:
             return Passed(self._texts[message].kind)
-        found = scalars(fold_ladders(message))
+        found = self._json.scalars(fold_ladders(message))
         late = self._quote.contiguous is True and self._follows(found)
         for rule, checks, absent in self._rules:
             if _hold(checks, found) and not any(at in found for at in absent):

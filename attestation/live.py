@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
@@ -177,10 +177,18 @@ class LiveReader:
             )
             raise self._failure
 
-    def feed(self, direction: Direction, plaintext: Plaintext, *, at_us: int) -> list[LiveMessage]:
+    def feed(
+        self,
+        direction: Direction,
+        plaintext: Plaintext,
+        *,
+        at_us: int,
+        stamps: Sequence[int] | None = None,
+    ) -> list[LiveMessage]:
         """Reads a direction's next piece of verified plaintext, as ``take`` returned it.
 
-        ``at_us`` is when it arrived; it does not fall from call to call.  Returns the data
+        ``at_us`` is when it arrived, or the last of it; it does not fall from call to call.
+        ``stamps`` are when each of its spans came, if not all did then.  Returns the data
         messages of the server that are complete now.
         """
         self.check_keepalive(at_us)
@@ -188,7 +196,7 @@ class LiveReader:
             return []
         try:
             if direction == "received":
-                return self._receive(plaintext, at_us)
+                return self._receive(plaintext, at_us, stamps)
             self._send(bytes(plaintext.data), at_us)
         except QuotaryError as error:
             self._failure = error
@@ -272,7 +280,9 @@ class LiveReader:
 
     # The server's side.
 
-    def _receive(self, plaintext: Plaintext, at_us: int) -> list[LiveMessage]:
+    def _receive(
+        self, plaintext: Plaintext, at_us: int, stamps: Sequence[int] | None
+    ) -> list[LiveMessage]:
         data = bytes(plaintext.data)
         size = len(data)
         if not self._upgraded:
@@ -285,10 +295,12 @@ class LiveReader:
         told = False
         messages: list[LiveMessage] = []
         for kind, payload, end in self._server.feed(data):
+            end += shift
+            while spans[at][2] < end:
+                at += 1
+            if stamps is not None:
+                at_us = stamps[at]
             if kind == "text" or kind == "binary":
-                end += shift
-                while spans[at][2] < end:
-                    at += 1
                 messages.append(LiveMessage(count, kind, payload, spans[at][0], at_us))
                 count += 1
                 if answer is not None and kind == "text":

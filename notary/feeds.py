@@ -4,81 +4,22 @@ No I/O and no clock: times come in as arguments, and so does whether the notary'
 agree.  A slot S is closed by the first call that tells a time after it, before what that
 call brings is taken: whatever is stamped up to S counts for S, and nothing later does.
 
-A venue's field in a slot is, in this order (docs/log.md, "Slots"):
-
-1. gap ``clock`` while the notary's clocks disagree; gap ``overload`` if the notary comes to
-   the slot more than half a grid late;
-2. the quote of the live session that feeds it: of those alive, the lowest ``opened`` index;
-3. the quote of the slot's own REST session;
-4. of a live session without a quote: gap ``venue_malformed`` if its latest message could not
-   be read, else ``venue_silent``, or the reason of a session that the prover ended within
-   five seconds before;
-5. the reason that the venue's last session ended with, or, after what befell the notary
-   itself, ``restart`` or ``clock``: for five seconds, or as long as connections are tried;
-6. gap ``absent``.
+What a slot says of each venue is in ``notary.venue_slots``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeAlias
 
-from attestation.document import GapField, MessageRef, ObservationField
+from attestation.document import ObservationField
 from attestation.errors import RefusedError, UsageError
-from attestation.log.entry import FeedEntry, FeedVenue
-from attestation.reasons import FAULTS
+from attestation.log.entry import FeedEntry
 from attestation.request import SessionRequest
-
-GRACE_US = 5_000_000
-"""How long a venue may be without a session or an attempt before its prover is absent."""
+from notary.venue_slots import LiveSource, Trouble, VenueSlot, VenueState, slot_fields
 
 EARLY_US = 60_000_000
 """How long before a feed's first slot its live sessions may begin."""
-
-VenueSlot: TypeAlias = ObservationField | GapField
-
-
-class Quote(Protocol):
-    """The latest quote of a live session, and the messages it was read from."""
-
-    @property
-    def bid(self) -> str: ...
-    @property
-    def ask(self) -> str: ...
-    @property
-    def exchange_us(self) -> int | None: ...
-    @property
-    def received_us(self) -> int: ...
-    @property
-    def messages(self) -> tuple[MessageRef, ...]: ...
-
-
-class Observing(Protocol):
-    """Reads a live session's messages.
-
-    ``malformed``: a message later than ``seen``'s could not be read.
-    """
-
-    @property
-    def seen(self) -> Quote | None: ...
-    @property
-    def malformed(self) -> bool: ...
-
-
-class LiveSource(Protocol):
-    """A live session whose start is attested; ``opened`` is the index of its entry."""
-
-    @property
-    def feed(self) -> str: ...
-    @property
-    def venue(self) -> str: ...
-    @property
-    def session(self) -> str: ...
-    @property
-    def opened(self) -> int: ...
-    @property
-    def observer(self) -> Observing: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,90 +41,6 @@ class Lapsed:
     feed: FeedEntry
     first_us: int
     stop_us: int
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class Trouble:
-    """What befell the notary itself last, and when."""
-
-    reason: str
-    at_us: int
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class VenueState:
-    """What is known of a venue of a feed.
-
-    ``sources`` are alive, the one that feeds first; ``tried_us`` is when a connection was
-    last tried; ``reason`` is how the last one ended, ``ended_us`` when; ``fetched`` are
-    the quotes of REST sessions by slot.
-    """
-
-    venue: FeedVenue
-    sources: list[LiveSource] = dataclasses.field(default_factory=list)
-    tried_us: int | None = None
-    reason: str | None = None
-    ended_us: int = 0
-    fetched: dict[int, ObservationField] = dataclasses.field(default_factory=dict)
-
-    def observe(self, slot_us: int) -> ObservationField | None:
-        """Returns the quote of the session that feeds the slot, if it has one."""
-        if not self.sources:
-            return None
-        source = self.sources[0]
-        seen = source.observer.seen
-        if seen is None or source.observer.malformed or seen.received_us > slot_us:
-            return None
-        return ObservationField(
-            venue=self.venue.venue,
-            instrument=self.venue.instrument,
-            bid=seen.bid,
-            ask=seen.ask,
-            received_us=seen.received_us,
-            exchange_us=seen.exchange_us,
-            source="live",
-            session=source.session,
-            messages=seen.messages,
-        )
-
-    def missing(self, slot_us: int, trouble: Trouble) -> str:
-        """Returns why there is no quote."""
-        if self.sources and self.sources[0].observer.malformed:
-            return "venue_malformed"
-        if self.sources:
-            # Or a prover could begin anew before each slot that it dislikes.
-            anew = slot_us - self.ended_us <= GRACE_US and FAULTS.get(self.reason or "") == "prover"
-            return self.reason if anew and self.reason is not None else "venue_silent"
-        ended = self.reason is not None and self.ended_us >= trouble.at_us
-        if ended and self.reason is not None:
-            known_us, reason = max(self.ended_us, self.tried_us or 0), self.reason
-        else:
-            known_us, reason = trouble.at_us, trouble.reason
-        return reason if slot_us - known_us <= GRACE_US else "absent"
-
-
-def slot_fields(
-    venues: Iterable[VenueState],
-    slot_us: int,
-    now_us: int,
-    *,
-    grid_us: int,
-    clocks_agree: bool,
-    trouble: Trouble,
-) -> tuple[VenueSlot, ...]:
-    """Returns what a slot says of each venue, closed at ``now_us``."""
-    whole: str | None = None
-    if not clocks_agree:
-        whole = "clock"
-    elif now_us - slot_us > grid_us // 2:
-        whole = "overload"
-    fields: list[VenueSlot] = []
-    for state in venues:
-        seen = None
-        if whole is None:
-            seen = state.observe(slot_us) or state.fetched.get(slot_us)
-        fields.append(seen or _gap(state.venue.venue, whole or state.missing(slot_us, trouble)))
-    return tuple(fields)
 
 
 class _Feed:
@@ -216,6 +73,8 @@ class FeedBook:
         self._trouble = Trouble(reason="restart", at_us=started_us)
         self._feeds: dict[str, _Feed] = {}
         self._soonest_us: int | None = None
+        self._settlers: list[Callable[[], None]] = []
+        self._settling = False
         for entry in entries:
             self.add(entry, started_us)
 
@@ -290,6 +149,18 @@ class FeedBook:
         sources.append(source)
         sources.sort(key=lambda source: source.opened)
 
+    def attend(self, settle: Callable[[], None]) -> None:
+        """Has ``settle`` called before slots are closed: it reads what came and waits.
+
+        What that brings to an end, ended before the slots that are then closed.
+        """
+        self._settlers.append(settle)
+
+    def dismiss(self, settle: Callable[[], None]) -> None:
+        """Calls it no more, if it was."""
+        if settle in self._settlers:
+            self._settlers.remove(settle)
+
     def ended(self, feed: str, venue: str, session: str, reason: str, now_us: int) -> None:
         """Notes the end of a live session, whether it had started or not."""
         self.close_before(now_us)
@@ -322,8 +193,9 @@ class FeedBook:
     def close_before(self, now_us: int) -> None:
         """Closes the slots before ``now_us``: to be called before what is stamped then is read."""
         # Asked for each piece that any live session brings.
-        if self._soonest_us is None or now_us <= self._soonest_us:
+        if self._soonest_us is None or now_us <= self._soonest_us or self._settling:
             return
+        self._settle()
         for feed in self._feeds.values():
             if feed.next_us < now_us:
                 self._close(feed, now_us - 1, now_us)
@@ -332,12 +204,21 @@ class FeedBook:
     def take(self, now_us: int) -> list[ClosedSlot | Lapsed]:
         """Closes the slots up to ``now_us``; returns what is over, each feed's in order."""
         taken: list[ClosedSlot | Lapsed] = []
+        self._settle()
         for feed in self._feeds.values():
             self._close(feed, now_us, now_us)
             taken += feed.over
             feed.over = []
         self._look_ahead()
         return taken
+
+    def _settle(self) -> None:
+        self._settling = True
+        try:
+            for settle in tuple(self._settlers):
+                settle()
+        finally:
+            self._settling = False
 
     def _look_ahead(self) -> None:
         self._soonest_us = min((feed.next_us for feed in self._feeds.values()), default=None)
@@ -385,10 +266,6 @@ class FeedBook:
         if state is None:
             raise UsageError("the feed has no such venue", rule="venue", found=venue)
         return state
-
-
-def _gap(venue: str, reason: str) -> GapField:
-    return GapField(venue=venue, reason=reason, fault=FAULTS[reason])
 
 
 def _refused(detail: str, rule: str, found: object) -> RefusedError:

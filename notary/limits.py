@@ -100,9 +100,11 @@ class TokenBucket:
         return self._level >= self.capacity
 
     def _refill(self, now_us: int) -> None:
-        gained = max(0, now_us - self.at_us) * self.per_second / 1_000_000
-        self._level = min(self.capacity, self._level + gained)
-        self.at_us = max(self.at_us, now_us)
+        passed = now_us - self.at_us
+        if passed > 0:
+            level = self._level + passed * self.per_second / 1_000_000
+            self._level = level if level < self.capacity else self.capacity
+            self.at_us = now_us
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,9 @@
 """The witness of one live session: opened while the gate holds, verified as it passes.
 
-Stamp before writing, write before verifying: verification never slows the relay, and the
-first record that fails ends the session and both sockets.  What ends a session before its
-start is attested aborts it; what ends it afterwards closes it.
+Stamp before writing, write before verifying: verification never slows the relay
+(``notary.backlog``), and the first record that fails ends the session and both sockets.
+What ends a session before its start is attested aborts it; what ends it afterwards
+closes it.
 """
 
 from __future__ import annotations
@@ -17,14 +18,13 @@ from notary.blame import before_opening, of_step, of_stream
 from notary.connection import Alone
 from notary.context import Context
 from notary.gate import Gate
-from notary.idle import IdleReading
 from notary.issue import Issued
 from notary.issuing import issue
-from notary.legs import Alarms, Legs, Watch, write
+from notary.legs import Alarms, Legs, write
+from notary.live_follow import Follower
 from notary.live_stream import LiveStream
 from notary.log.sequencer import Ticket
 from notary.metering import LiveMeter
-from notary.observer import Source
 from notary.opened import demand_opening, opening_hash
 from notary.sessions import Session
 from notary.transitions import Event, State
@@ -45,19 +45,16 @@ class LiveWitness(Alone):
         self._turn = Turn(session, self._loop)
         self._gate = Gate("live", session.host, context.limits)
         self._meter = LiveMeter(context, session.account, self._gate)
-        self._stream: LiveStream | None = None
+        self._follower: Follower | None = None
         self._early: Opened | None = None
         self._key_hash: bytes | None = None
         self._opened: int | None = None
         self._dead = False
         self._alarms = Alarms(self._loop)
-        self._watch = Watch(self._loop, self._look)
         self._messages = 0
         self._hops = context.metrics.hops
-        self._counted = context.metrics.live_messages.labels(venue=session.request.venue)
         self._alive = context.metrics.live_sessions.labels(venue=session.request.venue)
         self._stage: str | None = None
-        self._reading: IdleReading | None = None
         self._gate.move(Event.CONNECTED, context.clock.now_us())
         self._alarms.set(context.deadlines.hello_us, lambda: self.end("timeout"))
 
@@ -87,7 +84,8 @@ class LiveWitness(Alone):
 
     def venue_ended(self) -> None:
         """The venue closed, in order or not."""
-        self._look()
+        if self._follower is not None:
+            self._follower.look()
         self.end("venue_closed", flush=True)
 
     # What the control API asks.
@@ -134,13 +132,15 @@ class LiveWitness(Alone):
             context.feeds.close_before(now)
         try:
             self._meter.check(direction, len(data), now)
-            write(self._legs, gate.receive(direction, data, now))
+            passing = gate.receive(direction, data, now)
+            write(self._legs, passing)
         except QuotaryError as error:
-            self._fail(error, self._reason(error, direction))
+            self.fail(error, direction)
             return
         if gate.times.released_us is not None:
             self._hops.note("relayed", perf_counter() - arrived)
-            self._follow(direction, now, arrived)
+            assert self._follower is not None  # nothing is released before it is opened
+            self._follower.passed(direction, passing, now, arrived)
             if direction == "received" and self._legs.unsent > MAX_UNSENT:
                 self.end("prover_slow")
         elif gate.state is State.OPENED:
@@ -158,28 +158,6 @@ class LiveWitness(Alone):
             self._alarms.set(deadlines.opening_us, self._late)
             if self._early is not None:
                 self._read(self._early)
-
-    def _follow(self, direction: Direction, now: int, arrived: float) -> None:
-        """Verifies and reads what passed."""
-        stream = self._stream
-        assert stream is not None  # nothing is released before it is opened
-        try:
-            messages = stream.follow(direction, now)
-        except QuotaryError as error:
-            self._fail(error, self._reason(error, direction))
-            return
-        self._hops.note("verified", perf_counter() - arrived)
-        if messages:
-            self._counted.inc(len(messages))
-            assert self._reading is not None  # made with the stream
-            self._reading.take(messages, arrived)
-        reader = stream.reader
-        if not self._turn.verified:
-            self._progress(stream, now)
-        self._watch.set(reader.keepalive_due_us, now)
-        if stream.over(direction):
-            # At once: a client that hears it may leave before the venue's socket closes.
-            self.end("venue_closed" if direction == "received" else "prover_closed", flush=True)
 
     # Opened row, opening, release.
 
@@ -224,18 +202,18 @@ class LiveWitness(Alone):
     def _read(self, opening: Opened) -> None:
         now, self._early = self._context.clock.now_us(), None
         self._gate.move(Event.OPEN, now)
-        self._stream = LiveStream(self._gate, opening, self._turn.session, self._context, now)
-        self._reading = IdleReading(self._stream.observer, self._hops)
+        stream = LiveStream(self._gate, opening, self._turn.session, self._context, now)
+        self._follower = Follower(self, stream, self._turn.session, self._context)
         self._verify(now)
 
     def _verify(self, now: int) -> None:
         """Verifies the handshake as far as it came, and releases once all of it holds."""
-        stream = self._stream
-        assert stream is not None
+        assert self._follower is not None
+        stream = self._follower.stream
         try:
             complete = stream.handshake()
         except QuotaryError as error:
-            self._fail(error, self._reason(error, stream.direction))
+            self.fail(error, stream.direction)
             return
         if complete:
             write(self._legs, self._gate.move(Event.VERIFY, now))
@@ -249,14 +227,15 @@ class LiveWitness(Alone):
         self._meter.release(now)
         self._legs.read_on()
         self._alarms.set(context.deadlines.request_us, self._late)
-        for direction in ("received", "sent"):
-            if not self._dead:
-                self._follow(direction, now, perf_counter())
+        assert self._follower is not None
+        self._follower.released(now, perf_counter())
 
     # Upgrade, subscription, start.
 
-    def _progress(self, stream: LiveStream, now: int) -> None:
+    def progress(self, stream: LiveStream) -> None:
         """Follows the session towards its start."""
+        if self._turn.verified:
+            return
         reader, deadlines = stream.reader, self._context.deadlines
         stage = None
         if reader.request:
@@ -268,7 +247,7 @@ class LiveWitness(Alone):
         try:
             stream.check_times()
         except QuotaryError as error:
-            self._fail(error, "timeout")
+            self.fail(error, "sent", "timeout")
             return
         if stage == "requested":
             self._alarms.set(deadlines.response_us, self._late)
@@ -282,8 +261,8 @@ class LiveWitness(Alone):
             )
 
     def _late(self) -> None:
-        stream = self._stream
-        count = 0 if stream is None else stream.reader.message_count
+        follower = self._follower
+        count = 0 if follower is None else follower.stream.reader.message_count
         self.end(of_step(self._gate, self._stage, self._turn.session.venue, messages=count))
 
     def _issue_default(self) -> None:
@@ -310,67 +289,42 @@ class LiveWitness(Alone):
         if not self._dead:
             self._gate.move(Event.ISSUE, context.clock.now_us())
             self._alive.inc()
-            self._feed_slots()
+            if self._follower is not None:
+                self._follower.start(self._opened)
         return issued
-
-    def _feed_slots(self) -> None:
-        request, stream, feeds = self._turn.session.request, self._stream, self._context.feeds
-        if feeds is None or stream is None or self._opened is None:
-            return
-        assert request.feed is not None and request.venue is not None  # SessionRequest
-        feeds.started(
-            Source(
-                feed=request.feed,
-                venue=request.venue,
-                session=self._turn.session.id,
-                opened=self._opened,
-                observer=stream.observer,
-            )
-        )
-
-    # Keep-alive.
-
-    def _look(self) -> None:
-        """Ends a session whose client missed a keep-alive, also where nothing arrives."""
-        stream = self._stream
-        if self._dead or stream is None:
-            return
-        now = self._context.clock.now_us()
-        try:
-            stream.reader.check_keepalive(now)
-        except QuotaryError as error:
-            self._fail(error, "keepalive_missed")
-            return
-        self._watch.set(stream.reader.keepalive_due_us, now)
 
     # The end.
 
     def _reason(self, error: QuotaryError, direction: Direction) -> str:
-        stream, session, context = self._stream, self._turn.session, self._context
-        if stream is None:
+        follower, session, context = self._follower, self._turn.session, self._context
+        if follower is None:
             return before_opening(error, direction)
         now = context.clock.now_us()
-        venue, upgraded = session.venue, stream.reader.upgraded
+        venue, upgraded = session.venue, follower.stream.reader.upgraded
         burnt = venue is not None and context.pace.exceeded(
             session.host, venue.channel.connects, now
         )
         return of_stream(error, direction, upgraded=upgraded, venue=venue, burnt=burnt)
 
-    def _fail(self, error: QuotaryError, reason: str) -> None:
+    def fail(self, error: QuotaryError, direction: Direction, reason: str | None = None) -> None:
+        """Ends the session for what is wrong with the bytes of a direction."""
+        reason = reason or self._reason(error, direction)
         self._context.note_failure(self._turn.session, reason, error)
         self.end(reason, error=error)
 
     def end(self, reason: str, error: QuotaryError | None = None, *, flush: bool = False) -> None:
-        """Ends the connection and its session."""
+        """Ends the connection and its session; what came before says first if it held."""
+        if self._follower is not None:
+            self._follower.settle()
         if self._dead:
             return
         self._dead = True
         context, gate, session = self._context, self._gate, self._turn.session
         self._alarms.stop()
-        self._watch.stop()
-        if self._stream is not None:
-            self._messages = self._stream.reader.message_count
-        self._stream = None  # with every secret that was derived
+        if self._follower is not None:
+            self._messages = self._follower.stream.reader.message_count
+            self._follower.stop()
+        self._follower = None  # with every secret that was derived
         self._meter.stop()
         if gate.state is State.ISSUED:
             self._alive.dec()

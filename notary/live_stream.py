@@ -23,6 +23,7 @@ from notary.claims import Claim
 from notary.context import Context
 from notary.gate import Gate
 from notary.observer import Observer
+from notary.recorded import Taken
 from notary.sessions import Session
 
 _WHOLE = 0x81
@@ -63,6 +64,7 @@ class LiveStream:
             chain_cache=context.chains,
         )
         self._fed: dict[Direction, int] = {"sent": 0, "received": 0}
+        self._counts: dict[Direction, int] = {"sent": 0, "received": 0}
         self._begun: dict[Direction, _Begun] | None = {"sent": _Begun(), "received": _Begun()}
 
     def handshake(self) -> bool:
@@ -75,17 +77,24 @@ class LiveStream:
         self._feed("sent", len(gate.sent.records) + len(gate.held))
         return self._verifier.handshake_complete
 
-    def follow(self, direction: Direction, now_us: int) -> list[LiveMessage]:
-        """Verifies what passed since; returns the venue's data messages that are complete."""
+    def follow(self, direction: Direction, taken: Taken, now_us: int) -> list[LiveMessage]:
+        """Verifies what passed next; returns the venue's data messages that are complete.
+
+        ``taken`` are the records; the last came, or was forwarded, at ``now_us``.
+        """
         self.direction = direction
-        stream = self._gate.sent if direction == "sent" else self._gate.received
-        records, times = stream.take()
+        records, times = taken
         ahead, verifier = self._fed[direction], self._verifier
         if ahead:
             self._fed[direction] = 0
         for record in records[ahead:] if ahead else records:
             verifier.feed(direction, record)
         piece = verifier.take(direction)
+        first = self._counts[direction]
+        self._counts[direction] = first + len(records)
+        stamps = None
+        if times and times[0] != now_us:
+            stamps = [times[index - first] for index, _, _ in piece.spans]
         if self._begun is not None:
             begun = self._begun[direction]
             begun.records += len(records)
@@ -95,7 +104,7 @@ class LiveStream:
                 begun.last_us = times[-1]
             if direction == "sent":
                 begun.data += piece.data
-        return self.reader.feed(direction, piece, at_us=now_us)
+        return self.reader.feed(direction, piece, at_us=now_us, stamps=stamps)
 
     def over(self, direction: Direction) -> bool:
         """Whether a direction ended, with a close frame or with close_notify."""

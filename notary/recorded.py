@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeAlias
 
 from attestation.tls13.wire import Direction, Record
+
+Taken: TypeAlias = tuple[list[Record], list[int]]
+"""Records, and the time of each."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -22,10 +26,21 @@ class Stream:
         self.times.append(at_us)
         self.size += len(record.raw)
 
-    def take(self) -> tuple[list[Record], list[int]]:
-        """Hands over what was recorded since the last call and forgets it; ``size`` stays."""
+    def take(self, most: int | None = None) -> Taken:
+        """Hands over what was recorded since the last call and forgets it; ``size`` stays.
+
+        With ``most`` the first records of so many bytes, at least one if there is one.
+        """
         taken = self.records, self.times
-        self.records, self.times = [], []
+        if most is None or sum([len(record.raw) for record in self.records]) <= most:
+            self.records, self.times = [], []
+            return taken
+        count = size = 0
+        while size < most:
+            size += len(self.records[count].raw)
+            count += 1
+        taken = self.records[:count], self.times[:count]
+        del self.records[:count], self.times[:count]
         return taken
 
     def raw(self) -> bytes:

@@ -214,7 +214,7 @@ def test_client_that_keeps_nothing_alive_is_ended_before_the_venue_is_blamed(
             client, _ = await rig.start()
             witness = rig.desk.registry.get(client.granted.session["id"]).witness
             assert witness is not None
-            stream = witness._stream  # type: ignore[attr-defined]
+            stream = witness._follower.stream  # type: ignore[attr-defined]
             # Half way between 30 s and 60 s of silence: what is told is what is looked for.
             due_us = stream.reader.keepalive_due_us
             assert 40_000_000 < due_us - rig.context.clock.now_us() <= 45_000_000

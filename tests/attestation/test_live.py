@@ -9,6 +9,7 @@ import pytest
 
 from attestation.errors import MalformedError
 from attestation.live import LiveMessage, LiveReader, exactly
+from attestation.tls13.application import Plaintext
 from attestation.venues.parts import Rate
 from tests.attestation.live_sessions import (
     PING,
@@ -84,6 +85,28 @@ def test_bytes_in_the_read_of_the_101_count() -> None:
     assert [message.payload for message in found] == [b"hello"]
     (message,) = reader.feed("received", piece(b"x", 7), at_us=5)
     assert message == LiveMessage(1, "text", b"x", 7, 5)
+
+
+def test_messages_of_records_that_waited_came_when_their_records_did() -> None:
+    """Verified together or one by one, a session's messages and what it owes are the same."""
+    parts = [pushed("text", b"a"), pushed("text", b"b" * 200)[:90], pushed("text", b"b" * 200)[90:]]
+    parts += [pushed("ping", b"?"), pushed("text", b"c") + pushed("text", b"d")]
+    alone, together = subscribed(), subscribed()
+    wanted = [
+        message
+        for number, data in enumerate(parts)
+        for message in alone.feed("received", piece(data, number), at_us=1_000 * number)
+    ]
+    data, spans = bytearray(), []
+    for number, part in enumerate(parts):
+        spans.append((number, len(data), len(data) + len(part)))
+        data += part
+    stamps = [1_000 * number for number in range(len(parts))]
+    waited = Plaintext(data=data, spans=spans)
+    found = together.feed("received", waited, at_us=stamps[-1], stamps=stamps)
+    assert found == wanted
+    assert [message.received_us for message in found] == [0, 2_000, 4_000, 4_000]
+    assert together.keepalive_due_us == alone.keepalive_due_us == 3_000 + RULES.answer_us
 
 
 def test_a_pong_may_stand_in_the_subscription() -> None:

@@ -479,3 +479,42 @@ def test_live_session_long_before_the_first_slot_is_refused() -> None:
         feeds.admit(live, begins - EARLY_US - 1)
     assert (refused.value.rule, refused.value.http_status) == ("request.feed", 403)
     feeds.admit(live, begins - EARLY_US)
+
+
+def test_what_waits_is_read_before_a_slot_is_closed() -> None:
+    feeds, feeding = book(), source(1)
+    feeds.take(SLOT - 1)
+    feeds.started(feeding)
+
+    def settle() -> None:
+        feeding.observer.seen = Quoted(SLOT - 1_000, bid="77")
+
+    feeds.attend(settle)
+    feeds.close_before(SLOT)
+    assert feeding.observer.seen is None  # no slot is over
+    found = binance(feeds)
+    assert isinstance(found, ObservationField)
+    assert found.bid == "77"
+    feeding.observer.seen = None
+    feeds.dismiss(settle)
+    assert binance(feeds, SLOT + GRID) == GapField(
+        venue="binance", reason="venue_silent", fault="venue"
+    )
+
+
+@pytest.mark.parametrize("by_time", [False, True])
+def test_session_that_ends_as_what_waits_is_read_ended_before_the_slot(by_time: bool) -> None:
+    feeds, broken = book(), source(1, SLOT - 40_000)
+    feeds.take(SLOT - 1)
+    feeds.started(broken)
+
+    def settle() -> None:
+        feeds.dismiss(settle)
+        feeds.ended("btc-usd", "binance", broken.session, "venue_tls", SLOT + 300)
+
+    feeds.attend(settle)
+    if by_time:
+        feeds.close_before(SLOT + 300)
+    assert binance(feeds, now_us=SLOT + 300) == GapField(
+        venue="binance", reason="venue_tls", fault="venue"
+    )

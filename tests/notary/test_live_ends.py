@@ -19,6 +19,7 @@ from attestation.venues import shipped_venues
 from attestation.websocket import MessageReader
 from examples.venues.faults import Fault
 from examples.venues.server import VenueServer
+from notary.backlog import MAX_UNVERIFIED
 from notary.backup import Source, make_backup, verify_backup
 from notary.limits import Deadlines, ProverLimits, SessionLimits
 from tests.notary.live_client import LooseTls
@@ -489,7 +490,10 @@ def test_memory_does_not_grow_with_what_passed(tmp_path: Path) -> None:
             assert session.witness is not None
             gate = session.witness.gate
             assert gate.received.size > 100_000
-            assert gate.received.records == gate.sent.records == []
+            # What came last may wait to be verified (tests/notary/test_backlog.py).
+            waiting = sum([len(record.raw) for record in gate.received.records])
+            assert waiting <= MAX_UNVERIFIED
+            assert gate.sent.records == []
 
     asyncio.run(scene())
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from time import perf_counter
 
 import pytest
 
@@ -16,8 +14,6 @@ from attestation.live import LiveMessage
 from attestation.quote import DerivedQuote
 from attestation.venues import load_venue, shipped_venues
 from attestation.websocket import Kind
-from notary.hops import Hops
-from notary.idle import IdleReading
 from notary.observer import Observer
 from tests.attestation.test_feed import book_ticker, gemini
 from tests.recorded.test_websocket import BAD, BY_EYE, HERE
@@ -172,35 +168,3 @@ def test_what_waits_is_read_in_order_and_in_parts() -> None:
     assert not observer._malformed
     assert observer.catch_up(9) == 0
     assert observer.malformed
-
-
-def test_messages_are_read_while_the_loop_is_idle_and_their_hops_told() -> None:
-    async def scene() -> None:
-        hops, observer = Hops(), binance()
-        reading = IdleReading(observer, hops)
-        began = perf_counter()
-        for number in range(0, 20, 4):
-            reading.take([message(number + i, book_ticker(number + i)) for i in range(4)], began)
-        assert len(observer._waiting) == 20
-        # A slot may look in between.
-        for turn in range(30):
-            await asyncio.sleep(0)
-            if turn == 2:
-                assert observer._waiting
-                assert observer.seen is not None
-                reading.take([message(20, book_ticker(20))], began)
-        assert not observer._waiting
-        assert observer._latest is not None
-        assert observer._latest[1] == 1_020
-        (family,) = hops.collect()
-        count = next(
-            sample.value
-            for sample in family.samples
-            if sample.name.endswith("_count") and sample.labels == {"hop": "observed"}
-        )
-        assert 3 <= count <= 21
-        reading.take([message(21 + i, book_ticker(21 + i)) for i in range(300)], began)
-        assert not observer._waiting
-        await asyncio.sleep(0)
-
-    asyncio.run(scene())
