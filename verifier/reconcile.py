@@ -26,6 +26,7 @@ from attestation.settlement.promise import (
     broken_promise,
     double_trades,
 )
+from attestation.settlement.recompute import VerifiedSettlement
 from attestation.settlement.reconciliation import (
     Reconciliation,
 )
@@ -80,12 +81,17 @@ def reconcile(
     trades = _trades(every, entries)
     tally = TradeTally()
     seen = SeenLog(log.files, signed.checkpoint)
+    verifier = reading.verifier()
+
+    def verify(trade: str, shown: SettlementBundle) -> VerifiedSettlement:
+        return verifier.verify(shown, dataclasses.replace(reading.expect, trade=trade))
+
     for number, line in enumerate(trades):
         step("trades", number, len(trades))
         if line.leaf.policy_id != reading.expect.policy_id:
             tally.other_policy += 1
             continue
-        tally.take(line, bundle, reading, seen, found)
+        tally.take(line, bundle, verify, seen, found)
     return Reconciliation(
         origin=signed.checkpoint.origin,
         checkpoint=note.decode("utf-8"),

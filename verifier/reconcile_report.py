@@ -22,13 +22,13 @@ def summary(report: Reconciliation) -> Iterator[str]:
     yield f"{verdict}: {report.trades} trades in {report.batches} batches of {safe(report.origin)}"
     yield (
         f"  {report.equal} equal, {report.different} different, {report.refused} refused,"
-        f" {report.not_shown} not shown"
+        f" {report.evidence_lost} void for lost evidence, {report.not_shown} not shown"
     )
     voids = next(row for row in report.outcomes if row.outcome == "void")
     yield "  " + ", ".join(f"{row.outcome} {row.count}" for row in report.outcomes)
     faults = "".join(f", {row.count} by the {row.fault}" for row in report.voids)
     yield (
-        f"  void rate {_percent(voids.count, report.equal)}{faults}; with the operator's fee"
+        f"  void rate {_void_rate(report, voids.count)}{faults}; with the operator's fee"
         f" {voids.fees}"
     )
     for finding in report.findings[:20]:
@@ -64,6 +64,7 @@ def _lines(
                 ("as the ledger says", report.equal),
                 ("different", report.different),
                 ("refused: the bundle does not hold", report.refused),
+                ("void and returned, evidence lost", report.evidence_lost),
                 ("no bundle shown", report.not_shown),
                 ("under another policy, not looked at", report.other_policy),
                 ("all", report.trades),
@@ -79,6 +80,12 @@ def _lines(
             (row.outcome, row.count, _percent(row.count, report.equal), row.fees)
             for row in report.outcomes
         ],
+    )
+    yield ""
+    voids = sum(row.count for row in report.outcomes if row.outcome == "void")
+    yield (
+        f"Void rate {_void_rate(report, voids)}: {voids} by the rule, {report.evidence_lost} as the"
+        " operator lost the evidence, which nobody can check."
     )
     yield ""
     if report.voids:
@@ -167,6 +174,11 @@ def _cell(text: str) -> str:
 
 def _code(text: str) -> str:
     return safe(text, limit=200).replace("`", "'").replace("|", "\\|")
+
+
+def _void_rate(report: Reconciliation, voids: int) -> str:
+    """Of the trades that are known to have ended, or are said to be void."""
+    return _percent(voids + report.evidence_lost, report.equal + report.evidence_lost)
 
 
 def _percent(count: int, whole: int) -> str:

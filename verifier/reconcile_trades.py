@@ -28,7 +28,7 @@ from attestation.settlement.bundle import SettlementBundle
 from attestation.settlement.expect import SettlementExpect
 from attestation.settlement.ledger import LedgerLine
 from attestation.settlement.outcome import OutcomeDocument, dispersion
-from attestation.settlement.recompute import VerifiedSettlement, verify_settlement
+from attestation.settlement.recompute import SettlementVerifier, VerifiedSettlement
 from attestation.settlement.reconciliation import (
     FINDINGS,
     GapCount,
@@ -40,6 +40,7 @@ from attestation.trust import Trust
 from attestation.venues import VenueFile
 
 OUTCOMES = ("up", "down", "tie", "void")
+ENDS = ("equal", "different", "refused", "evidence_lost", "not_shown")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,12 @@ class Reading:
     log_policy: bytes
     expect: SettlementExpect
     venue_files: Mapping[str, VenueFile]
+
+    def verifier(self) -> SettlementVerifier:
+        """Returns what recomputes them: what trades share once, while it is at hand."""
+        return SettlementVerifier(
+            trust=self.trust, log_policy=self.log_policy, venue_files=self.venue_files
+        )
 
 
 class Findings:
@@ -120,7 +127,7 @@ class TradeTally:
         self,
         line: LedgerLine,
         bundle: Callable[[str], SettlementBundle | None],
-        reading: Reading,
+        verify: Callable[[str, SettlementBundle], VerifiedSettlement],
         seen: SeenLog,
         found: Findings,
     ) -> None:
@@ -130,14 +137,18 @@ class TradeTally:
         place: dict[str, Any] = {"trade": line.trade, "entry": line.entry}
         try:
             shown = bundle(line.trade)
-            if shown is None and line.trade in found.broken and _is_returned(line):
+            if shown is None and line.trade in found.broken and line.is_returned:
                 self._count_broken()
+                return
+            if shown is None and line.is_returned and line.is_unsettled:
+                self._ends["evidence_lost"] += 1
+                found.add("evidence_lost", "void and returned, but without a settlement", **place)
                 return
             if shown is None:
                 self._ends["not_shown"] += 1
                 found.add("not_shown", "no bundle of the trade", **place)
                 return
-            verified = self._recompute(line, shown, reading, seen)
+            verified = self._recompute(line, shown, verify, seen)
         except (UnavailableError, UsageError):
             raise
         except QuotaryError as error:
@@ -162,15 +173,13 @@ class TradeTally:
         self._voids["prover"] += 1
 
     def _recompute(
-        self, line: LedgerLine, shown: SettlementBundle, reading: Reading, seen: SeenLog
+        self,
+        line: LedgerLine,
+        shown: SettlementBundle,
+        verify: Callable[[str, SettlementBundle], VerifiedSettlement],
+        seen: SeenLog,
     ) -> VerifiedSettlement:
-        verified = verify_settlement(
-            shown,
-            trust=reading.trust,
-            log_policy=reading.log_policy,
-            expect=dataclasses.replace(reading.expect, trade=line.trade),
-            venue_files=reading.venue_files,
-        )
+        verified = verify(line.trade, shown)
         for member, found, wanted in (
             ("entry", shown.batch, line.entry),
             ("salt", shown.trade.salt, line.salt),
@@ -183,7 +192,7 @@ class TradeTally:
                     wanted=wanted,
                 )
         seen.check(shown.logs[0].checkpoint)
-        line.check(verified.outcome)
+        line.check(verified.outcome, verified.settlement)
         return verified
 
     def _count(self, shown: SettlementBundle) -> None:
@@ -201,7 +210,7 @@ class TradeTally:
         """Returns the members of a report that count trades and slots."""
         return {
             "other_policy": self.other_policy,
-            **{name: self._ends[name] for name in ("equal", "different", "refused", "not_shown")},
+            **{name: self._ends[name] for name in ENDS},
             "outcomes": tuple(
                 [
                     OutcomeCount(outcome=name, count=self._outcomes[name], fees=self._fees[name])
@@ -227,10 +236,6 @@ class TradeTally:
                 ]
             ),
         }
-
-
-def _is_returned(line: LedgerLine) -> bool:
-    return line.outcome == "void" and fraction(line.payout) >= fraction(line.leaf.stake)
 
 
 def _is_close(outcome: OutcomeDocument) -> bool:

@@ -23,9 +23,14 @@ from attestation.document import (
 from attestation.encoding import hex_decode
 from attestation.errors import InvalidProofError, MalformedError, UntrustedError
 from attestation.hashing import DEFAULT_HASH, hash_string
-from attestation.keys import DEFAULT_SIGNATURE
+from attestation.keys import DEFAULT_SIGNATURE, VerifyingKey
+from attestation.log.cosignature import WitnessKey
 from attestation.observation import read_venue_field
+from attestation.recent import Same
 from attestation.trust import Trust
+
+KEPT = 2_048
+"""Attestations that a verifier keeps of each kind."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,42 @@ class AttestedSession:
     connection: ConnectionField
     server: ServerField
     http: HttpField
+
+
+class AttestationVerifier:
+    """Verifies attestations under one trust; the same one, met again, for its key alone.
+
+    As ``verify_slot`` and ``verify_session``; what was refused is refused again.
+    """
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+        self._slots = Same[AttestedSlot](KEPT)
+        self._sessions = Same[AttestedSession](KEPT)
+
+    def slot(self, attestation: Attestation, *, witnessed_us: int | None = None) -> AttestedSlot:
+        """Verifies a slot attestation."""
+        found = self._slots.get(attestation)
+        if found is None:
+            found = verify_slot(attestation, trust=self._trust, witnessed_us=witnessed_us)
+            return self._slots.keep(attestation, value=found)
+        self._find(attestation, witnessed_us)
+        return found
+
+    def session(
+        self, attestation: Attestation, *, witnessed_us: int | None = None
+    ) -> AttestedSession:
+        """Verifies a session attestation."""
+        found = self._sessions.get(attestation)
+        if found is None:
+            found = verify_session(attestation, trust=self._trust, witnessed_us=witnessed_us)
+            return self._sessions.keep(attestation, value=found)
+        self._find(attestation, witnessed_us)
+        return found
+
+    def _find(self, attestation: Attestation, witnessed_us: int | None) -> None:
+        # Whether a revoked key is taken depends on when its signature had been seen.
+        _find(self._trust, attestation, witnessed_us)
 
 
 def verify_slot(
@@ -91,14 +132,21 @@ def verify_session(
     )
 
 
+def _find(
+    trust: Trust, attestation: Attestation, witnessed_us: int | None
+) -> VerifyingKey | WitnessKey:
+    header = attestation.header
+    return trust.find(
+        header.key, role="attest", at_us=header.issued_us, witnessed_us=witnessed_us
+    ).key
+
+
 def _authenticate(
     attestation: Attestation, kind: str, rule: str, *, trust: Trust, witnessed_us: int | None
 ) -> tuple[str, str]:
     """Checks who signed which kind of fields; returns the notary's name and the header's hash."""
     header = attestation.header
-    key = trust.find(
-        header.key, role="attest", at_us=header.issued_us, witnessed_us=witnessed_us
-    ).key
+    key = _find(trust, attestation, witnessed_us)
     if not header.root.startswith(f"{DEFAULT_HASH}:") or key.algorithm != DEFAULT_SIGNATURE:
         raise UntrustedError(
             f"settlement takes {DEFAULT_SIGNATURE} and {DEFAULT_HASH} alone",

@@ -26,6 +26,8 @@ from attestation.settlement.trade import TradeBatch, TradeLeaf, TradeOpening
 
 MAX_LINE = 64 * 1024
 """Bytes of the longest line that is read."""
+NO_SETTLEMENT = hash_string(b"")
+"""In the place of a settlement document's hash where there is none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +61,27 @@ class LedgerLine(Document):
         """Returns what opens the leaf's commitment."""
         return TradeOpening(salt=self.salt, leaf=self.leaf)
 
-    def check(self, outcome: OutcomeDocument) -> None:
+    @property
+    def is_returned(self) -> bool:
+        """Whether the line is of a void that returned at least the stake."""
+        return self.outcome == "void" and fraction(self.payout) >= fraction(self.leaf.stake)
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether the operator itself says that there is no settlement document."""
+        return self.settlement == NO_SETTLEMENT and not self.attestations
+
+    def check(self, outcome: OutcomeDocument, settlement: str | None = None) -> None:
         """Compares with what the trade's bundle leads to; raises OutcomeMismatchError.
 
-        A tie returns the stake, a void at least the stake.
+        ``settlement`` is the document's hash, if it is known.  A tie returns the stake, a
+        void at least the stake.
         """
+        hashed = hash_string(outcome.encode()) if settlement is None else settlement
         for member, found, wanted in (
             ("trade", self.trade, outcome.trade),
             ("outcome", self.outcome, outcome.outcome),
-            ("settlement", self.settlement, hash_string(outcome.encode())),
+            ("settlement", self.settlement, hashed),
             ("attestations", list(self.attestations), list(outcome.attestations)),
         ):
             if found != wanted:

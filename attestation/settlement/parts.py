@@ -19,7 +19,7 @@ from attestation.hashing import hash_string
 from attestation.log.checkpoint import Checkpoint
 from attestation.log.note import Note
 from attestation.log.tiles import WIDTH
-from attestation.recent import Recent
+from attestation.recent import Recent, Same
 from attestation.schema import Count, Document, HashString, Hex32, OneOf, Text
 from attestation.settlement.bundle import (
     BUNDLE_LIMIT,
@@ -113,20 +113,20 @@ class WrittenParts:
     """
 
     def __init__(self, most: int = 1_024) -> None:
-        self._kept = Recent[tuple[int, ...], tuple[object, str, bytes]](most)
+        self._slots = Same[tuple[str, bytes]](most)
+        self._sessions = Same[tuple[str, bytes]](most)
 
     def write(self, part: SlotPart | Attestation) -> tuple[str, bytes]:
         """Returns the part's name and bytes."""
-        whole: tuple[object, ...] = (
-            (part.attestation, *part.messages) if isinstance(part, SlotPart) else (part,)
-        )
-        # What is kept keeps its objects alive: no other has their identity.
-        place = (isinstance(part, SlotPart), *map(id, whole))
-        found = self._kept.get(place)
+        if isinstance(part, SlotPart):
+            kept, whole = self._slots, (part.attestation, *part.messages)
+        else:
+            kept, whole = self._sessions, (part,)
+        found = kept.get(*whole)
         if found is None:
             data = part.encode()
-            found = self._kept.keep(place, (whole, hash_string(data), data))
-        return found[1:]
+            found = kept.keep(*whole, value=(hash_string(data), data))
+        return found
 
 
 def split_bundle(

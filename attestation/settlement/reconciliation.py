@@ -17,6 +17,7 @@ FINDINGS = (
     "unknown_batch",
     "different",
     "refused",
+    "evidence_lost",
     "not_shown",
 )
 """The kinds of findings, worst first."""
@@ -69,7 +70,8 @@ class Reconciliation(Document):
     ``checkpoint`` is the note of the log's ``size`` entries, ``quorum_us`` when its
     witnesses had cosigned it; ``from_us`` and ``until_us`` bound the batches looked at.
     ``equal`` trades came out as the ledger says; ``close_calls`` of them were decided
-    by less than the dispersion of their venues' returns.  ``slots`` counts slot
+    by less than the dispersion of their venues' returns.  ``evidence_lost`` ended void,
+    returned, without a settlement that anyone could check.  ``slots`` counts slot
     attestations, ``observations`` the quotes and gaps in them.
     """
 
@@ -88,6 +90,7 @@ class Reconciliation(Document):
     equal: Count
     different: Count
     refused: Count
+    evidence_lost: Count
     not_shown: Count
     outcomes: tuple[OutcomeCount, ...]
     voids: tuple[VoidCount, ...]

@@ -11,6 +11,7 @@ import pytest
 from attestation.errors import InvalidProofError, UsageError
 from attestation.keys import SigningKey
 from attestation.settlement.expect import SettlementExpect
+from attestation.settlement.ledger import NO_SETTLEMENT
 from attestation.settlement.promise import sign_promise
 from attestation.settlement.reconciliation import Reconciliation
 from attestation.venues import shipped_venues
@@ -116,6 +117,35 @@ def test_trade_without_a_bundle_is_a_finding() -> None:
     report = run(day)
     assert kinds(report) == [("not_shown", None)]
     assert (report.equal, report.not_shown) == (7, 1)
+
+
+def test_void_for_lost_evidence_is_told_apart_and_stays_a_finding() -> None:
+    day = a_day()
+    trade = day.lines[0].trade
+    del day.bundles[trade]
+    void: dict[str, Any] = {
+        "outcome": "void",
+        "payout": "25",
+        "settlement": NO_SETTLEMENT,
+        "attestations": (),
+    }
+    report = run(changed(day, 0, **void))
+    assert kinds(report) == [("evidence_lost", None)]
+    assert (report.equal, report.evidence_lost, report.not_shown) == (7, 1, 0)
+    text = render(report, commands=[], versions=[])
+    assert "| void and returned, evidence lost | 1 | 12.50 % |" in text.splitlines()
+    assert "Void rate 12.50 %: 0 by the rule, 1 as the operator lost" in text
+    # An operator that keeps the stake, or claims a settlement, only does not show it.
+    for member, value in (
+        ("payout", "24"),
+        ("outcome", "up"),
+        ("settlement", "sha256:" + "0" * 64),
+    ):
+        other = run(changed(day, 0, **{**void, member: value}))
+        assert kinds(other) == [("not_shown", None)], member
+    # With a bundle the claim is held against it.
+    shown = run(changed(a_day(), 0, **void))
+    assert kinds(shown) == [("different", "ledger.outcome")]
 
 
 def test_bundle_that_does_not_hold_is_refused() -> None:

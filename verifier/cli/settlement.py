@@ -6,6 +6,7 @@ import contextlib
 import platform
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_PROMISES = 256 * 1024 * 1024
 """Bytes of a file of promises."""
+TOLD_SECONDS = 10.0
+"""How often progress is told where it is not shown."""
 
 LogPolicyOption = Annotated[
     str | None,
@@ -187,7 +190,7 @@ def reconcile_command(
                 read_ledger(file),
                 note=source.read(CHECKPOINT_PATH),
                 read=source.read,
-                bundle=lambda trade: read_bundle_of(bundles, trade),
+                bundle=read_bundles(bundles),
                 reading=reading,
                 promised=read_promises(promises, operator),
                 from_us=0 if since is None else parse_time(since),
@@ -207,22 +210,27 @@ def reconcile_command(
             raise typer.Exit(AuditFinding.exit_code)
 
 
-def read_bundle_of(folder: Path, trade: str) -> SettlementBundle | None:
-    """Reads a trade's bundle, or joins it of its part; None where the folder has neither."""
+def read_bundles(folder: Path) -> Callable[[str], SettlementBundle | None]:
+    """Returns what reads a trade's bundle, or joins it of its part; None without either."""
     from attestation.encoding import decode_object
     from attestation.settlement.bundle import BUNDLE_LIMIT, SettlementBundle
-    from attestation.settlement.parts import TradePart, join_parts
+    from attestation.settlement.parts import PartReader, TradePart
     from verifier.cli.bundle import read_parts
 
-    # As an operator keeps them, or as they were packed.
-    places = [folder / "trades" / f"{trade}.json", folder / f"{trade}.json"]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        return None
-    value = decode_object(read(str(path), limit=BUNDLE_LIMIT), limit=BUNDLE_LIMIT)
-    if value.get("type") == TradePart.TYPE:
-        return join_parts(TradePart.from_json(value), read_parts(folder / "parts"))
-    return SettlementBundle.from_json(value)
+    parts = PartReader(read_parts(folder / "parts"))
+
+    def read_bundle(trade: str) -> SettlementBundle | None:
+        # As an operator keeps them, or as they were packed.
+        places = [folder / "trades" / f"{trade}.json", folder / f"{trade}.json"]
+        path = next((place for place in places if place.is_file()), None)
+        if path is None:
+            return None
+        value = decode_object(read(str(path), limit=BUNDLE_LIMIT), limit=BUNDLE_LIMIT)
+        if value.get("type") == TradePart.TYPE:
+            return parts.join(TradePart.from_json(value))
+        return SettlementBundle.from_json(value)
+
+    return read_bundle
 
 
 def read_promises(name: str | None, operator: str | None) -> Promised | None:
@@ -255,9 +263,9 @@ def versions() -> list[str]:
 
 @contextlib.contextmanager
 def counting(done: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A line that counts, where somebody looks."""
+    """A line that counts, where somebody looks; else a line every ``TOLD_SECONDS``."""
     if not sys.stderr.isatty():
-        yield lambda what, position, size: None
+        yield _telling(done)
         return
 
     def step(what: str, position: int, size: int) -> None:
@@ -268,3 +276,15 @@ def counting(done: str) -> Iterator[Callable[[str, int, int], None]]:
         yield step
     finally:
         sys.stderr.write("\r\x1b[K")
+
+
+def _telling(done: str) -> Callable[[str, int, int], None]:
+    told = time.monotonic()
+
+    def step(what: str, position: int, size: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= TOLD_SECONDS:
+            told = time.monotonic()
+            say(f"{position} of {size} {what} {done}")
+
+    return step

@@ -16,7 +16,7 @@ from pydantic import Field
 from attestation.encoding import MAX_INTEGER, JsonObject, encode_decoded
 from attestation.errors import MalformedError, RefusedError
 from attestation.hashing import hash_string
-from attestation.settlement.ledger import LedgerLine
+from attestation.settlement.ledger import NO_SETTLEMENT, LedgerLine
 from attestation.settlement.rule import needed_slots
 from prover.serve import trade_examples as examples
 from prover.serve.declare import Parameters, answer, json_response
@@ -260,7 +260,7 @@ def ledger_line(trade: Trade) -> LedgerLine:
         leaf=trade.opening.leaf,
         outcome=outcome,
         payout=trade.payout,
-        settlement=hash_string(trade.settlement or b""),
+        settlement=NO_SETTLEMENT if trade.settlement is None else hash_string(trade.settlement),
         attestations=tuple(attestations),
     )
 
