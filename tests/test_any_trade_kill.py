@@ -1,0 +1,269 @@
+"""Prover, notary and game killed at every step of a trade: each trade ends exactly once.
+
+python -m tests.test_any_trade_kill --rounds N --seed S     a longer run of the same
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import pytest
+
+from attestation.encoding import decode_object
+from attestation.keys import SigningKey
+from attestation.settlement.policy import SettlementPolicy
+from benchmarks.soak import Soak
+from examples.demo.configure import NOTARIES
+from examples.demo.stage import Stage
+from tests.prover.trades.killing import STEPS
+from tests.prover.trades.player import GRANT, UNIT
+from tests.test_any_kill import pin
+
+LIMIT = 60.0
+RATE = 20.0
+WINDOWS = ("the open window", "the close window")
+MINUTE_US = 60_000_000
+
+
+class Table:
+    """Venues, notary, prover and player of one run."""
+
+    def __init__(self, stage: Stage, chance: random.Random) -> None:
+        self.stage = stage
+        self.chance = chance
+        self.soak = Soak(stage, RATE)
+        self.folder = stage.folder
+        self.soak.start(before_prover=self._trades)
+        commands = pin(self.soak)
+        port = next(one for one in stage.servers if one.name == "prover").ready["port"]
+        feed = self.folder / "feed.toml"
+        text = feed.read_text("utf-8").replace("127.0.0.1:0", f"127.0.0.1:{port}", 1)
+        feed.write_text(text, encoding="utf-8")
+        self.url = f"http://127.0.0.1:{port}"
+        self.notary = commands["notary"]
+        self.prover = commands["prover"][1:]
+        self.player = (
+            *("tests.prover.trades.player", "--url", self.url),
+            *("--policy", str(self.folder / "policy.json")),
+            *("--account", str(self.folder / "account.db")),
+            *("--stop", str(self.folder / "stop")),
+        )
+        stage.start("player", *self.player)
+
+    def _trades(self) -> None:
+        """Has trades of two seconds taken, over three venues; a promise leaves a minute."""
+        folder, feed = self.folder, self.folder / "feed.toml"
+        text = feed.read_text("utf-8")
+        venues = 'venues = ["binance", "gate", "kraken"]\n[development]'
+        feed.write_text(text.replace("[development]", venues), encoding="utf-8")
+        log = (folder / "log-policy.txt").read_text("utf-8").split()[1].partition("+")[0]
+        self.stage.run(
+            *("prover", "policy", "--config", str(feed), "--development"),
+            *("--log-policy", str(folder / "log-policy.txt")),
+            *("--notary", f"{NOTARIES[0].name}={log}", "--out", str(folder / "policy.json")),
+            *("--window", "1", "--duration", "2", "--effective-in", "6"),
+        )
+        drafted = SettlementPolicy.from_json(decode_object((folder / "policy.json").read_bytes()))
+        policy = dataclasses.replace(drafted, log_by_us=MINUTE_US, slide_us=2 * drafted.grid_us)
+        (folder / "policy.json").write_bytes(policy.encode() + b"\n")
+        trades = '[trades]\npolicy = "policy.json"\nlog_policy = "log-policy.txt"\n[development]'
+        text = feed.read_text("utf-8").replace("[development]", trades)
+        feed.write_text(text, encoding="utf-8")
+        (folder / "expect.toml").write_text(
+            f'policy_id = "{policy.policy_id}"\ninsecure_allow_development = true\n', "utf-8"
+        )
+
+    def start_prover(self, step: str = "none", number: int = 1) -> None:
+        killing = ("tests.prover.trades.killing", step, str(number), *self.prover)
+        self.stage.start("prover", *killing)
+
+    def dies_at(self, step: str) -> None:
+        """Has the prover die at a step, and perhaps notary or player at some moment."""
+        number = 1 + 2 * self.chance.randrange(2)
+        if step in WINDOWS:
+            self.start_prover()
+            self._wait_window(step)
+            self.stage.kill("prover")
+            return
+        with contextlib.suppress(Exception):
+            # It may be dead before it was ready.
+            self.start_prover(step, number)
+        process = next(one.process for one in self.stage.servers if one.name == "prover")
+        self._perhaps_kill("player", self.player)
+        deadline = time.monotonic() + LIMIT
+        while process.poll() is None:
+            assert time.monotonic() < deadline, f"never at: {step}"
+            if step == "the ledger is read":
+                with contextlib.suppress(httpx.HTTPError):
+                    httpx.get(f"{self.url}/v1/ledger")
+            time.sleep(0.02)
+        assert process.returncode == -9, (step, process.returncode)
+        self.stage.kill("prover")
+        self._perhaps_kill("notary", self.notary)
+
+    def _perhaps_kill(self, name: str, command: tuple[str, ...]) -> None:
+        if self.chance.random() < 0.2:
+            time.sleep(self.chance.uniform(0.0, 0.3))
+            self.stage.kill(name)
+            self.stage.start(name, *command)
+
+    def _wait_window(self, step: str) -> None:
+        """Waits until a trade is in a window."""
+        deadline = time.monotonic() + LIMIT
+        member = "open_us" if step == "the open window" else "close_us"
+        with contextlib.closing(self.account()) as account:
+            while True:
+                assert time.monotonic() < deadline, f"no trade comes to {step}"
+                newest = account.execute(
+                    "SELECT trade FROM orders WHERE state IS NULL AND trade IS NOT NULL"
+                    " ORDER BY rowid DESC LIMIT 1"
+                ).fetchone()
+                receipt = None
+                if newest is not None:
+                    found = httpx.get(f"{self.url}/v1/trades/{newest[0]}").json()
+                    receipt = found.get("receipt")
+                if receipt:
+                    left = (receipt[member] - time.time_ns() // 1_000) / 1e6
+                    inside = self.chance.uniform(0.1, 0.9)
+                    time.sleep(max(0.0, left + (inside if member == "open_us" else -inside)))
+                    return
+                time.sleep(0.05)
+
+    def account(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.folder / "account.db", timeout=10.0)
+
+    def finish(self) -> None:
+        """Lets every trade end; the player ends after the last."""
+        self.start_prover()
+        (self.folder / "stop").touch()
+        player = next(one.process for one in self.stage.servers if one.name == "player")
+        player.wait(2 * LIMIT)
+        assert player.returncode == 0
+
+    def check(self) -> Counter[str]:
+        """Holds account, store, ledger and log against one another; returns how trades ended."""
+        ledger = _pages(f"{self.url}/v1/ledger", ("entry", "trade"))
+        promises = _pages(f"{self.url}/v1/promises", ("log_by_us", "trade"))
+        with contextlib.closing(self.account()) as account:
+            orders = account.execute(
+                "SELECT trade, promise, stake, state, reason, payout FROM orders"
+            ).fetchall()
+            (balance,) = account.execute("SELECT balance FROM account").fetchone()
+        lines = {line["trade"]: line for line in map(json.loads, ledger)}
+        # No promise is lost, none is of a trade that nobody ordered, and none ends twice.
+        assert len(lines) == len(ledger) == len(orders)
+        assert {order[0] for order in orders} == lines.keys()
+        assert {order[1].encode() for order in orders} == set(promises)
+        assert len(promises) == len(orders)
+        payouts = {trade: int(Decimal(line["payout"]) * UNIT) for trade, line in lines.items()}
+        assert {order[0]: order[5] for order in orders} == payouts
+        staked = sum(order[2] for order in orders)
+        assert staked == sum(int(Decimal(line["leaf"]["stake"]) * UNIT) for line in lines.values())
+        assert balance == GRANT * UNIT - staked + sum(payouts.values())
+        for trade, _, stake, state, reason, payout in orders:
+            assert (state == "void") == (lines[trade]["outcome"] == "void")
+            assert (reason is not None) == (state == "void"), (trade, state, reason)
+            assert state != "void" or payout >= stake
+        store = sqlite3.connect(f"file:{self.folder / 'data/trades/trades.db'}?mode=ro", uri=True)
+        with contextlib.closing(store):
+            for kinds in (("placed",), ("logged",), ("final", "void")):
+                marks = ", ".join("?" for _ in kinds)
+                told = store.execute(
+                    f"SELECT count(*), count(DISTINCT trade) FROM events WHERE kind IN ({marks})",
+                    kinds,
+                ).fetchone()
+                assert told == (len(orders), len(orders)), kinds
+        ended = Counter(order[4] or order[3] for order in orders)
+        self._reconcile(ledger, promises, len(orders), ended["evidence_lost"])
+        return ended
+
+    def _reconcile(
+        self, ledger: list[bytes], promises: list[bytes], trades: int, lost: int
+    ) -> None:
+        folder = self.folder
+        for name, lines in (("ledger.jsonl", ledger), ("promises.jsonl", promises)):
+            (folder / name).write_bytes(b"".join(line + b"\n" for line in lines))
+        key = SigningKey.parse((folder / "prover.key").read_text("ascii").strip())
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "verifier", "reconcile", "--json"),
+                *("--ledger", str(folder / "ledger.jsonl"), "--log", self.soak.notary),
+                *("--bundles", str(folder / "data/trades/bundles")),
+                *("--promises", str(folder / "promises.jsonl")),
+                *("--operator", key.verifying_key.vkey),
+                *("--trust", str(folder / "trust.toml")),
+                *("--expect", str(folder / "expect.toml")),
+                *("--log-policy", str(folder / "log-policy.txt")),
+            ],
+            capture_output=True,
+            check=False,
+        )
+        assert done.stdout, done.stderr.decode()
+        report = json.loads(done.stdout)
+        # What a kill took before it was on disk is owned up to, trade by trade; nothing else.
+        kinds = Counter(finding["kind"] for finding in report["findings"])
+        assert kinds == ({"evidence_lost": lost} if lost else {}), report["findings"]
+        assert report["equal"] + lost == report["trades"] == trades
+        assert report["promises"] == trades
+        assert done.returncode == (16 if lost else 0)
+
+
+def _pages(url: str, place: tuple[str, str]) -> list[bytes]:
+    lines: list[bytes] = []
+    after: dict[str, str | int] = {}
+    while page := httpx.get(url, params=after).content.splitlines():
+        lines += page
+        last = json.loads(page[-1])
+        last = last.get("promise", last)
+        after = {name: last[name] for name in place}
+    return lines
+
+
+def play(folder: Path, steps: list[str], seed: int) -> Counter[str]:
+    with Stage(folder) as stage:
+        table = Table(stage, random.Random(seed))
+        stage.kill("prover")
+        for step in steps:
+            table.dies_at(step)
+        table.finish()
+        return table.check()
+
+
+# Each step costs a start of the prover; what a kill took is given up after seconds.
+@pytest.mark.timeout(300)
+def test_each_trade_ends_once_and_balances_conserve_whatever_is_killed_at_any_step(
+    tmp_path: Path,
+) -> None:
+    steps = [*STEPS, *WINDOWS]
+    random.Random(11).shuffle(steps)
+    ended = play(tmp_path, steps, 11)
+    assert sum(ended.values()) > 20, ended
+    assert ended["final"] > 0, ended
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=50, help="kills of the prover")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    steps = [chance.choice([*STEPS, *WINDOWS]) for _ in range(options.rounds)]
+    with TemporaryDirectory() as name:
+        print(play(Path(name), steps, options.seed))
+
+
+if __name__ == "__main__":
+    main()
