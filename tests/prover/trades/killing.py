@@ -18,7 +18,6 @@ from prover.cli import main
 from prover.serve.routes import trades as routes
 from prover.trades import settler
 from prover.trades.bundles import BundleFolder
-from prover.trades.desk import TradeDesk
 from prover.trades.store import TradeStore
 
 STEPS: dict[str, tuple[Any, str, bool]] = {
@@ -67,7 +66,6 @@ def wrap(step: str, number: int) -> None:
 if __name__ == "__main__":
     step, number, *arguments = sys.argv[1:]
     settler.LONG_US = LONG_US
-    assert TradeDesk
     if step != "none":
         wrap(step, int(number))
     sys.argv[1:] = arguments
