@@ -84,16 +84,7 @@ async def place(url: str, policy_id: str, count: int, rate: float) -> list[float
         async def one(number: int) -> None:
             body = order(policy_id, number)
             began = time.perf_counter()
-            for attempt in range(TRIES):
-                try:
-                    answer = await client.post(
-                        "/v1/trades", json=body, headers={"Idempotency-Key": body["nonce"]}
-                    )
-                    break
-                except httpx.TransportError:
-                    # A kept-alive connection may end as it is used; the order is the same again.
-                    if attempt == TRIES - 1:
-                        raise
+            answer = await _post(client, body)
             took.append(time.perf_counter() - began)
             answer.raise_for_status()
 
@@ -106,14 +97,22 @@ async def place(url: str, policy_id: str, count: int, rate: float) -> list[float
     return took
 
 
+async def _post(client: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
+    """Places an order; again, if a kept-alive connection ended as it was used."""
+    for left in reversed(range(TRIES)):
+        with contextlib.suppress(*([httpx.TransportError] if left else [])):
+            return await client.post(
+                "/v1/trades", json=body, headers={"Idempotency-Key": body["nonce"]}
+            )
+    raise AssertionError("the last try raises")
+
+
 async def _open(client: httpx.AsyncClient, policy_id: str) -> None:
     """Waits until orders are taken; places the first."""
     deadline = time.monotonic() + 60
     body = order(policy_id, 0)
     while True:
-        answer = await client.post(
-            "/v1/trades", json=body, headers={"Idempotency-Key": body["nonce"]}
-        )
+        answer = await _post(client, body)
         if answer.status_code == 202:
             return
         if time.monotonic() > deadline:
