@@ -8,7 +8,7 @@ STAMP  = $(VENV)/.quotary-installed
 PIP    = $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 ARGS   =
 
-.PHONY: help setup demo play test check bench soak fuzz page page-tools check-fixtures peer-ccxt lock lock-fuzz lock-ccxt lock-notary clean
+.PHONY: help setup demo play test check bench soak fuzz page page-tools check-fixtures deploy-check peer-ccxt lock lock-fuzz lock-ccxt lock-notary clean
 
 help:
 	@echo 'make demo            set up, then run the main job on simulated venues and show what was proven'
@@ -20,6 +20,7 @@ help:
 	@echo 'make soak            a live feed of every venue for ten minutes: ARGS="--seconds 60 --rate 300"'
 	@echo 'make fuzz            search for inputs that break a parser: ARGS="http_response --seconds 600"'
 	@echo 'make check-fixtures  read recorded venue messages, those of ../shared/fixtures included'
+	@echo 'make deploy-check    build the container, boot the units (root on Debian 12; see docs/operations.md)'
 	@echo 'make setup           only build $(VENV)'
 	@echo 'make lock            pin requirements/dev.txt anew from pyproject.toml (lock-fuzz: fuzz.txt;'
 	@echo '                     lock-notary: notary.txt and build.txt, taken from dev.txt)'
@@ -125,6 +126,9 @@ check-fixtures: $(STAMP)
 	@if [ -d ../shared/fixtures ]; then echo 'check-fixtures: tests/recorded and ../shared/fixtures'; \
 	else echo 'check-fixtures: tests/recorded alone (../shared/fixtures is not here)'; fi
 	@QUOTARY_FIXTURES=../shared/fixtures $(BIN)/python -m pytest -m recorded $(ARGS)
+
+deploy-check: $(STAMP)
+	@$(BIN)/python -m tests.deploy $(ARGS)
 
 # `make lock ARGS=--upgrade` takes the newest versions. Pip's find-links and extra indexes are left
 # out: the lock must hold what anyone's index serves, with the hashes of all platforms.

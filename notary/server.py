@@ -99,12 +99,17 @@ def allowed_venues(config: Config) -> Mapping[str, VenueFile]:
     return MappingProxyType({name: shipped[name] for name in names})
 
 
-def load_log_key(config: Config) -> SigningKey | None:
-    """Reads the log's key, if a log is configured; raises UsageError."""
+def read_log_key(config: Config) -> SigningKey | None:
+    """Reads the log's key, if a log is configured, and no other; raises UsageError."""
     if config.log is None or config.log.key is None:
         return None
-    key = read_key(config.log.key)
-    if key.verifying_key.public in {
+    return read_key(config.log.key)
+
+
+def load_log_key(config: Config) -> SigningKey | None:
+    """Reads the log's key, if a log is configured, and that it is no other; raises UsageError."""
+    key = read_log_key(config)
+    if key is not None and key.verifying_key.public in {
         signer.verifying_key.public for signer in map(read_key, config.key_files)
     }:
         raise UsageError("the log's key signs attestations: make another", rule="log.key")

@@ -22,10 +22,10 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 2 usage, 10 or 11 a damaged backup, 16 a damaged log,"
     " 20 network or disk, 1 a bug.",
 )
-app.command("keygen")(keygen)
-app.command("serve")(serve)
-app.command("rotate")(rotate)
-app.command("backup")(backup)
+app.command("keygen", short_help="Make a signing key; print the block for trust files.")(keygen)
+app.command("serve", short_help="Serve relay and control API; or --check, then exit.")(serve)
+app.command("rotate", short_help="Prepare a new key, and --switch to it when it is due.")(rotate)
+app.command("backup", short_help="Copy the store while it is served; verify the copy.")(backup)
 app.add_typer(log, name="log")
 app.add_typer(witness, name="witness")
 

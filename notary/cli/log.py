@@ -73,7 +73,7 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
     typer.echo(f"published  {'nothing' if shown is None else f'{shown.size} entries'}")
 
 
-@log.command("fsck")
+@log.command("fsck", short_help="Read everything again; exit code 16 if a hash is wrong.")
 def fsck(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Read everything again and compare every hash; exit code 16 if one is wrong."""
     from notary.log.fsck import check_log
@@ -96,7 +96,7 @@ def fsck(config: ConfigOption, as_json: JsonOption = False) -> None:
         raise typer.Exit(AuditFinding.exit_code)
 
 
-@witness.command("serve")
+@witness.command("serve", short_help="Cosign what extends all that was cosigned before.")
 def serve_witness(
     key: Annotated[Path, typer.Option(help="From `notary keygen --role witness`.")],
     data: Annotated[Path, typer.Option(help="Folder of what was cosigned; never restore it.")],
@@ -132,10 +132,11 @@ def _announce(line: str) -> None:
 def _open(config: Path) -> tuple[Config, SigningKey, PublishedFile]:
     from notary.config import load_config
     from notary.log.published import PUBLISHED_FILE, PublishedFile
-    from notary.server import load_log_key
+    from notary.server import read_log_key
 
     settings = load_config(config, development=True)
-    key = load_log_key(settings)
+    # Under systemd the keys of attestations are the running service's alone.
+    key = read_log_key(settings)
     if key is None:
         raise UsageError("the configuration has no [log]", rule="log")
     return settings, key, PublishedFile(settings.data / PUBLISHED_FILE)

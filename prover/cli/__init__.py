@@ -32,19 +32,33 @@ app = typer.Typer(
     "by the notary, 20 network or disk, 1 a bug.",
 )
 app.add_typer(venues.app, name="venues")
-app.command("doctor")(doctor.doctor)
+app.command("doctor", short_help="Check libssl, key, trust file, notaries, verify APIs.")(
+    doctor.doctor
+)
 app.command("fetch")(fetching.fetch)
-app.command("sidecar")(sidecar.sidecar)
-app.command("present")(stored.present)
-app.command("present-slot")(slots.present_slot_command)
-app.command("dispute")(stored.dispute)
-app.command("rederive")(kept.rederive)
-app.command("policy")(policy.policy)
-app.command("serve")(feed.serve)
+app.command("sidecar", short_help="Attest requests of curl, httpx or another client.")(
+    sidecar.sidecar
+)
+app.command("present", short_help="Make a presentation that anyone can verify offline.")(
+    stored.present
+)
+app.command("present-slot", short_help="Make a presentation of a stored slot.")(
+    slots.present_slot_command
+)
+app.command("dispute", short_help="Write the evidence that repeats the notary's work.")(
+    stored.dispute
+)
+app.command("rederive", short_help="Read stored observations again; compare the bytes.")(
+    kept.rederive
+)
+app.command("policy", short_help="Draft a settlement policy over a feed's venues.")(policy.policy)
+app.command("serve", short_help="Run a feed, and serve its slots and trades over HTTP.")(feed.serve)
 feeds = typer.Typer(callback=feed.feed, invoke_without_command=True)
-feeds.command("reconcile")(kept.reconcile)
+feeds.command("reconcile", short_help="Say where every record went, and what is missing.")(
+    kept.reconcile
+)
 feeds.add_typer(kept.dead_letters, name="dead-letters")
-app.add_typer(feeds, name="feed")
+app.add_typer(feeds, name="feed", short_help="Run a feed: every venue and notary, every slot kept.")
 
 
 def _version(wanted: bool) -> None:
@@ -82,7 +96,7 @@ def _before(
     Options.debug = debug
 
 
-@app.command()
+@app.command(short_help="Make the key that signs session requests.")
 def keygen(
     name: Annotated[str, typer.Option(help="The prover's name, such as a domain you own.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the private key goes.")] = Path(

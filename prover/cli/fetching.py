@@ -51,8 +51,10 @@ def fetch(
         list[str] | None,
         typer.Option(metavar="NAME[=SCHEME]", help="Sections to commit, instead of the default."),
     ] = None,
-    hash_algorithm: Annotated[str, typer.Option("--hash")] = "sha256",
-    signature_algorithm: Annotated[str, typer.Option("--signature")] = DEFAULT_SIGNATURE,
+    hash_algorithm: Annotated[str, typer.Option("--hash", help="sha256 or sha3-256.")] = "sha256",
+    signature_algorithm: Annotated[
+        str, typer.Option("--signature", help="ed25519 or ecdsa-secp256k1.")
+    ] = DEFAULT_SIGNATURE,
     quorum: Annotated[
         int | None,
         typer.Option(help="How many of the notaries have to attest it. Default: all."),

@@ -100,12 +100,12 @@ def rederive(
             raise typer.Exit(report.failure.exit_code)
 
 
-@dead_letters.command("list")
+@dead_letters.command("list", short_help="List messages that could not be read, and counts.")
 def list_letters(
     store: StoreOption,
     venue: Annotated[str | None, typer.Option(help="Only this venue's.")] = None,
     after: Annotated[int, typer.Option(metavar="N", help="Only later ones than number N.")] = 0,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List messages that could not be read, and how many there are by venue."""
@@ -154,7 +154,7 @@ def show_letter(
         typer.echo(f"{'payload':<12} {safe(received.payload.decode('latin-1'), 100_000)}")
 
 
-@dead_letters.command("replay")
+@dead_letters.command("replay", short_help="Read them again by this version's venue files.")
 def replay_letters(
     store: StoreOption,
     venue: Annotated[str | None, typer.Option(help="Only this venue's.")] = None,

@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="List, check and try venue files.")
 app.command("probe")(probing.probe)
 
 
-@app.command("list")
+@app.command("list", short_help="List the shipped venues, markets and instruments.")
 def list_venues(as_json: JsonOption = False) -> None:
     """List the venues shipped with this version, their markets and instruments."""
     with boundary(as_json=as_json):

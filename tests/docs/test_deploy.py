@@ -294,7 +294,10 @@ def test_the_units_environment_is_configuration(
         monkeypatch.setenv(name, value)
     settings = load_config(tmp_path / "notary.toml", development=False)
     (credential,) = unit("LoadCredential")
-    assert settings.key_files == (Path(folders["%d"]) / credential.partition(":")[0],)
+    # Of a folder, systemd hands each file over under the credential's name and its own.
+    name, _, folder = credential.partition(":")
+    assert settings.key_files == (Path(folders["%d"]) / f"{name}_attest.key",)
+    assert f"--dir {folder} " in OPERATIONS
     assert settings.data == Path(folders["%S"]) / unit("StateDirectory")[0]
 
 

@@ -24,6 +24,25 @@ def test_every_relative_link_leads_to_a_file(page: Path) -> None:
     assert not missing
 
 
+def _anchors(page: Path) -> set[str]:
+    """What GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip() for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_every_link_into_a_page_leads_to_a_heading(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    wrong = [
+        f"{target}#{anchor}"
+        for target, anchor in links
+        if (target or page.name).endswith(".md")
+        and anchor not in _anchors(page.parent / (target or page.name))
+    ]
+    assert not wrong
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_no_page_overclaims(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

@@ -44,13 +44,17 @@ app.add_typer(bundle.app, name="bundle")
 app.add_typer(policy.app, name="policy")
 app.command("verify")(verify_command)
 app.command("inspect")(inspect_command)
-app.command("recheck")(recheck_command)
-app.command("recompute")(recompute_command)
-app.command("reconcile")(reconcile_command)
-app.command("audit")(audit_command)
-app.command("mirror")(mirror_command)
-app.command("prove")(prove_command)
-app.command("page")(page_command)
+app.command("recheck", short_help="Repeat a notary's work on raw TLS records.")(recheck_command)
+app.command("recompute", short_help="Recompute how a trade ended, from its bundle.")(
+    recompute_command
+)
+app.command("reconcile", short_help="Compare a ledger with the log and every bundle.")(
+    reconcile_command
+)
+app.command("audit", short_help="Recompute a whole log and name what is wrong.")(audit_command)
+app.command("mirror", short_help="Copy a log into a folder, or go on with a copy.")(mirror_command)
+app.command("prove", short_help="Prove that an entry is logged, for anyone offline.")(prove_command)
+app.command("page", short_help="Write the fairness page, one file for any browser.")(page_command)
 app.command("serve")(serve_command)
 
 
@@ -84,7 +88,7 @@ def _before(
     Options.debug = debug
 
 
-@app.command()
+@app.command(short_help="Run the shipped samples: does this installation work?")
 def selftest(
     folder: Annotated[
         Path | None, typer.Argument(help="A folder of samples; the shipped ones by default.")

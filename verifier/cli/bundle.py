@@ -20,7 +20,7 @@ def _group() -> None:
     """Keeps ``pack`` a command of its own."""
 
 
-@app.command("pack")
+@app.command("pack", short_help="Join a trade's part with those that it names.")
 def pack_command(
     part: Annotated[
         str, typer.Argument(metavar="TRADE_PART", help="The trade's own part, - for stdin.")

@@ -99,9 +99,11 @@ def mirror_command(
     source: SourceArgument,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the copy is kept.")],
     log_policy: PolicyOption,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy a log into a folder, or go on where the copy ends; checked against the signed root."""
-    with boundary():
+    with boundary(as_json=as_json):
+        from attestation.encoding import Json, encode
         from verifier.logsource import open_source
         from verifier.mirror import mirror_log
 
@@ -109,6 +111,13 @@ def mirror_command(
         with open_source(source) as log, _progress() as step:
             head = mirror_log(log.read, folder, policy, step=step)
         say(f"{safe(head.origin)}: {head.size} entries, root {head.root.hex()}")
+        if as_json:
+            known: dict[str, Json] = {
+                "origin": head.origin,
+                "size": head.size,
+                "root": head.root.hex(),
+            }
+            answer(encode({"type": "quotary/mirror/v1", **known}))
 
 
 def prove_command(

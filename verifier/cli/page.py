@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from attestation.errors import UsageError
-from verifier.cli.boundary import boundary, say
+from verifier.cli.boundary import answer, boundary, say
+from verifier.cli.documents import JsonOption
 
 
 def page_command(
@@ -18,15 +19,19 @@ def page_command(
     show_hash: Annotated[
         bool, typer.Option("--hash", help="Print the page's SHA-256 on stdout.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the fairness page: one file that verifies bundles in a browser, offline."""
-    with boundary():
+    with boundary(as_json=as_json):
+        from attestation.encoding import encode
         from verifier.page import page, page_hash
 
-        if out is None and not show_hash:
+        if out is None and not show_hash and not as_json:
             raise UsageError("say what you want: --out FILE, --hash, or both", rule="page")
         if out is not None:
             out.write_bytes(page())
             say(f"wrote {out}: open it in any browser, no server is needed")
-        if show_hash:
+        if as_json:
+            answer(encode({"type": "quotary/page/v1", "hash": f"sha256:{page_hash()}"}))
+        elif show_hash:
             typer.echo(page_hash())

@@ -32,7 +32,7 @@ PolicyArgument = Annotated[
 ]
 
 
-@app.command("show")
+@app.command("show", short_help="Check a policy and print its rules as sentences.")
 def show_command(
     file: PolicyArgument, venue_file: VenueOption = None, as_json: JsonOption = False
 ) -> None:
@@ -51,7 +51,7 @@ def show_command(
             say(line)
 
 
-@app.command("hash")
+@app.command("hash", short_help="Print a policy's id, which trades name.")
 def hash_command(file: PolicyArgument) -> None:
     """Print a policy's id: the SHA-256 of its canonical bytes, what a trade names."""
     with boundary():
@@ -60,11 +60,13 @@ def hash_command(file: PolicyArgument) -> None:
 
 @app.command("diff")
 def diff_command(
-    old: Annotated[str, typer.Argument(metavar="OLD")],
-    new: Annotated[str, typer.Argument(metavar="NEW")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A settlement policy.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Another, - for stdin.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Print what differs between two policies, member by member."""
-    with boundary():
+    with boundary(as_json=as_json):
+        from attestation.encoding import Json, encode
         from verifier.policies import differences
 
         first, second = read_policy(old), read_policy(new)
@@ -75,9 +77,15 @@ def diff_command(
             say(f"  {member}: {before} -> {after}")
         if not found:
             say("no difference")
+        if as_json:
+            rows: list[Json] = [
+                {"member": member, "old": before, "new": after} for member, before, after in found
+            ]
+            ids: dict[str, Json] = {"old": first.policy_id, "new": second.policy_id}
+            answer(encode({"type": "quotary/policy_diff/v1", **ids, "differences": rows}))
 
 
-@app.command("dry-run")
+@app.command("dry-run", short_help="Say what a policy would have decided of the past.")
 def dry_run_command(
     file: PolicyArgument,
     log: Annotated[
@@ -103,9 +111,10 @@ def dry_run_command(
         int, typer.Option(min=1, metavar="SECONDS", help="Without a ledger: a trade so often.")
     ] = 10,
     log_policy: LogPolicyOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what a policy would have decided of slots that are past, without using it."""
-    with boundary():
+    with boundary(as_json=as_json):
         from attestation.log.policy import LogPolicy
         from attestation.settlement.attested import verify_slot
         from verifier.dryrun import dry_run, made_up
@@ -130,7 +139,10 @@ def dry_run_command(
             trades = made_up(policy, ranges, every_us=every * 1_000_000)
         else:
             trades = _past_trades(ledger, ranges[0])
-        _say_run(policy, dry_run(policy, logs=ranges, slots=attested, trades=trades))
+        found = dry_run(policy, logs=ranges, slots=attested, trades=trades)
+        _say_run(policy, found)
+        if as_json:
+            answer(_run_document(policy, found))
 
 
 def read_policy(name: str) -> SettlementPolicy:
@@ -206,6 +218,23 @@ def _past_trades(ledger: str, log: LogRange) -> Iterator[PastTrade]:
                 logged_us=entry.logged_us,
             )
             yield PastTrade(terms=terms, ended=line.outcome)
+
+
+def _run_document(policy: SettlementPolicy, found: DryRun) -> bytes:
+    from attestation.encoding import Json, encode
+
+    counts: dict[str, Json] = {
+        name: getattr(found, name)
+        for name in ("trades", "undecided", "fees", "slid", "longest_us", "same", "other")
+    }
+    outcomes: dict[str, Json] = {
+        outcome: found.outcomes.get(outcome, 0) for outcome in ("up", "down", "tie", "void")
+    }
+    reasons: list[Json] = [
+        {"reason": reason, "count": count} for reason, count in sorted(found.reasons.items())
+    ]
+    counts |= {"outcomes": outcomes, "reasons": reasons}
+    return encode({"type": "quotary/dry_run/v1", "policy_id": policy.policy_id, **counts})
 
 
 def _say_run(policy: SettlementPolicy, found: DryRun) -> None:

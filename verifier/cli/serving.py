@@ -16,13 +16,21 @@ from verifier.cli.settlement import (
     read_venue_files,
 )
 
+DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7049
 
 
 def serve_command(
     trust: TrustOption,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0: the system's choice.")] = DEFAULT_PORT,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help=f"Port 0: the system's choice. Default: {DEFAULT_HOST}:{DEFAULT_PORT}.",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(hidden=True, help="See --listen.")] = DEFAULT_HOST,
+    port: Annotated[int, typer.Option(hidden=True, help="See --listen.")] = DEFAULT_PORT,
     log_policy: LogPolicyOption = None,
     policy: Annotated[
         list[str] | None,
@@ -35,6 +43,8 @@ def serve_command(
     Settlements are recomputed under the log policy of --log-policy, or of the trust file.
     """
     with boundary():
+        if listen is not None:
+            host, port = _address(listen)
         believed = read_trust(trust)
         try:
             from verifier.service import serve as run_service
@@ -54,3 +64,10 @@ def serve_command(
             venue_files=read_venue_files(venue_file or ()),
         )
         run_service(trust=believed, host=host, port=port, settlement=means)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise UsageError("not HOST:PORT", rule="listen", found=text)
+    return host.removeprefix("[").removesuffix("]"), int(port)

@@ -31,7 +31,7 @@ TrustFile = Annotated[
 ]
 
 
-@app.command()
+@app.command(short_help="Add a key to a trust file, made if missing.")
 def add(
     vkey: Annotated[str, typer.Argument(help="The key as `notary keygen` prints it.")],
     operator: Annotated[str, typer.Option(help="Who runs the notary; you say so, not the key.")],
@@ -86,7 +86,7 @@ def rotate(
         )
 
 
-@app.command()
+@app.command(short_help="List the keys of a trust file and whether they are valid.")
 def show(trust: TrustFile, as_json: JsonOption = False, now_us: NowOption = None) -> None:
     """List the keys of a trust file, their operators and whether they are valid now."""
     with boundary(as_json=as_json):
