@@ -6,73 +6,29 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from attestation.encoding import decode_object, encode
+from attestation.encoding import encode
 from attestation.settlement.bundle import SettlementBundle
 from attestation.settlement.promise import Promise, sign_promise
-from examples.demo.browser import Tab, chromium
-from tests.conftest import NODE_MODULES, require_peer
+from examples.demo.browser import Tab
 from tests.settlement import cases, world
 from tests.web import market as markets
 from tests.web.market import Market, market
+from tests.web.reader import SHOWN, changed, opened, show_quote
 from verifier.page import PAGE
 from verifier.selftest import SAMPLES, SETTLEMENTS, samples
 
 pytestmark = [pytest.mark.peer("chromium"), pytest.mark.timeout(240)]
 
-SHOWN = "document.querySelector('.chart svg')"
-REFUSED = "document.querySelector('.refusal')"
-PHONE = {"width": 390, "height": 844, "phone": True}
-DESK = {"width": 1200, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Tab]:
-    with chromium(require_peer("chromium")) as tab:
-        yield tab
-
 
 @pytest.fixture
-def tab(browser: Tab) -> Tab:
-    """The page as a file of this machine, opened anew, with nothing remembered."""
-    browser.look(**DESK)
-    browser.open(PAGE.as_uri())
-    browser.run("localStorage.clear()")
-    browser.open(PAGE.as_uri())
-    browser.wait("document.querySelector('h1')")
-    browser.complaints.clear()
-    return browser
-
-
-@pytest.fixture(scope="module")
-def trade() -> Market:
-    return market()
-
-
-@pytest.fixture(scope="module")
-def files(trade: Market, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return trade.write(tmp_path_factory.mktemp("market"))
-
-
-def opened(tab: Tab, files: list[Path]) -> str:
-    """Opens files that must verify; returns all the text of the page."""
-    tab.give(*files)
-    tab.wait(f"{SHOWN} || {REFUSED}")
-    assert tab.text(".refusal") == ""
-    return tab.text()
-
-
-def changed(files: list[Path], folder: Path, data: bytes) -> list[Path]:
-    """The files with another bundle."""
-    bundle = folder / "bundle.json"
-    bundle.write_bytes(data)
-    return [bundle, *files[1:]]
+def tab(saved: Tab) -> Tab:
+    return saved
 
 
 def test_bundle_dropped_on_the_saved_page_is_recomputed_and_told(
@@ -136,6 +92,30 @@ def venue_tomls(trade: Market, folder: Path) -> list[Path]:
     return paths
 
 
+def test_what_was_checked_is_told_and_what_was_not(
+    tab: Tab, trade: Market, files: list[Path], tmp_path: Path
+) -> None:
+    done, undone = (
+        "[...document.querySelectorAll('.checks ." + kind for kind in ("done", "undone")
+    )
+    told = " strong')].map((one) => one.textContent)"
+    opened(tab, [path for path in files if path.name != "expect.toml"])
+    assert tab.run(undone + told) == [
+        "Whether you agreed to this rule.",
+        "Whether this is your order.",
+    ]
+    assert tab.run(done + told) == [
+        "The bet came first.",
+        "Nothing is hidden.",
+        "The prices are signed.",
+        "The prices are the venues’ own.",
+        "The rule was followed.",
+    ]
+    opened(tab, files)
+    assert tab.run(undone + told) == ["Whether this is your order."]
+    assert "The rule is the agreed one." in tab.run(done + told)
+
+
 def test_bundle_is_verified_in_under_300_ms(
     tab: Tab, files: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +147,8 @@ def test_tampered_bundle_is_refused_with_its_rule(
     assert rule in tab.text(".refusal")
     assert not tab.run(f"!!{SHOWN}")
     assert tab.run("document.querySelector('.refusal').getAttribute('role')") == "alert"
+    assert "Show it to others" in tab.text()
+    assert "Save the bundle" in tab.text()
 
 
 def test_bundle_without_keys_decides_nothing(tab: Tab, files: list[Path]) -> None:
@@ -231,10 +213,7 @@ def test_receipt_says_which_trade_and_leaf_the_bundle_must_be_of(
 
 
 def test_presentations_are_verified_too(tab: Tab, tmp_path: Path) -> None:
-    now_us = decode_object((SAMPLES / "clock.json").read_bytes())["now_us"]
-    tab.run(f"Date.now = () => {now_us} / 1000, true")
-    sample = next(sample for sample in samples() if sample.name == "valid_quorum")
-    tab.give(*sample.files, sample.trust, sample.expect)
+    show_quote(tab)
     text = tab.text()
     assert "Witnessed by 2 notaries" in text
     assert "Not checked: that it was logged." in text
@@ -295,85 +274,6 @@ def test_hostile_text_is_shown_as_text(tab: Tab, tmp_path: Path, monkeypatch: An
     assert tab.run("document.querySelectorAll('main img, main b, main script').length") == 0
     assert tab.run("document.title") == title
     assert tab.complaints == []
-
-
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("state", ["start", "verdict", "refusal"])
-def test_axe_finds_no_violation(
-    tab: Tab, trade: Market, files: list[Path], tmp_path: Path, size: Any, dark: bool, state: str
-) -> None:
-    require_peer("esbuild")
-    tab.look(**size, dark=dark)
-    if state == "verdict":
-        opened(tab, files)
-        tab.run("document.querySelectorAll('details').forEach((one) => { one.open = true }), true")
-        tab.wait("document.querySelector('.bytes')")
-    elif state == "refusal":
-        tab.give(*changed(files, tmp_path, trade.bundle[:-1]))
-    tab.run((NODE_MODULES / "axe-core" / "axe.min.js").read_text() + "; true")
-    found = tab.run("axe.run(document).then((result) => result.violations)")
-    assert [
-        (each["id"], [node["html"][:200] for node in each["nodes"][:3]]) for each in found
-    ] == []
-    # Nothing makes the page itself scroll sideways.
-    assert tab.run("document.documentElement.scrollWidth <= innerWidth")
-
-
-def test_nothing_moves_that_a_reader_looks_at(tab: Tab, files: list[Path]) -> None:
-    tab.run(
-        """globalThis.moved = 0; new PerformanceObserver((list) => {
-          for (const entry of list.getEntries()) globalThis.moved += entry.value;
-        }).observe({ type: "layout-shift", buffered: true }), true"""
-    )
-    opened(tab, files)
-    tab.run("new Promise((done) => setTimeout(done, 300))")
-    assert tab.run("globalThis.moved") < 0.01
-
-
-def test_keyboard_alone_reaches_everything(tab: Tab, files: list[Path]) -> None:
-    opened(tab, files)
-    assert tab.run("document.activeElement.id") == "verdict"
-    reached = set()
-    for _ in range(60):
-        tab.key("Tab", 9)
-        where = tab.run(
-            """(() => { const one = document.activeElement;
-              const box = one.getBoundingClientRect();
-              return [one.tagName, one.id || one.textContent.slice(0, 60),
-                getComputedStyle(one).outlineStyle, box.width > 0 && box.height > 0]; })()"""
-        )
-        if where[0] == "BODY":
-            break
-        if where[1] != "files":  # its label is outlined instead
-            assert where[2] != "none", where
-        assert where[3], where
-        reached.add(where[1])
-    assert {"files", "Save the bundle", "Your keys, and what you agreed to"} <= reached
-    tab.run("document.querySelector('details summary').focus(), true")
-    tab.key("Enter", 13)
-    assert tab.run("document.querySelector('details').open")
-
-
-def test_chart_draws_gaps_as_gaps_with_their_fault(
-    tab: Tab, trade: Market, files: list[Path]
-) -> None:
-    opened(tab, files)
-    outcome = world.settled_outcome(trade.made)
-    slots = [
-        slot
-        for venue in outcome.venues
-        for window in (venue.opening, venue.closing)
-        if window is not None
-        for slot in window.slots
-    ]
-    gaps = [slot for slot in slots if not slot.real]
-    assert tab.run("document.querySelectorAll('.chart .gap').length") == len(gaps)
-    withheld = [slot for slot in gaps if slot.value is not None]
-    assert withheld
-    assert tab.run("document.querySelectorAll('.chart .gap.prover').length") == len(withheld)
-    assert tab.run("document.querySelectorAll('.chart .seen').length") == len(slots) - len(gaps)
-    assert tab.run("document.querySelectorAll('.chart .window').length") == 2
 
 
 def test_several_bundles_are_listed_searched_and_counted(tab: Tab, tmp_path: Path) -> None:

@@ -3,65 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from attestation.hashing import hash_string
 from attestation.settlement.bundle import SettlementBundle
-from attestation.settlement.ledger import LedgerLine
 from attestation.settlement.parts import split_bundle
-from examples.demo.browser import Tab, chromium
-from tests.conftest import require_peer
+from examples.demo.browser import Tab
 from tests.settlement import world
 from tests.web import vectors, voices
-from tests.web.market import Market, market
-from tests.web.server import Site, serve
+from tests.web.following import KEYS, SHOWN, VERDICT, ledger, refusal
+from tests.web.market import Market
+from tests.web.server import Site
 from tests.web.test_vectors import differences
 
 pytestmark = [pytest.mark.peer("chromium"), pytest.mark.timeout(240)]
 
-SHOWN = "document.querySelector('.chart svg')"
-VERDICT = "document.querySelector('#verdict')"
-KEYS = {"trust": "/trust.toml", "log_policy": "/log_policy.txt"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Tab]:
-    with chromium(require_peer("chromium")) as tab:
-        yield tab
-
-
-@pytest.fixture(scope="module")
-def trade() -> Market:
-    return market()
-
 
 @pytest.fixture
-def site(trade: Market) -> Iterator[Site]:
-    with serve() as made:
-        made.files |= {f"/{name}": data for name, data in trade.files().items()}
-        yield made
-
-
-@pytest.fixture
-def tab(browser: Tab, site: Site) -> Tab:
-    browser.rest()
-    browser.look(width=390, height=844, phone=True)
-    browser.open(site.url)
-    browser.run("localStorage.clear()")
-    browser.complaints.clear()
-    return browser
-
-
-def refusal(tab: Tab, url: str) -> str:
-    """Follows a link that must not verify; returns what the reader is told."""
-    tab.open(url)
-    tab.wait(VERDICT)
-    assert not tab.run(f"!!{SHOWN}")
-    return tab.text()
+def tab(phone: Tab) -> Tab:
+    return phone
 
 
 def with_venues(tab: Tab, trade: Market, folder: Path) -> None:
@@ -135,28 +97,6 @@ def test_part_that_is_another_than_its_name_is_refused(tab: Tab, site: Site, tra
     first, second, *_ = sorted(name for name in site.files if name.startswith("/v1/parts/"))
     site.files[first] = site.files[second]
     assert "parts.hash" in refusal(tab, link)
-
-
-def ledger(trade: Market, **changes: Any) -> bytes:
-    """The ledger's line of the trade, and one of another."""
-    outcome = world.settled_outcome(trade.made)
-    opening = trade.made.opening
-    line = LedgerLine(
-        trade=opening.leaf.trade,
-        salt=opening.salt,
-        entry=trade.made.trade_index,
-        leaf=opening.leaf,
-        outcome=outcome.outcome,
-        payout="50",
-        settlement=hash_string(outcome.encode()),
-        attestations=outcome.attestations,
-    )
-    other = world.opening(trade.policy, trade.made.terms, 99)
-    lost = dataclasses.replace(
-        line, trade=other.leaf.trade, salt=other.salt, leaf=other.leaf, outcome="down", payout="0"
-    )
-    lines = [dataclasses.replace(line, **changes), lost]
-    return b"".join(each.encode() + b"\n" for each in lines)
 
 
 @pytest.mark.parametrize(
@@ -235,46 +175,6 @@ def test_keys_of_others_are_refused(tab: Tab, site: Site, trade: Market, tmp_pat
     with_venues(tab, trade, tmp_path)
     tab.wait("document.querySelector('.refusal')")
     assert "trust.unknown" in tab.text(".refusal")
-
-
-@pytest.mark.parametrize("data", [b"", b"{}", b"<html>404</html>", b"\xff" * 1000, b"[" * 100_000])
-def test_bytes_that_are_no_bundle_are_refused(tab: Tab, site: Site, data: bytes) -> None:
-    site.files["/bundle.json"] = data
-    assert "Not the format" in refusal(tab, site.link(**KEYS))
-
-
-def test_hundred_megabytes_are_not_read(tab: Tab, site: Site) -> None:
-    site.acts["/bundle.json"] = site.endless
-    assert "link.size" in refusal(tab, site.link(**KEYS))
-
-
-def test_server_that_never_answers_is_given_up(tab: Tab, site: Site) -> None:
-    site.acts["/bundle.json"] = site.never
-    tab.hurry(20)
-    assert "did not answer in time" in refusal(tab, site.link(**KEYS)).lower()
-
-
-def test_missing_file_is_told(tab: Tab, site: Site) -> None:
-    assert "404" in refusal(tab, site.link("/nowhere.json", **KEYS))
-
-
-def test_redirect_is_not_followed(tab: Tab, site: Site) -> None:
-    site.acts["/bundle.json"] = site.elsewhere
-    assert "cannot be reached" in refusal(tab, site.link(**KEYS))
-    assert "/other.json" not in site.asked
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "http://127.0.0.1:9/bundle.json",
-        "//example.com/b.json",
-        "data:application/json,{}",
-        "javascript:1",
-    ],
-)
-def test_link_to_another_server_is_not_opened(tab: Tab, site: Site, address: str) -> None:
-    assert "own server alone" in refusal(tab, site.link(address, **KEYS))
 
 
 def test_policy_of_the_page_stops_what_is_not_its_own(tab: Tab, site: Site) -> None:

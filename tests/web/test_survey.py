@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from attestation.log.entry import TickEntry, logged_at, read_entry, write_entry
 from attestation.settlement.expect import SettlementExpect
 from attestation.settlement.reconciliation import Reconciliation
 from attestation.venues import shipped_venues
-from examples.demo.browser import Tab, chromium
-from tests.conftest import require_peer
+from examples.demo.browser import Tab
 from tests.settlement import world
 from tests.settlement.cases import START
 from tests.settlement.day import BETWEEN_US, Day, a_day, write_day
 from tests.settlement.served import serve as serve_log
-from tests.web.server import Site, serve
+from tests.web.axe import movement, violations, watch_movement
+from tests.web.server import Site
 from verifier.page import PAGE
 from verifier.reconcile import reconcile
 from verifier.reconcile_trades import Reading
@@ -32,26 +32,10 @@ DONE = "document.querySelector('.survey > *')"
 LINK = "ledger=/ledger.jsonl&log=/log&trust=/trust.toml&log_policy=/log_policy.txt"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Tab]:
-    with chromium(require_peer("chromium")) as tab:
-        yield tab
-
-
 @pytest.fixture
-def site() -> Iterator[Site]:
-    with serve() as made:
-        yield made
-
-
-@pytest.fixture
-def tab(browser: Tab, site: Site) -> Tab:
-    browser.rest()
-    browser.look(width=1200, height=900)
-    browser.open(site.url)
-    browser.run("localStorage.clear()")
-    browser.complaints.clear()
-    return browser
+def tab(phone: Tab) -> Tab:
+    phone.look(width=1200, height=900)
+    return phone
 
 
 def put(site: Site, day: Day, folder: Path) -> str:
@@ -343,6 +327,41 @@ def test_trades_at_the_end_that_are_pending_are_told_and_no_finding(
     assert "8 trades at the end had not been settled" in text
     assert "finding" not in text
     assert "All" not in text
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["light desk", "dark phone"])
+def test_axe_finds_no_violation_and_nothing_moves(
+    tab: Tab, site: Site, tmp_path: Path, small: bool
+) -> None:
+    width, height = (390, 844) if small else (1200, 900)
+    tab.look(width=width, height=height, phone=small, dark=small)
+    opened(tab, put(site, left_out(a_day(closed=True)), tmp_path))
+    watch_movement(tab)
+    assert "finding" in survey(tab)
+    assert violations(tab) == []
+    assert tab.run("document.documentElement.scrollWidth <= innerWidth")
+    assert movement(tab) < 0.05
+
+
+def test_keyboard_alone_reads_the_log_and_opens_a_trade(
+    tab: Tab, site: Site, tmp_path: Path
+) -> None:
+    opened(tab, put(site, a_day(), tmp_path))
+    focus = "document.activeElement"
+    for _ in range(60):
+        tab.key("Tab", 9)
+        if tab.run(f"{focus}.textContent") == "Read the log":
+            break
+    assert tab.run(f"getComputedStyle({focus}).outlineStyle") != "none"
+    tab.key("Enter", 13)
+    tab.wait(DONE)
+    for _ in range(60):
+        tab.key("Tab", 9, shift=True)
+        if tab.run(f"!!{focus}.closest('[aria-label=\"Trades of the ledger\"] tbody')"):
+            break
+    tab.key("Enter", 13)
+    tab.wait("document.querySelector('#verdict')")
+    assert tab.run(f"{focus}.id") == "verdict"
 
 
 def test_folder_of_an_auditor_is_read_from_a_saved_page(tab: Tab, tmp_path: Path) -> None:

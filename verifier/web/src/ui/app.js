@@ -7,7 +7,8 @@ import { readExpect } from "../presentation/expect.js";
 import { readSettlementExpect } from "../settlement/expect.js";
 import { acceptedBanner, FORKED, refusedBanner } from "./banner.js";
 import { chartSection } from "./chart.js";
-import { elsewhereSection, whatIfSection } from "./checks.js";
+import { checkedSection } from "./checked.js";
+import { againSection, elsewhereSection, whatIfSection } from "./checks.js";
 import { h, visible } from "./dom.js";
 import { FolderEvidence, folderOf, ServedEvidence } from "./evidence.js";
 import { fetchFile, fetchParts } from "./fetching.js";
@@ -296,7 +297,7 @@ export class App {
   }
 
   parts(item) {
-    if (item.error !== undefined) return [refusedBanner(item.error, visible(item.name, 80))];
+    if (item.error !== undefined) return refused(item);
     if (item.result !== undefined) return this.report(item);
     const warnings = this.trust.brought ? [BROUGHT] : [];
     return quoteReport(item.found, warnings, item.took);
@@ -312,6 +313,12 @@ export class App {
     }
     return [
       acceptedBanner(result, warnings, item.took, this.expect.insecure_allow_development ?? false),
+      checkedSection(result, {
+        brought: this.trust.brought || this.logPolicy.brought,
+        agreed: this.expect.policy_id !== undefined && !this.linked,
+        receipt: this.expect.digest !== undefined,
+        ledger: this.ledger?.has(result.leaf.trade) ?? false,
+      }),
       chartSection(result),
       venuesSection(result),
       policySection(result, this.expect.policy_id !== undefined),
@@ -375,6 +382,13 @@ export class App {
       this.failure = error;
     }
   }
+}
+
+/** A refusal, and how to have another program say so. */
+function refused({ error, name, data }) {
+  const banner = refusedBanner(error, visible(name, 80));
+  const decided = !isKind(error, "UsageError", "UnavailableError");
+  return decided && data !== undefined ? [banner, againSection(data)] : [banner];
 }
 
 function textOf(data) {

@@ -2,7 +2,7 @@
 
 import { moved, noise } from "./derived.js";
 import { code, h, visible, when } from "./dom.js";
-import { duration, grouped, list, plural, points } from "./format.js";
+import { duration, grouped, list, percentage, plural, points } from "./format.js";
 
 /** A warning that is more than one. */
 export const FORKED = "This is not the log that this browser saw before. See “Log and keys”.";
@@ -19,6 +19,16 @@ function ended({ leaf, settlement }) {
   return `The bet on ${side} ${outcome === leaf.side ? "won" : "lost"}.`;
 }
 
+const WENT = { up: "rose", down: "fell" };
+
+/** The same in per cent, for whom basis points say nothing. */
+function went({ settlement }) {
+  const by = moved(settlement);
+  if (by === null || !(settlement.outcome in WENT)) return "";
+  const share = percentage(by).replace("−", "");
+  return ` Between open and close the venues’ prices ${WENT[settlement.outcome]} by ${share}, by their median.`;
+}
+
 function headline(result) {
   const by = moved(result.settlement);
   const { outcome } = result.settlement;
@@ -33,7 +43,7 @@ function noiseText({ settlement }) {
   const found = noise(settlement);
   return found === null
     ? "No venue counts by prices that were not withheld."
-    : `Noise of this rule ${points(found, { sign: false })}: half of the venues lie that near to the result.`;
+    : `Noise of this rule: ${points(found, { sign: false })}. Half of the venues lie that near to the result or nearer; a result below it is as much chance as market.`;
 }
 
 function witnesses(result) {
@@ -93,7 +103,8 @@ export function acceptedBanner(result, warnings, took, simulated) {
         : "The claim follows from the log",
     ),
     h("h1", { id: "verdict", tabindex: "-1" }, headline(result)),
-    h("p", { class: "lead" }, `${ended(result)} ${noiseText(result)}`),
+    h("p", { class: "lead" }, `${ended(result)}${went(result)}`),
+    h("p", {}, noiseText(result)),
     h("p", {}, `${witnesses(result)} ${cosigners(result)}`),
     warnings.map((text) => h("p", { class: text === FORKED ? "refused" : "amber" }, text)),
     facts(result),
@@ -116,6 +127,21 @@ const KINDS = {
   finding: "The log shows misbehaviour",
   expectation: "Not what was agreed on",
   unavailable: "Could not be fetched",
+};
+
+/** What a refusal means for someone who has never read the code. */
+const MEANS = {
+  malformed:
+    "The file is damaged, or made by something that does not keep to the format. Nothing in it was believed.",
+  invalid_proof:
+    "Something in it was changed, or does not belong to the rest: a signature or a hash does not fit.",
+  untrusted: "It is signed by a key that your files do not name. It may be a stranger’s.",
+  stale: "What it holds was signed, logged or witnessed outside of the times that count.",
+  outcome_mismatch:
+    "The prices that were signed and logged lead to another outcome than the one claimed.",
+  incomplete: "Something that the outcome rests on was left out, so that it cannot be told.",
+  finding: "Whoever keeps the log has done what the log’s rules forbid, and this file shows it.",
+  expectation: "It may hold, but it is of something else than you agreed to or asked for.",
 };
 
 const shownValue = (value) =>
@@ -144,6 +170,7 @@ export function refusedBanner(error, name) {
     h("p", { class: "kicker" }, setUp ? "Nothing was decided" : "Refused"),
     h("h1", { id: "verdict", tabindex: "-1" }, refusalTitle(error)),
     h("p", { class: "lead" }, sentence(visible(error.detail, 400))),
+    error.slug in MEANS ? h("p", {}, MEANS[error.slug]) : null,
     h("dl", { class: "facts" }, rows),
     setUp
       ? null

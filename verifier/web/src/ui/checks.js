@@ -108,6 +108,27 @@ export function elsewhereSection(result, files) {
   );
 }
 
+/** What to do with a bundle that was refused. */
+export const againSection = (bundle) =>
+  section(
+    "Show it to others",
+    h(
+      "p",
+      {},
+      "Keep the file: whoever has it and the same keys comes to the same refusal, with this page or with another program.",
+    ),
+    h(
+      "pre",
+      { tabindex: "0" },
+      "verifier recompute bundle.json --trust trust.toml --log-policy log_policy.txt --expect expect.toml --explain",
+    ),
+    h(
+      "p",
+      { class: "buttons" },
+      h("button", { type: "button", click: () => save("bundle.json", bundle) }, "Save the bundle"),
+    ),
+  );
+
 function outcomeWord(settlement) {
   return settlement.outcome.toUpperCase();
 }

@@ -60,7 +60,11 @@ export function points(value, { sign = true } = {}) {
   return `${sign && value.n > 0n ? "+" : ""}${text}\u00a0bp`;
 }
 
-export const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
+/** Basis points as 0.0183 % */
+export const percentage = (value) =>
+  `${decimal(new Fraction(value.n, value.d * 100n), 4).replace(/0{1,2}$/, "")}\u00a0%`;
+
+export const plural = (count, one, many = `${one}s`) => `${integer(count)} ${count === 1 ? one : many}`;
 
 /** Joins words: a, b and c */
 export function list(words) {

@@ -1,6 +1,7 @@
 // The verdict on presentations: a price, or a transcript, and who witnessed it.
 
 import { finite } from "../core/fraction.js";
+import { quoteChecks } from "./checked.js";
 import { code, h, scrolling, section, visible, when } from "./dom.js";
 import { duration, list, plural, price } from "./format.js";
 
@@ -106,6 +107,7 @@ export function quoteReport(found, warnings, took) {
         `Verified in this browser in ${Math.max(1, Math.round(took))} ms. Nothing was sent anywhere.`,
       ),
     ),
+    quoteChecks(found.checked),
     found.quotes.length
       ? section(
           "Quotes",

@@ -63,10 +63,10 @@ export class Survey {
     this.halt = h("button", { type: "button", disabled: true, click: () => this.#abort?.abort() });
     this.halt.append("Stop");
     this.progress = h("progress", { "aria-label": "How far it is", max: "1", value: "0" });
-    this.progress.hidden = true;
     this.status = h("p", { class: "quiet", role: "status" });
     this.result = h("div", { class: "survey" });
     this.element = this.#section();
+    this.#show(false);
   }
 
   #section() {
@@ -179,7 +179,8 @@ export class Survey {
   }
 
   #show(running) {
-    this.progress.hidden = !running;
+    // Its place is kept: nothing moves when it comes and goes.
+    this.progress.classList.toggle("idle", !running);
     this.go.disabled = running;
     this.halt.disabled = !running;
   }
