@@ -13,6 +13,7 @@ hash: policies and attestations name it, comments and layout do not change it.
         { market = "BTC/USD", instrument = "BTC-USDT", quote = "USDT" },
     ]
     note = "One sentence for whoever runs it."   # optional
+    optional = true                              # optional: a feed has it only if it is named
 
     [rest]
     method = "GET"
@@ -135,11 +136,14 @@ class VenueContent(Document):
     port: Port
     markets: tuple[Listing, ...]
     note: Text | None = None
+    optional: bool | None = None
     rest: Rest
     websocket: WebSocket | None = None
 
     def __post_init__(self) -> None:
         instruments = [listing.instrument for listing in self.markets]
+        if self.optional is False:
+            raise MalformedError("optional is true or absent", rule="optional")
         if not self.hosts or len(set(self.hosts)) != len(self.hosts):
             raise MalformedError("hosts are none or repeated", rule="hosts")
         if not instruments or len(set(instruments)) != len(instruments):
@@ -238,9 +242,10 @@ def parse_venue(toml: bytes) -> VenueFile:
     return VenueFile(**members, hash=hash_string(canonical))
 
 
+@cache
 def venue_names() -> tuple[str, ...]:
-    """The names of the venues shipped with this package, sorted."""
-    return tuple(_SHIPPED)
+    """The names of the venues that a feed has unless it names others, sorted."""
+    return tuple(name for name, venue in shipped_venues().items() if not venue.optional)
 
 
 @cache
@@ -258,7 +263,7 @@ def load_venue(name: str) -> VenueFile:
 
 @cache
 def shipped_venues() -> Mapping[str, VenueFile]:
-    """Returns all shipped venue files by name."""
+    """Returns all shipped venue files by name, optional ones too."""
     return MappingProxyType({name: load_venue(name) for name in _SHIPPED})
 
 

@@ -1,6 +1,6 @@
 """Simulated exchanges over real TLS: what the demo, tests and benchmarks fetch from.
 
-One process answers for every host of eleven venues, chosen by SNI, in each
+One process answers for every host of every venue file, chosen by SNI, in each
 venue's exact wire shape, REST and WebSocket, with prices a test can know beforehand and faults
 on command.  Nothing the product needs lives here.
 

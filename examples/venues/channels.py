@@ -257,6 +257,25 @@ CHANNELS: dict[str, ChannelShape] = {
         beat_s=30.0,
         answered=True,
     ),
+    "deribit": ChannelShape(
+        target="/ws/api/v2",
+        wanted=lambda message: _after(_one(message, "params", "channels", 0), "quote."),
+        ack=lambda venue, listing: (
+            f'{{"jsonrpc":"2.0","id":1,"result":["quote.{listing.instrument}"],'
+            '"usIn":1777897815102117,"usOut":1777897815102189,"usDiff":72,"testnet":false}'
+        ),
+        refusal='{"jsonrpc":"2.0","id":1,"result":[],"usIn":1777897815102117,'
+        '"usOut":1777897815102151,"usDiff":34,"testnet":false}',
+        update=pushes.deribit,
+        pong=_json_pong(
+            "method",
+            "public/test",
+            lambda state: (
+                '{"jsonrpc":"2.0","id":2,"result":{"version":"1.2.26"},'
+                f'"usIn":{state.now_us},"usOut":{state.now_us + 17},"usDiff":17,"testnet":false}}'
+            ),
+        ),
+    ),
 }
 
 assert set(CHANNELS) == {venue.name for venue in VENUES}

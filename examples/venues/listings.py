@@ -237,6 +237,17 @@ VENUES: tuple[Venue, ...] = (
         basis_ppm=20,
         lag_ms=90,
     ),
+    Venue(
+        name="deribit",
+        hosts=("www.deribit.com",),
+        stream_hosts=("www.deribit.com",),
+        listings=_three(
+            "BTC_USDC", "ETH_USDC", "SOL_USDC", ticks=("1", "0.1", "0.01"), places=(1, 1, 2)
+        ),
+        headers=(("Cache-Control", "no-store"), ("Vary", "Origin"), *_CLOUDFLARE),
+        basis_ppm=-20,
+        lag_ms=70,
+    ),
 )
 
 BY_NAME: Mapping[str, Venue] = {venue.name: venue for venue in VENUES}

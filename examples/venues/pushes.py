@@ -226,3 +226,17 @@ def crypto_com(venue: Venue, listing: Listing, quote: Quote, state: State) -> li
             f'"t":{quote.at_us // 1000}}}]}}}}'
         )
     ]
+
+
+def deribit(venue: Venue, listing: Listing, quote: Quote, state: State) -> list[str]:
+    """Channel quote."""
+    bid, ask = _sides(listing, quote)
+    name = listing.instrument
+    return [
+        (
+            '{"jsonrpc":"2.0","method":"subscription","params":{'
+            f'"channel":"quote.{name}","data":{{"timestamp":{quote.at_us // 1000},'
+            f'"instrument_name":"{name}","best_bid_price":{bid},"best_bid_amount":{state.size()},'
+            f'"best_ask_price":{ask},"best_ask_amount":0.2207}}}}}}'
+        )
+    ]

@@ -90,6 +90,7 @@ _TARGETS = {
     "kucoin": "/api/v1/market/orderbook/level1?symbol={}",
     "gate": "/api/v4/spot/tickers?currency_pair={}",
     "crypto_com": "/exchange/v1/public/get-tickers?instrument_name={}",
+    "deribit": "/api/v2/public/ticker?instrument_name={}",
 }
 
 
@@ -275,6 +276,21 @@ def _crypto_com(venue: Venue, listing: Listing, quote: Quote, now_us: int) -> st
     )
 
 
+def _deribit(venue: Venue, listing: Listing, quote: Quote, now_us: int) -> str:
+    noise, places = quote.noise, listing.places
+    last, mark = decimal(quote.last, places), decimal(quote.last + UNIT // 8, 4)
+    return (
+        f'{{"jsonrpc":"2.0","result":{{"timestamp":{quote.at_us // 1000},"stats":{{'
+        f'"high":{_near(listing, quote, 14)},"low":{_near(listing, quote, -19)},'
+        f'"price_change":0.8113,"volume":1{noise[9]:03d}.8,"volume_usd":64{noise[10]:03d}21.1}},'
+        f'"state":"open","index_price":{mark},"mark_price":{mark},"last_price":{last},'
+        f'"instrument_name":"{listing.instrument}",'
+        f'"best_bid_price":{decimal(quote.bid, places)},"best_bid_amount":{_size(noise, 3, 0)},'
+        f'"best_ask_price":{decimal(quote.ask, places)},"best_ask_amount":{_size(noise, 5, 0)}}},'
+        f'"usIn":{now_us},"usOut":{now_us + 91},"usDiff":91,"testnet":false}}'
+    )
+
+
 SHAPES: dict[str, Shape] = {
     "binance": Shape(
         route=_by_query("/api/v3/ticker/bookTicker", "symbol"),
@@ -338,6 +354,17 @@ SHAPES: dict[str, Shape] = {
         unknown=(
             400,
             '{"id":-1,"method":"public/get-tickers","code":40004,"message":"Invalid argument"}',
+        ),
+    ),
+    "deribit": Shape(
+        route=_by_query("/api/v2/public/ticker", "instrument_name"),
+        body=_deribit,
+        unknown=(
+            400,
+            (
+                '{"jsonrpc":"2.0","error":{"message":"Invalid params","data":{"reason":'
+                '"wrong format","param":"instrument_name"},"code":-32602},"testnet":false}'
+            ),
         ),
     ),
 }

@@ -33,7 +33,7 @@ def list_venues(as_json: JsonOption = False) -> None:
             for number, listing in enumerate(file.markets):
                 first = number == 0
                 table.add_row(
-                    file.name if first else "",
+                    f"{file.name}{' (optional)' if file.optional else ''}" if first else "",
                     listing.market,
                     listing.instrument,
                     listing.quote,
@@ -99,6 +99,8 @@ def _row(file: VenueFile) -> JsonObject:
         for listing in file.markets
     ]
     row: JsonObject = {"name": file.name, "hash": file.hash, "markets": markets}
+    if file.optional:
+        row["optional"] = True
     if file.websocket is not None:
         row["websocket"] = f"wss://{file.websocket.hosts[0]}:{file.websocket.port}"
     return row

@@ -151,7 +151,7 @@ _MESSAGES = {"extra_forbidden": "no such member", "missing": "is required"}
 
 
 def listing(market: str, names: tuple[str, ...] | None) -> dict[str, VenueFile]:
-    """Returns the named venues' files, by default of all that stream the market.
+    """Returns the named venues' files, by default of all that stream the market but optional ones.
 
     Raises UsageError for a venue that does not exist or does not list the market.
     """
@@ -164,7 +164,7 @@ def listing(market: str, names: tuple[str, ...] | None) -> dict[str, VenueFile]:
     if not able:
         raise UsageError(f"no venue lists {market}", rule="market", found=market)
     if names is None:
-        return {name: able[name] for name in sorted(able)}
+        return {name: file for name, file in sorted(able.items()) if not file.optional}
     for name in names:
         if name not in shipped:
             known = ", ".join(shipped)

@@ -1,4 +1,4 @@
-"""Venue files: eleven that are shipped, and everything a file may not hold."""
+"""Venue files: eleven that are shipped, optional ones, and everything a file may not hold."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ NAMES = (
     "kucoin",
     "okx",
 )
+OPTIONAL = ("deribit",)
 FILE = """
 name = "example"
 hosts = ["api.example.com"]
@@ -69,16 +70,26 @@ def changed(old: str, new: str) -> bytes:
 
 def test_eleven_venues_are_shipped() -> None:
     assert venue_names() == NAMES
-    assert tuple(shipped_venues()) == NAMES
+    assert tuple(shipped_venues()) == tuple(sorted((*NAMES, *OPTIONAL)))
+    assert {name for name, file in shipped_venues().items() if file.optional} == set(OPTIONAL)
     assert load_venue("crypto_com").hosts == ("api.crypto.com",)
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_optional_is_said_with_true_or_not_at_all() -> None:
+    file = FILE.replace('name = "example"', 'name = "example"\noptional = true')
+    assert parse_venue(file.encode()).optional is True
+    assert parse_venue(FILE.encode()).optional is None
+    with pytest.raises(MalformedError) as caught:
+        parse_venue(file.replace("true", "false").encode())
+    assert caught.value.rule == "optional"
+
+
+@pytest.mark.parametrize("name", (*NAMES, *OPTIONAL))
 def test_shipped_file_lists_three_markets_of_dollars(name: str) -> None:
     venue = load_venue(name)
     assert venue.name == name
     assert {listing.market for listing in venue.markets} >= {"BTC/USD", "ETH/USD", "SOL/USD"}
-    assert {listing.quote for listing in venue.markets} <= {"USD", "USDT"}
+    assert {listing.quote for listing in venue.markets} <= {"USD", "USDC", "USDT"}
     for listing in venue.markets:
         assert venue.market(listing.instrument) == listing.market
         target = venue.target(listing.instrument)
@@ -261,4 +272,4 @@ def test_every_file_of_the_folder_is_a_venue() -> None:
     folder = Path(package.__file__).parent
     found = {path.name for path in folder.iterdir() if path.name != "__pycache__"}
     code = {"__init__.py", "parts.py", "websocket.py"}
-    assert found == code | {f"{name}.toml" for name in NAMES}
+    assert found == code | {f"{name}.toml" for name in (*NAMES, *OPTIONAL)}

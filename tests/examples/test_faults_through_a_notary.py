@@ -26,7 +26,7 @@ from attestation.errors import (
 )
 from attestation.price import mid
 from attestation.quote import QuoteClaim
-from attestation.venues import load_venue, venue_names
+from attestation.venues import load_venue, shipped_venues
 from examples.venues import Fault, ThreadedVenueServer, VenueServer
 from examples.venues.faults import KINDS
 from prover import AttestedTransport, Notary, PendingAttestation
@@ -34,7 +34,7 @@ from tests.prover.stage import PROVER, running_notary
 
 MARKET = "BTC/USD"
 MID = "64000"
-VENUES = venue_names()
+VENUES = tuple(shipped_venues())
 SECONDS = 20.0
 
 Outcome: TypeAlias = "QuoteClaim | QuotaryError"
@@ -70,6 +70,7 @@ IN_OPEN_MODE: dict[str, tuple[str, type[QuotaryError], str]] = {
     "bybit": ("malformed:nan", MalformedError, "W11"),
     "coinbase": ("malformed:truncated", MalformedError, "W11"),
     "crypto_com": ("wrong_instrument", MalformedError, "W11"),
+    "deribit": ("malformed:utf8", MalformedError, "W11"),
     "gate": ("stale", RefusedError, "W11"),
     "gemini": ("disconnect:close", MalformedError, "W8"),
     "kraken": ("wrong_certificate:expired", UntrustedError, "W4"),

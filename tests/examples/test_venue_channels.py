@@ -17,12 +17,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from attestation.errors import MalformedError
 from attestation.feed import Channel, Passed, Update
 from attestation.subscription import keep_alive, read_endpoint, subscription, upgrade_target
-from attestation.venues import load_venue, venue_names
+from attestation.venues import load_venue, shipped_venues
 from examples.venues import Fault, ThreadedVenueServer, VenueServer
 from examples.venues.listings import MARKETS
 from examples.venues.prices import Script, decimal
 
-NAMES = venue_names()
+NAMES = tuple(shipped_venues())
 LIMIT_S = 20
 NOW_S = 1_777_897_815
 

@@ -97,6 +97,14 @@ DOCUMENTED: dict[str, tuple[str, str, tuple[Any, ...], tuple[Any, ...], tuple[An
         ("result", "data", 0, "a"),
         str,
     ),
+    "deribit": (
+        "www.deribit.com",
+        "/api/v2/public/ticker?instrument_name=BTC_USDC",
+        ("result", "best_bid_price"),
+        ("result", "best_ask_price"),
+        ("result", "last_price"),
+        Decimal,
+    ),
 }
 
 # Where the instrument and the exchange's time stand, for the venues that send them.
@@ -106,6 +114,7 @@ INSTRUMENTS = {
     "bybit": (("result", "list", 0, "symbol"), "BTCUSDT"),
     "gate": ((0, "currency_pair"), "BTC_USDT"),
     "crypto_com": (("result", "data", 0, "i"), "BTC_USD"),
+    "deribit": (("result", "instrument_name"), "BTC_USDC"),
 }
 REPLY_TIMES: dict[str, tuple[tuple[Any, ...], object]] = {
     "bybit": (("time",), Decimal(NOW_US // 1000)),
@@ -115,6 +124,7 @@ QUOTE_TIMES: dict[str, tuple[tuple[Any, ...], type[Any]]] = {
     "okx": (("data", 0, "ts"), str),
     "kucoin": (("data", "time"), Decimal),
     "crypto_com": (("result", "data", 0, "t"), Decimal),
+    "deribit": (("result", "timestamp"), Decimal),
 }
 
 

@@ -92,6 +92,7 @@ ROUNDS: tuple[dict[str, tuple[str, str]], ...] = (
         "bybit": ("malformed:nan", "parse"),
         "coinbase": ("trailing", "http"),
         "crypto_com": ("wrong_instrument", "symbol"),
+        "deribit": ("malformed:truncated", "parse"),
         "gate": ("stale", "cached"),
         "gemini": ("disconnect", "closed"),
         "kraken": ("status:429", "rate"),

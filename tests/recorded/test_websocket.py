@@ -14,7 +14,7 @@ import pytest
 from attestation.errors import MalformedError, QuotaryError
 from attestation.feed import Channel, Passed, Update, derive_observation
 from attestation.quote import DerivedQuote
-from attestation.venues import load_venue, venue_names
+from attestation.venues import load_venue, shipped_venues
 
 pytestmark = pytest.mark.recorded
 
@@ -69,6 +69,19 @@ BY_EYE: dict[str, tuple[str, list[str | DerivedQuote]]] = {
     "crypto_com": (
         "BTC_USD",
         ["ack", quote("64178.65", "64178.66", "64178.66", T + 502_000), "ping", "refusal"],
+    ),
+    "deribit": (
+        "BTC_USDC",
+        [
+            "ack",
+            quote("64178", "64181", None, T + 377_000),
+            "pong",
+            BAD,  # nobody asks
+            "late",
+            BAD,  # an exponent
+            BAD,  # asked without having been told to
+            "refusal",
+        ],
     ),
     "gate": (
         "BTC_USDT",
@@ -130,8 +143,8 @@ def outcome(channel: Channel, message: bytes, index: int) -> Update | Passed | N
 
 
 def test_every_venue_has_recorded_messages() -> None:
-    assert {path.parent.name for path in HERE.glob("*/ws.txt")} == set(venue_names())
-    assert BY_EYE.keys() == set(venue_names())
+    assert {path.parent.name for path in HERE.glob("*/ws.txt")} == set(shipped_venues())
+    assert BY_EYE.keys() == set(shipped_venues())
 
 
 @pytest.mark.parametrize("venue", BY_EYE)

@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from attestation.encoding import encode
-from attestation.venues import venue_names
+from attestation.venues import shipped_venues
 
 
 def texts() -> list[str]:
@@ -21,7 +21,7 @@ def texts() -> list[str]:
     folder = resources.files("attestation.venues")
     return [
         encode(tomllib.loads(folder.joinpath(f"{name}.toml").read_text("utf-8"))).decode()
-        for name in venue_names()
+        for name in shipped_venues()
     ]
 
 

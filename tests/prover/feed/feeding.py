@@ -13,7 +13,7 @@ from typing import Any
 
 from attestation.document import Attestation, GapField, ObservationField
 from attestation.keys import SigningKey
-from attestation.venues import venue_names
+from attestation.venues import shipped_venues, venue_names
 from examples.venues.server import ThreadedVenueServer
 from prover.feed.engine import Feed, FeedConfig
 from prover.feed.records import Record, Slot
@@ -45,7 +45,10 @@ def notary_with_feed(folder: Path, venues: ThreadedVenueServer) -> Iterator[Runn
     """Runs a notary whose log has the feed of every venue."""
     with notary_with_log(folder, venues) as running, client_of(running) as client:
         plan = FeedPlan(
-            feed=FEED, market=MARKET, venues=NAMES, provers=(PROVER.verifying_key.vkey,)
+            feed=FEED,
+            market=MARKET,
+            venues=tuple(shipped_venues()),
+            provers=(PROVER.verifying_key.vkey,),
         )
         run(register(client, plan, wall_us), client.timeouts)
         yield running

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from attestation.venues import load_venue, venue_names
+from attestation.venues import load_venue, shipped_venues
 from examples.venues.faults import Fault
 from examples.venues.server import ThreadedVenueServer, VenueServer
 from prover.feed.connector import MAX_KEYS, Known
 from prover.feed.records import DeadLetter, Ended, Received, Tick
 from tests.prover.feed.direct import MARKET, Stage
 
-NAMES = venue_names()
+NAMES = tuple(shipped_venues())
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from attestation.subscription import upgrade_target
 from attestation.tls13.application import Plaintext
 from attestation.tls13.wire import Direction
 from attestation.upgrade import accept_value
-from attestation.venues import VenueFile, load_venue, venue_names
+from attestation.venues import VenueFile, load_venue, shipped_venues
 from examples.venues.live import frame
 from prover.feed.conversation import (
     ANSWER_US,
@@ -27,7 +27,7 @@ from prover.feed.conversation import (
     Place,
 )
 
-NAMES = venue_names()
+NAMES = tuple(shipped_venues())
 START_US = 1_777_897_815_000_000
 STEADY_US = 5_000_000_000
 SECOND = 1_000_000

@@ -12,7 +12,7 @@ import pytest
 from attestation.document import Attestation
 from attestation.errors import InvalidProofError, QuotaryError, RefusedError
 from attestation.secrets import Secrets
-from attestation.venues import load_venue, venue_names
+from attestation.venues import load_venue, shipped_venues
 from examples.venues.server import ThreadedVenueServer, VenueServer
 from prover import check
 from prover.feed import witnessed
@@ -25,7 +25,7 @@ from tests.prover.feed.direct import MARKET, Stage
 from tests.prover.feed.feeding import FEED, altered, notary_with_feed
 from tests.prover.stage import PROVER, RunningNotary
 
-NAMES = venue_names()
+NAMES = tuple(shipped_venues())
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from attestation.errors import UsageError
+from attestation.venues import venue_names
 from prover.serve.assembly import engine_config
+from prover.serve.config import listing
 from prover.serve.trading import read_policy
 from tests.prover.serve.test_server import settings
 from tests.settlement import cases
@@ -28,3 +30,8 @@ def test_trades_are_taken_under_policies_that_bundles_can_show(tmp_path: Path) -
     with pytest.raises(UsageError) as caught:
         read_policy(file)
     assert caught.value.rule == "trades.policy.sources"
+
+
+def test_optional_venues_are_fed_only_where_they_are_named() -> None:
+    assert tuple(listing("BTC/USD", None)) == venue_names()
+    assert tuple(listing("BTC/USD", ("kraken", "deribit"))) == ("deribit", "kraken")
