@@ -3,6 +3,8 @@
 Simulated venues, two notaries with logs and a witness, ``prover serve`` with trades,
 ``verifier serve`` and the game run as processes until Ctrl-C.  Their logs, keys and the
 game's book are in ``build/play``, which is made anew each time.
+
+python -m examples.game incidents --help: what an operator does with a trade that was not paid.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 from attestation.errors import QuotaryError
 from benchmarks.delay import DelayLine
 from examples.demo.stage import Stage
+from examples.game import incidents
 from examples.game.parties import Parties
 
 FOLDER = Path("build/play")
@@ -25,7 +28,9 @@ PORT = 7080
 
 
 def main() -> int:
-    """Plays; returns the exit code."""
+    """Plays, or sees to incidents; returns the exit code."""
+    if sys.argv[1:2] == ["incidents"]:
+        return incidents.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m examples.game", description=__doc__)
     parser.add_argument("--port", type=int, default=PORT, help="0: the system's choice")
     parser.add_argument("--folder", type=Path, default=FOLDER)

@@ -11,12 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request, Response, WebSocket
-from fastapi.responses import JSONResponse
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from attestation.errors import QuotaryError, RefusedError, UsageError
 from attestation.hashing import digest, hash_string
-from examples.game.book import GRANT, TOKEN, Bet, Book
+from examples.game.bet import TOKEN, Bet
+from examples.game.book import GRANT, Book
+from examples.game.clerk import Clerk
 from examples.game.engine import Engine
 from examples.game.market import Market
 from examples.game.names import player_name
@@ -60,28 +67,37 @@ class Evidence:
 class Game:
     """The routes' state: who plays, what they are told."""
 
-    def __init__(self, engine: Engine, market: Market, notifier: Notifier) -> None:
+    def __init__(self, engine: Engine, market: Market) -> None:
         self.engine = engine
         self.market = market
-        self.notifier = notifier
-        self._moved = False
+        self.notifier = Notifier(market.price)
+        self._standing: dict[str, Any] = {"board": [], "entry": None}
+        self._moved = True
 
     async def run(self) -> None:
-        """Tells everybody of the board when it moved, at most once in ``BOARD_SECONDS``."""
-        while True:
-            await asyncio.sleep(BOARD_SECONDS)
-            if self._moved:
-                self._moved = False
-                self.notifier.tell_all({"type": "board", **await self.engine.ask(_standing)})
+        """Tells everybody of prices, and of the board where it moved, until cancelled."""
+        await asyncio.gather(self.notifier.run(), self._tell_board())
 
-    async def changed(self, bet: Bet) -> None:
-        """Tells a player of a trade; the board is told by ``run``."""
-        balance = await self.engine.ask(lambda book: book.balance(bet.player))
+    def changed(self, bet: Bet) -> None:
+        """Tells a player of a trade."""
+        balance = self.engine.clerk.read(lambda book: book.balance(bet.player))
         message = {"type": "trade", "trade": self.show(bet), "balance": balance / TOKEN}
         self.notifier.tell(bet.player, message)
         self._moved = True
 
-    async def hello(self, player: str | None) -> dict[str, Any]:
+    def enrolled(self) -> None:
+        """Says that somebody has come: the board is another."""
+        self._moved = True
+
+    async def _tell_board(self) -> None:
+        while True:
+            if self._moved:
+                self._moved = False
+                self._standing = await self.engine.clerk.ask(_standing)
+                await self.notifier.tell_all({"type": "board", **self._standing})
+            await asyncio.sleep(BOARD_SECONDS)
+
+    def hello(self, player: str | None) -> dict[str, Any]:
         """Everything that a page shows."""
         policy, terms = self.engine.terms.policy, self.engine.terms
         told: dict[str, Any] = {
@@ -94,11 +110,13 @@ class Game:
             "win": float(terms.win),
             "max_stake": MAX_STAKE // TOKEN,
             "history": self.market.history,
-            "mid": self.market.now,
-            **await self.engine.ask(_standing),
+            **{
+                name: told for name, told in self.market.price().items() if name in ("mid", "stale")
+            },
+            **self._standing,
         }
         if player is not None:
-            name, balance, bets = await self.engine.ask(
+            name, balance, bets = self.engine.clerk.read(
                 lambda book: (
                     book.name_of(player),
                     book.balance(player),
@@ -137,93 +155,108 @@ class Game:
         return shown
 
 
-def make_app(game: Game, evidence: Evidence) -> FastAPI:
+def make_app(game: Game, evidence: Evidence) -> ASGIApp:
     """Assembles the application."""
-    app = FastAPI(title="Quotary game", docs_url=None, redoc_url=None, openapi_url=None)
-    engine = game.engine
+    engine, clerk = game.engine, game.engine.clerk
+    fairness = Response(page(), media_type="text/html", headers=page_headers())
 
-    @app.middleware("http")
-    async def guard(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        if request.method != "GET" and not _same_origin(request.headers):
-            return _problem(RefusedError("of another site", rule="origin", http_status=403))
-        answer = await call_next(request)
-        for name, value in HEADERS.items():
-            answer.headers.setdefault(name, value)
-        return answer
+    async def read_fairness(request: Request) -> Response:
+        return fairness
 
-    @app.exception_handler(QuotaryError)
-    async def on_error(request: Request, error: QuotaryError) -> Response:
-        return _problem(error)
-
-    for path, (name, kind) in FILES.items():
-        app.add_api_route(path, _file(WEB / name, kind), methods=["GET"])
-    text = "text/plain; charset=utf-8"
-    app.add_api_route("/trust.toml", _file(evidence.trust, text), methods=["GET"])
-    app.add_api_route("/log_policy.txt", _file(evidence.log_policy, text), methods=["GET"])
-
-    @app.get("/fairness.html")
-    async def fairness() -> Response:
-        return Response(page(), media_type="text/html", headers=page_headers())
-
-    @app.get("/bundles/{name}")
-    async def bundle(name: str) -> Response:
+    async def read_bundle(request: Request) -> Response:
+        name = request.path_params["name"]
         trade = name.removesuffix(".json")
-        if len(trade) != 64 or not HEX.issuperset(trade) or not name.endswith(".json"):
-            raise RefusedError("no such bundle", rule="bundle", http_status=404)
         file = evidence.bundles / name
-        if not file.is_file():
+        known = len(trade) == 64 and HEX.issuperset(trade) and name.endswith(".json")
+        if not known or not await asyncio.to_thread(file.is_file):
             raise RefusedError("no such bundle", rule="bundle", http_status=404)
-        return Response(file.read_bytes(), media_type="application/json")
+        content = await asyncio.to_thread(file.read_bytes)
+        return Response(content, media_type="application/json")
 
-    @app.get("/healthz")
-    async def healthy() -> Response:
+    async def healthy(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    @app.post("/api/players", status_code=201)
     async def enrol(request: Request) -> Response:
         name = player_name((await _body(request)).get("name"))
         secret = secrets.token_hex(32)
         # The trades API and the log know a player by a hash of nothing else.
         player = hash_string(secrets.token_bytes(32))
         at_us = now_us()
-        await engine.ask(lambda book: book.enrol(player, name, _hidden(secret), at_us))
+        await clerk.do(lambda book: book.enrol(player, name, _hidden(secret), at_us))
+        game.enrolled()
         answer = JSONResponse({"name": name, "balance": GRANT / TOKEN}, 201)
         answer.set_cookie(
             COOKIE, secret, max_age=30 * 86_400, httponly=True, samesite="strict", path="/"
         )
         return answer
 
-    @app.post("/api/trades", status_code=202)
     async def open_trade(request: Request) -> Response:
-        player = await _player(engine, request.cookies.get(COOKIE))
+        player = _player(clerk, request.cookies.get(COOKIE))
         if player is None:
             raise RefusedError("choose a name first", rule="player", http_status=401)
-        order = _order(await _body(request))
-        bet = await engine.open(player, **order)
-        balance = await engine.ask(lambda book: book.balance(player))
+        bet, balance = await engine.open(player, **_order(await _body(request)))
         return JSONResponse({"trade": game.show(bet), "balance": balance / TOKEN}, 202)
 
-    @app.websocket("/api/live")
     async def live(socket: WebSocket) -> None:
         if not _same_origin(socket.headers) or game.notifier.full:
             await socket.close(1008)
             return
-        player = await _player(engine, socket.cookies.get(COOKIE))
+        player = _player(clerk, socket.cookies.get(COOKIE))
         await socket.accept()
         shown = Page(socket, player)
         game.notifier.add(shown)
         try:
             # What changes from here on comes after it, and may repeat what it says.
-            await socket.send_text(json.dumps(await game.hello(player)))
+            await socket.send_text(json.dumps(game.hello(player)))
             await shown.run()
         except RuntimeError:
             return
         finally:
             game.notifier.remove(shown)
 
-    return app
+    text = "text/plain; charset=utf-8"
+    app = Starlette(
+        routes=[
+            *(Route(path, _file(WEB / name, kind)) for path, (name, kind) in FILES.items()),
+            Route("/trust.toml", _file(evidence.trust, text)),
+            Route("/log_policy.txt", _file(evidence.log_policy, text)),
+            Route("/fairness.html", read_fairness),
+            Route("/bundles/{name}", read_bundle),
+            Route("/healthz", healthy),
+            Route("/api/players", enrol, methods=["POST"]),
+            Route("/api/trades", open_trade, methods=["POST"]),
+            WebSocketRoute("/api/live", live),
+        ],
+        exception_handlers={QuotaryError: _on_error},
+    )
+    return _guarded(app)
+
+
+def _guarded(app: ASGIApp) -> ASGIApp:
+    """Refuses what pages of other sites ask for, and adds the headers."""
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        async def add_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+        elif scope["method"] != "GET" and not _same_origin(Headers(scope=scope)):
+            refused = RefusedError("of another site", rule="origin", http_status=403)
+            await _problem(refused)(scope, receive, add_headers)
+        else:
+            await app(scope, receive, add_headers)
+
+    return guarded
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, QuotaryError)
+    return _problem(error)
 
 
 def now_us() -> int:
@@ -244,10 +277,10 @@ def _standing(book: Book) -> dict[str, Any]:
     return told
 
 
-async def _player(engine: Engine, secret: str | None) -> str | None:
+def _player(clerk: Clerk, secret: str | None) -> str | None:
     if secret is None or len(secret) != 64:
         return None
-    return await engine.ask(lambda book: book.player_of(_hidden(secret)))
+    return clerk.read(lambda book: book.player_of(_hidden(secret)))
 
 
 def _hidden(secret: str) -> str:
@@ -288,10 +321,10 @@ def _same_origin(headers: Any) -> bool:
     return origin is None or origin.partition("://")[2] == headers.get("host")
 
 
-def _file(path: Path, kind: str) -> Callable[[], Awaitable[Response]]:
+def _file(path: Path, kind: str) -> Callable[[Request], Awaitable[Response]]:
     content = path.read_bytes()
 
-    async def read() -> Response:
+    async def read(request: Request) -> Response:
         return Response(content, media_type=kind)
 
     return read

@@ -2,27 +2,25 @@
 
 Tokens move between accounts and are never made but by ``mint``: all balances together are 0
 at any time.  A stake moves to ``held`` in the same transaction that writes the order down; a
-trade's end moves it on, once.  Amounts are integers of a hundredth of a token.
+trade's end moves it on, once.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from attestation.encoding import MAX_INTEGER
 from attestation.errors import RefusedError, UsageError
+from examples.game.bet import HOLDING, OPEN, TOKEN, UNRESOLVED, Bet, Resolution
 
-TOKEN = 100
 GRANT = 1_000 * TOKEN
 """What a new player is given."""
 MINT, HELD, HOUSE = "mint", "held", "house"
-
-OPEN = ("reserved", "promised", "logged", "ended")
-"""States of a trade whose stake is held; the others are settled, refused and incident."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS accounts (
@@ -39,7 +37,7 @@ CREATE TABLE IF NOT EXISTS trades (
     side TEXT NOT NULL, stake INTEGER NOT NULL CHECK (stake > 0), seen TEXT,
     clicked_us INTEGER NOT NULL, state TEXT NOT NULL, promise TEXT, logged_by_us INTEGER,
     digest TEXT, entry INTEGER, logged_us INTEGER, open_us INTEGER, close_us INTEGER,
-    outcome TEXT, payout INTEGER, result TEXT, rule TEXT, detail TEXT
+    outcome TEXT, payout INTEGER, house TEXT, result TEXT, rule TEXT, detail TEXT
 );
 CREATE INDEX IF NOT EXISTS trades_by_state ON trades (state);
 CREATE INDEX IF NOT EXISTS trades_by_player ON trades (player, clicked_us);
@@ -52,6 +50,10 @@ CREATE TABLE IF NOT EXISTS transfers (
     amount INTEGER NOT NULL CHECK (amount > 0), at_us INTEGER NOT NULL,
     UNIQUE (reference, kind)
 );
+CREATE TABLE IF NOT EXISTS resolutions (
+    number INTEGER PRIMARY KEY, trade TEXT NOT NULL REFERENCES trades, at_us INTEGER NOT NULL,
+    by TEXT NOT NULL, action TEXT NOT NULL, reason TEXT NOT NULL, evidence TEXT
+);
 CREATE TABLE IF NOT EXISTS position (
     one INTEGER PRIMARY KEY CHECK (one = 1), last_event INTEGER NOT NULL
 );
@@ -60,33 +62,9 @@ INSERT OR IGNORE INTO position VALUES (1, 0);
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bet:
-    """A player's trade as the game knows it; times are microseconds, amounts hundredths."""
-
-    trade: str
-    player: str
-    nonce: str
-    side: str
-    stake: int
-    seen: str | None
-    clicked_us: int
-    state: str
-    promise: str | None = None
-    logged_by_us: int | None = None
-    digest: str | None = None
-    entry: int | None = None
-    logged_us: int | None = None
-    open_us: int | None = None
-    close_us: int | None = None
-    outcome: str | None = None
-    payout: int | None = None
-    result: str | None = None
-    rule: str | None = None
-    detail: str | None = None
-
-
 _COLUMNS = ", ".join(field.name for field in fields(Bet))
+T = TypeVar("T")
+LATE = "refunded before the trades API was known to have taken it: its outcome pays nothing"
 
 
 class Book:
@@ -168,28 +146,69 @@ class Book:
     ) -> bool:
         """Ends a trade and pays, in one transaction; False if it ended before."""
         with self._writing():
-            if not self._advance(trade, state, at_us, after, {"payout": payout, **known}):
-                return False
-            bet = self.bet(trade)
-            assert bet is not None
-            back = min(payout, bet.stake)
-            if back:
-                self._move(trade, "back", HELD, bet.player, back, at_us)
-            if bet.stake > back:
-                self._move(trade, "lost", HELD, HOUSE, bet.stake - back, at_us)
-            if payout > back:
-                self._move(trade, "won", HOUSE, bet.player, payout - back, at_us)
-            return True
+            return self._end(trade, state, at_us, after, payout, known)
 
     def take_event(self, number: int, trade: str, state: str, at_us: int, **known: Any) -> bool:
         """Takes an event of the trades API and remembers its number, together; False if stale.
 
-        ``state`` is ``promised``, ``logged`` or ``ended``; never goes back.
+        ``state`` is ``promised``, ``logged`` or ``ended``; never goes back.  A trade whose
+        stake went back becomes ``late``; what is not paid by itself is followed all the same.
         """
         before = OPEN[: OPEN.index(state)]
         with self._writing() as db:
             db.execute("UPDATE position SET last_event = max(last_event, ?)", (number,))
-            return self._advance(trade, state, at_us, before, known)
+            if self._advance(trade, state, at_us, before, known):
+                return True
+            if self._advance(trade, "late", at_us, ("refused",), {**known, "detail": LATE}):
+                return True
+            return bool(known) and self._change(trade, UNRESOLVED, known)
+
+    def resolve(
+        self,
+        trade: str,
+        state: str,
+        at_us: int,
+        *,
+        payout: int | None,
+        note: Resolution,
+        **known: Any,
+    ) -> bool:
+        """Ends an incident as somebody decided, and notes it; False if it is none any more.
+
+        Without ``payout`` no tokens move: those of a late trade went back before.
+        """
+        with self._writing():
+            if payout is None:
+                changed = self._advance(trade, state, at_us, ("late",), known)
+            else:
+                changed = self._end(trade, state, at_us, ("incident",), payout, known)
+            if changed:
+                self.note_resolution(note)
+            return changed
+
+    def note_resolution(self, note: Resolution) -> None:
+        """Writes down what was decided or tried; its number is the book's."""
+        with self._writing() as db:
+            db.execute(
+                "INSERT INTO resolutions (trade, at_us, by, action, reason, evidence)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (note.trade, note.at_us, note.by, note.action, note.reason, note.evidence),
+            )
+
+    def resolutions(self, after: int = 0) -> list[Resolution]:
+        """Returns what was decided after a number, oldest first."""
+        rows = self._db.execute(
+            "SELECT number, trade, at_us, by, action, reason, evidence FROM resolutions"
+            " WHERE number > ? ORDER BY number",
+            (after,),
+        )
+        names = [field.name for field in fields(Resolution)]
+        return [Resolution(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def history(self, trade: str) -> list[tuple[str, int]]:
+        """Returns a trade's states and when it came into each, oldest first."""
+        query = "SELECT state, at_us FROM states WHERE trade = ? ORDER BY number"
+        return [(str(state), int(at)) for state, at in self._db.execute(query, (trade,))]
 
     @property
     def last_event(self) -> int:
@@ -205,21 +224,23 @@ class Book:
         """Returns a player's newest trades, newest first."""
         return self._bets("WHERE player = ? ORDER BY clicked_us DESC LIMIT ?", (player, most))
 
-    def bets_in(self, *states: str) -> list[Bet]:
-        """Returns all trades in these states, oldest first."""
+    def bets_in(self, *states: str, until_us: int | None = None) -> list[Bet]:
+        """Returns all trades in these states, of clicks until then, oldest first."""
         marks = ", ".join("?" * len(states))
-        return self._bets(f"WHERE state IN ({marks}) ORDER BY clicked_us", states)
+        until = MAX_INTEGER if until_us is None else until_us
+        where = f"WHERE state IN ({marks}) AND clicked_us <= ? ORDER BY clicked_us"
+        return self._bets(where, (*states, until))
 
     def board(self, most: int) -> list[dict[str, Any]]:
         """Returns the leaders: name, tokens (held stakes included), trades settled and won."""
         rows = self._db.execute(
-            "SELECT name, balance + coalesce(sum(CASE WHEN state IN (?, ?, ?, ?, 'incident')"
+            "SELECT name, balance + coalesce(sum(CASE WHEN state IN (?, ?, ?, ?, ?)"
             " THEN stake END), 0) AS worth, coalesce(sum(state = 'settled'), 0),"
             " coalesce(sum(outcome = side), 0)"
             " FROM players JOIN accounts ON account = players.player"
             " LEFT JOIN trades ON trades.player = players.player"
             " GROUP BY players.player ORDER BY worth DESC, since_us LIMIT ?",
-            (*OPEN, most),
+            (*HOLDING, most),
         )
         members = ("name", "worth", "settled", "won")
         return [dict(zip(members, row, strict=True)) for row in rows]
@@ -242,7 +263,7 @@ class Book:
         ):
             wanted[source] -= amount
             wanted[target] += amount
-        held = sum(bet.stake for bet in self.bets_in(*OPEN, "incident"))
+        held = sum(bet.stake for bet in self.bets_in(*HOLDING))
         if found != wanted or sum(found.values()) or found[HELD] != held:
             raise AssertionError(f"the book does not balance: {found} is not {wanted}, {held} held")
 
@@ -252,17 +273,41 @@ class Book:
         names = [field.name for field in fields(Bet)]
         return [Bet(**dict(zip(names, row, strict=True))) for row in rows]
 
+    def _end(
+        self,
+        trade: str,
+        state: str,
+        at_us: int,
+        after: tuple[str, ...],
+        payout: int,
+        known: dict[str, Any],
+    ) -> bool:
+        if not self._advance(trade, state, at_us, after, {"payout": payout, **known}):
+            return False
+        bet = self.bet(trade)
+        assert bet is not None
+        back = min(payout, bet.stake)
+        if back:
+            self._move(trade, "back", HELD, bet.player, back, at_us)
+        if bet.stake > back:
+            self._move(trade, "lost", HELD, HOUSE, bet.stake - back, at_us)
+        if payout > back:
+            self._move(trade, "won", HOUSE, bet.player, payout - back, at_us)
+        return True
+
     def _advance(
         self, trade: str, state: str, at_us: int, after: tuple[str, ...], known: dict[str, Any]
     ) -> bool:
-        members = {"state": state, **known}
-        given = ", ".join(f"{name} = ?" for name in members)
-        marks = ", ".join("?" * len(after))
-        change = f"UPDATE trades SET {given} WHERE trade = ? AND state IN ({marks})"  # noqa: S608
-        changed = self._db.execute(change, (*members.values(), trade, *after)).rowcount
+        changed = self._change(trade, after, {"state": state, **known})
         if changed:
             self._note(trade, state, at_us)
-        return bool(changed)
+        return changed
+
+    def _change(self, trade: str, states: tuple[str, ...], members: dict[str, Any]) -> bool:
+        given = ", ".join(f"{name} = ?" for name in members)
+        marks = ", ".join("?" * len(states))
+        change = f"UPDATE trades SET {given} WHERE trade = ? AND state IN ({marks})"  # noqa: S608
+        return bool(self._db.execute(change, (*members.values(), trade, *states)).rowcount)
 
     def _note(self, trade: str, state: str, at_us: int) -> None:
         self._db.execute(
@@ -281,12 +326,36 @@ class Book:
         self._db.execute(change, (-amount, source))
         self._db.execute(change, (amount, target))
 
+    def begin(self) -> None:
+        """Begins a transaction, of ``part`` after ``part``."""
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def part(self, act: Callable[[Book], T]) -> T:
+        """Does a part of the transaction: all of it or, if it raises, nothing."""
+        with self._writing():
+            return act(self)
+
+    def commit(self) -> None:
+        """Ends the transaction: durable when it returns."""
+        self._db.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Takes back what was begun and is not committed."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        self._db.execute("BEGIN IMMEDIATE")
+        if self._db.in_transaction:
+            # Within a larger one, only this much is taken back.
+            begin, back, end = "SAVEPOINT part", "ROLLBACK TO part; RELEASE part", "RELEASE part"
+        else:
+            begin, back, end = "BEGIN IMMEDIATE", "ROLLBACK", "COMMIT"
+        self._db.execute(begin)
         try:
             yield self._db
         except BaseException:
-            self._db.execute("ROLLBACK")
+            for statement in back.split("; "):
+                self._db.execute(statement)
             raise
-        self._db.execute("COMMIT")
+        self._db.execute(end)

@@ -7,6 +7,7 @@ trade is settled on is recomputed by the verify API.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import time
@@ -22,24 +23,37 @@ RETRY_SECONDS = 1.0
 FRESH_SECONDS = 10.0
 """A venue's quote counts for the price just now so long."""
 TICK_MS = 250
+STALE_SECONDS = 3.0
+"""A price that nothing was heard of for so long is shown as old."""
+RECENT = 6
+"""Points of the chart in every message: one that was left out comes with the next."""
 log = logging.getLogger("game")
-Tell = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Market:
-    """Follows ``prover serve`` at ``url``; ``tell`` gets every new point of the chart."""
+    """Follows ``prover serve`` at ``url``."""
 
-    def __init__(self, url: str, tell: Tell) -> None:
+    def __init__(self, url: str) -> None:
         self._http = httpx.AsyncClient(base_url=url, timeout=30)
-        self._tell = tell
         self._points: deque[tuple[int, float]] = deque()
         self._mids: dict[str, tuple[float, float]] = {}
+        self._heard = 0.0
         self.now: float | None = None
 
     @property
     def history(self) -> list[tuple[int, float]]:
         """The last two minutes: microseconds and mid, oldest first."""
         return list(self._points)
+
+    def price(self) -> dict[str, Any]:
+        """Returns what pages are told: the price, whether it is old, the newest points."""
+        return {
+            "type": "price",
+            "now_us": _now_us(),
+            "mid": self.now,
+            "stale": time.monotonic() - self._heard > STALE_SECONDS,
+            "points": list(itertools.islice(reversed(self._points), RECENT))[::-1],
+        }
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -73,23 +87,18 @@ class Market:
         async for slot in self._data("/v1/slots/events", {"from": since}):
             mids = [mid for mid in map(_mid, _fields(slot)) if mid is not None]
             if mids:
-                point = (int(slot["slot_us"]), median(mids))
-                self.add(*point)
-                await self._tell({"type": "slot", "point": point})
+                self.add(int(slot["slot_us"]), median(mids))
 
     async def _ticks(self) -> None:
-        told = 0.0
         async for tick in self._data("/v1/ticks", {"interval_ms": TICK_MS}):
             now = time.monotonic()
             mid = _mid(tick)
             if mid is not None:
                 self._mids[str(tick["venue"])] = (now, mid)
+                self._heard = now
             fresh = [mid for seen, mid in self._mids.values() if now - seen < FRESH_SECONDS]
             if fresh:
                 self.now = median(fresh)
-            if now - told >= TICK_MS / 1_000 and self.now is not None:
-                told = now
-                await self._tell({"type": "tick", "mid": self.now, "now_us": _now_us()})
 
     async def _data(self, path: str, asked: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         async with self._http.stream("GET", path, params=asked) as answer:

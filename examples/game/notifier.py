@@ -1,13 +1,16 @@
 """The notifier: tells every open page what changes, over WebSocket.
 
 A page that connects is told everything first, so that one that was away misses nothing.
+What goes to all pages is made once and told to a few at a time: an order that comes in
+between waits for those few, not for everybody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict
+from collections import defaultdict, deque
+from collections.abc import Callable
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -16,6 +19,10 @@ MOST_WAITING = 256
 """Messages that wait for a slow page; it is let go at more, and comes again."""
 MOST_PAGES = 1_000
 SLOW = 1013
+PRICE_SECONDS = 0.25
+"""How often a page is told the price."""
+TURNS = 10
+"""In so many turns within that time."""
 
 
 class Page:
@@ -23,28 +30,43 @@ class Page:
 
     def __init__(self, socket: WebSocket, player: str | None) -> None:
         self.player = player
+        self.turn = 0
         self._socket = socket
-        self._waiting: asyncio.Queue[str | None] = asyncio.Queue(MOST_WAITING)
+        self._waiting: deque[str] = deque()
+        self._latest: dict[str, str] = {}
+        self._ended = False
+        self._wake = asyncio.Event()
 
     def put(self, text: str) -> None:
         """Has a message sent; one too many ends the connection."""
-        try:
-            self._waiting.put_nowait(text)
-        except asyncio.QueueFull:
+        self._waiting.append(text)
+        if len(self._waiting) > MOST_WAITING:
             self.end()
+        self._wake.set()
+
+    def show(self, kind: str, text: str) -> None:
+        """Has a message sent instead of one of its kind that still waits."""
+        self._latest[kind] = text
+        self._wake.set()
 
     def end(self) -> None:
         """Ends the connection; what waits is told anew when the page comes again."""
-        while not self._waiting.empty():
-            self._waiting.get_nowait()
-        self._waiting.put_nowait(None)
+        self._ended = True
+        self._wake.set()
 
     async def run(self) -> None:
         """Sends until the page goes away or is too slow."""
         reading = asyncio.create_task(self._read())
         try:
-            while (text := await self._waiting.get()) is not None:
-                await self._socket.send_text(text)
+            while not self._ended:
+                await self._wake.wait()
+                self._wake.clear()
+                while (self._waiting or self._latest) and not self._ended:
+                    if self._waiting:
+                        text = self._waiting.popleft()
+                    else:
+                        text = self._latest.pop(next(iter(self._latest)))
+                    await self._socket.send_text(text)
             await self._socket.close(SLOW)
         except (WebSocketDisconnect, RuntimeError):
             return
@@ -61,26 +83,46 @@ class Page:
 
 
 class Notifier:
-    """All open pages."""
+    """All open pages.  ``price`` makes the message that each is told all the time."""
 
-    def __init__(self) -> None:
-        self._pages: set[Page] = set()
+    def __init__(self, price: Callable[[], dict[str, Any]]) -> None:
+        self._price = price
+        self._pages: list[set[Page]] = [set() for _ in range(TURNS)]
         self._of: defaultdict[str, set[Page]] = defaultdict(set)
 
     @property
     def full(self) -> bool:
         """Whether no more pages may connect."""
-        return len(self._pages) >= MOST_PAGES
+        return sum(map(len, self._pages)) >= MOST_PAGES
+
+    async def run(self) -> None:
+        """Tells the price until cancelled."""
+        while True:
+            for pages in self._pages:
+                await asyncio.sleep(PRICE_SECONDS / TURNS)
+                if pages:
+                    text = json.dumps(self._price())
+                    for page in pages:
+                        page.show("price", text)
+
+    async def tell_all(self, message: dict[str, Any]) -> None:
+        """Tells every page, instead of an older message of the type that still waits."""
+        text = json.dumps(message)
+        for pages in self._pages:
+            for page in pages:
+                page.show(message["type"], text)
+            await asyncio.sleep(PRICE_SECONDS / TURNS)
 
     def add(self, page: Page) -> None:
         """Takes a page."""
-        self._pages.add(page)
+        page.turn = min(range(TURNS), key=lambda turn: len(self._pages[turn]))
+        self._pages[page.turn].add(page)
         if page.player is not None:
             self._of[page.player].add(page)
 
     def remove(self, page: Page) -> None:
         """Lets a page go."""
-        self._pages.discard(page)
+        self._pages[page.turn].discard(page)
         if page.player is not None:
             self._of[page.player].discard(page)
             if not self._of[page.player]:
@@ -88,17 +130,13 @@ class Notifier:
 
     def close(self) -> None:
         """Ends every connection."""
-        for page in list(self._pages):
-            page.end()
-
-    def tell_all(self, message: dict[str, Any]) -> None:
-        """Tells every page."""
-        text = json.dumps(message)
-        for page in list(self._pages):
-            page.put(text)
+        for pages in self._pages:
+            for page in pages:
+                page.end()
 
     def tell(self, player: str, message: dict[str, Any]) -> None:
         """Tells a player's pages."""
-        text = json.dumps(message)
-        for page in list(self._of.get(player, ())):
-            page.put(text)
+        if pages := self._of.get(player):
+            text = json.dumps(message)
+            for page in pages:
+                page.put(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import signal
@@ -19,13 +20,17 @@ from attestation.errors import QuotaryError
 from attestation.keys import VerifyingKey
 from attestation.settlement.policy import SettlementPolicy
 from examples.game.app import Evidence, Game, make_app, now_us
-from examples.game.book import Bet, Book
-from examples.game.engine import Engine, Terms
+from examples.game.clerk import Clerk
+from examples.game.engine import Engine
+from examples.game.incidents import write_settings
+from examples.game.judge import Judge
 from examples.game.market import Market
-from examples.game.notifier import Notifier
 from examples.game.services import TradesClient
+from examples.game.terms import Terms
 from prover.serve.listening import HttpServer, bind
-from verifier.client import AsyncVerifyClient
+
+KEEP_SECONDS = 120
+"""How long an idle connection is kept."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,41 +75,42 @@ async def _serve(options: argparse.Namespace) -> None:
         operator=VerifyingKey.parse(options.operator),
         development=options.development,
     )
+    write_settings(options.data, terms, options.verifier)
     token = options.token.read_text(encoding="utf-8").strip() if options.token else None
     async with contextlib.AsyncExitStack() as stack:
-        book = Book(options.data / "game.db")
-        stack.callback(book.close)
+        clerk = Clerk(options.data / "game.db")
+        stack.push_async_callback(clerk.close)
         trades = TradesClient(options.prover, token)
         stack.push_async_callback(trades.close)
-        verifier = await stack.enter_async_context(AsyncVerifyClient(options.verifier))
-        notifier = Notifier()
-
-        async def tell(message: dict[str, object]) -> None:
-            notifier.tell_all(message)
-
-        async def changed(bet: Bet) -> None:
-            await game.changed(bet)
-
-        market = Market(options.prover, tell)
+        judge = Judge(options.verifier)
+        stack.push_async_callback(judge.close)
+        market = Market(options.prover)
         stack.push_async_callback(market.close)
         engine = Engine(
-            *(book, trades, verifier, terms), bundles=bundles, clock=now_us, changed=changed
+            *(clerk, trades, judge, terms),
+            bundles=bundles,
+            clock=now_us,
+            changed=lambda bet: game.changed(bet),
         )
-        stack.push_async_callback(engine.close)
-        game = Game(engine, market, notifier)
+        game = Game(engine, market)
         evidence = Evidence(trust=options.trust, log_policy=options.log_policy, bundles=bundles)
         listener = bind(options.host, options.port)
         server = HttpServer(make_app(game, evidence))
+        # A far player's next order must not have to connect anew.
+        server.config.timeout_keep_alive = KEEP_SECONDS
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         working = [asyncio.create_task(one.run()) for one in (engine, market, game)]
         await server.listening.wait()
         port = listener.getsockname()[1]
         ready = {"type": "ready", "url": f"http://{options.host}:{port}", "port": port}
+        # What is there now stays: the collector need not look through it during orders.
+        gc.collect()
+        gc.freeze()
         print(json.dumps(ready), flush=True)
         stopping = asyncio.create_task(stopped.wait())
         await asyncio.wait({stopping, serving, *working}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        notifier.close()
+        game.notifier.close()
         server.should_exit = True
         await serving
         for task in working:

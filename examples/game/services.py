@@ -13,6 +13,9 @@ from attestation.errors import RefusedError, UnavailableError
 from attestation.settlement.verdict import SettlementVerdict
 from attestation.verdict import Rejected
 
+KEPT_SECONDS = 3.0
+"""How long an idle connection is kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class TradeEvent:
@@ -55,7 +58,10 @@ class TradesClient:
 
     def __init__(self, url: str, token: str | None = None) -> None:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        limits = httpx.Limits(max_connections=256, max_keepalive_connections=64)
+        # Shorter than the server keeps a connection: none is used that is being closed.
+        limits = httpx.Limits(
+            max_connections=256, max_keepalive_connections=64, keepalive_expiry=KEPT_SECONDS
+        )
         self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=5, limits=limits)
 
     async def close(self) -> None:

@@ -6,11 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
+from attestation.encoding import encode_decoded
 from attestation.errors import UnavailableError
 from attestation.hashing import hash_string
 from attestation.keys import SigningKey
+from attestation.price import format_exact
 from attestation.settlement.outcome import OutcomeDocument
 from attestation.settlement.promise import Promise, sign_promise
 from attestation.settlement.trade import TradeLeaf, trade_id
@@ -21,11 +24,20 @@ from tests.settlement.cases import policy
 
 KEY = SigningKey(name="operator.example", algorithm="ed25519", seed=b"\x07" * 32)
 POLICY = policy()
+WIN, FEE = Fraction("1.9"), 10
 
 
 def outcome_of(trade: str) -> str:
     """How a trade ends here: by the first digit of its id."""
     return ("up", "down", "up", "down", "tie", "void")[int(trade[:4], 16) % 6]
+
+
+def payout_of(order: Mapping[str, Any], outcome: str) -> str:
+    """What the rule of payouts says, written down once more."""
+    stake = Fraction(order["stake"])
+    if outcome == "void":
+        return format_exact(stake + FEE)
+    return format_exact(stake if outcome == "tie" else stake * WIN * (outcome == order["side"]))
 
 
 @dataclass
@@ -40,6 +52,8 @@ class Operator:
     """Nonces whose order is taken, but whose first answer is lost."""
     false: set[str] = field(default_factory=set)
     """Trades whose bundle is refused."""
+    says: dict[str, str] = field(default_factory=dict)
+    """Payouts of trades of which the house's ledger says something else."""
     away: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -67,16 +81,17 @@ class Operator:
     async def bundle(self, trade: str) -> bytes:
         if self.away:
             raise UnavailableError("away")
-        return json.dumps({"trade": trade}).encode()
+        return encode_decoded({"trade": trade})
 
     async def events(self, after: int) -> AsyncIterator[TradeEvent]:
         # What was said is said again after a break, as a store does; then as it comes.
         number = after
         while not self.away:
+            # Before it is looked: what is said while one is taken is not missed.
+            self.changed.clear()
             for event in self.log[number:]:
                 number = event.number
                 yield event
-            self.changed.clear()
             await self.changed.wait()
         raise UnavailableError("away")
 
@@ -135,7 +150,13 @@ class Operator:
         self.log_all()
         for trade, kept in self.orders.items():
             if kept["shown"]["state"] == "pending":
-                kept["shown"] = {**kept["shown"], "state": "final", "bundle": f"/{trade}"}
+                outcome = outcome_of(trade)
+                kept["shown"] |= {
+                    "state": "void" if outcome == "void" else "final",
+                    "bundle": f"/{trade}",
+                    "settlement": {"outcome": outcome},
+                    "payout": self.says.get(trade, payout_of(kept["order"], outcome)),
+                }
                 self._say(trade)
 
     def _say(self, trade: str) -> None:

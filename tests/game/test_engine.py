@@ -15,12 +15,14 @@ from attestation.errors import RefusedError, UsageError
 from attestation.hashing import hash_string
 from attestation.keys import SigningKey
 from attestation.settlement.trade import trade_id
-from examples.game.book import GRANT, HELD, TOKEN, Bet, Book
-from examples.game.engine import Engine, Terms
-from tests.game.services import KEY, POLICY, Operator, outcome_of
+from examples.game.bet import TOKEN, Bet, tokens
+from examples.game.book import GRANT, HELD, Book
+from examples.game.clerk import Clerk
+from examples.game.engine import Engine
+from examples.game.terms import Terms
+from tests.game.services import KEY, POLICY, WIN, Operator, outcome_of, payout_of
 
 PLAYERS, ROUNDS = 200, 3
-WIN = Fraction("1.9")
 
 
 class Clock:
@@ -40,17 +42,18 @@ async def running(
     clock: Clock | None = None,
     key: SigningKey = KEY,
     follow: bool = True,
+    bundles: Path | None = None,
 ) -> AsyncIterator[Engine]:
     """The game as a process would run it; leaving it is a stop in the middle of anything."""
-    book = Book(folder / "game.db")
+    clerk = Clerk(folder / "game.db")
     terms = Terms(policy=POLICY, win=WIN, operator=key.verifying_key)
 
-    async def changed(bet: Bet) -> None:
+    def changed(bet: Bet) -> None:
         assert bet.trade
 
     engine = Engine(
-        *(book, operator, operator, terms),
-        bundles=folder,
+        *(clerk, operator, operator, terms),
+        bundles=bundles or folder,
         clock=clock or Clock(),
         changed=changed,
     )
@@ -61,29 +64,25 @@ async def running(
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        await engine.close()
-        book.close()
+        await clerk.close()
 
 
 async def until(engine: Engine, true: Callable[[Book], bool]) -> None:
     """Waits until something is true of the book."""
     async with asyncio.timeout(60):
-        while not await engine.ask(true):  # noqa: ASYNC110 (a book tells nobody)
+        while not engine.clerk.read(true):  # noqa: ASYNC110 (a book tells nobody)
             await asyncio.sleep(0.01)
 
 
 async def enrol(engine: Engine, name: str) -> str:
     player = hash_string(name.encode())
-    await engine.ask(lambda book: book.enrol(player, name, f"secret of {name}", 1))
+    await engine.clerk.do(lambda book: book.enrol(player, name, f"secret of {name}", 1))
     return player
 
 
 def paid(bet: Bet) -> int:
-    """What the rule of payouts says, written down once more."""
-    outcome = outcome_of(bet.trade)
-    if outcome == "void":
-        return bet.stake + 10 * TOKEN
-    return bet.stake if outcome == "tie" else bet.stake * 19 // 10 * (outcome == bet.side)
+    order = {"stake": tokens(bet.stake), "side": bet.side}
+    return int(Fraction(payout_of(order, outcome_of(bet.trade))) * TOKEN)
 
 
 def test_tokens_conserve_and_every_trade_is_paid_once_through_restarts(tmp_path: Path) -> None:
@@ -112,21 +111,21 @@ def test_tokens_conserve_and_every_trade_is_paid_once_through_restarts(tmp_path:
                     operator.log_all()
                 else:
                     operator.end_all()
-                await engine.ask(Book.check)
+                engine.clerk.read(Book.check)
             # Stopped here, with events not taken and bundles not verified.
         operator.end_all()
         async with running(tmp_path, operator) as engine:
             await engine.look()
             await until(engine, lambda book: len(book.bets_in("settled")) == PLAYERS * ROUNDS)
-            await engine.ask(Book.check)
-            bets = await engine.ask(lambda book: book.bets_in("settled"))
+            engine.clerk.read(Book.check)
+            bets = engine.clerk.read(lambda book: book.bets_in("settled"))
             assert sorted(operator.taken) == sorted(trade_id(order[1]) for order in orders)
             assert [bet.payout for bet in bets] == [paid(bet) for bet in bets]
             for player in players:
                 of_player = [bet for bet in bets if bet.player == player]
                 wanted = GRANT + sum(paid(bet) - bet.stake for bet in of_player)
-                assert await engine.ask(lambda book, who=player: book.balance(who)) == wanted
-            assert await engine.ask(lambda book: book.balance(HELD)) == 0
+                assert engine.clerk.read(lambda book, who=player: book.balance(who)) == wanted
+            assert engine.clerk.read(lambda book: book.balance(HELD)) == 0
 
     asyncio.run(play())
 
@@ -139,10 +138,10 @@ def test_a_refused_bundle_is_an_incident_and_pays_nothing_by_itself(tmp_path: Pa
             await engine.open(player, "0a" * 16, "up", 25 * TOKEN, "64000.00")
             operator.end_all()
             await until(engine, lambda book: bool(book.bets_in("incident")))
-            (bet,) = await engine.ask(lambda book: book.bets_in("incident"))
+            (bet,) = engine.clerk.read(lambda book: book.bets_in("incident"))
             assert (bet.rule, bet.payout) == ("outcome.outcome", None)
-            assert await engine.ask(lambda book: book.balance(player)) == GRANT - bet.stake
-            await engine.ask(Book.check)
+            assert engine.clerk.read(lambda book: book.balance(player)) == GRANT - bet.stake
+            engine.clerk.read(Book.check)
         # The bundle is kept: it is evidence.
         assert (tmp_path / f"{bet.trade}.json").is_file()
 
@@ -155,7 +154,7 @@ def test_a_promise_by_another_key_is_an_incident(tmp_path: Path) -> None:
     async def play() -> None:
         async with running(tmp_path, Operator(), key=other, follow=False) as engine:
             player = await enrol(engine, "Mara")
-            bet = await engine.open(player, "0a" * 16, "up", TOKEN, None)
+            bet, _ = await engine.open(player, "0a" * 16, "up", TOKEN, None)
             assert (bet.state, bet.rule) == ("incident", "promise.key")
 
     asyncio.run(play())
@@ -166,21 +165,21 @@ def test_an_order_that_never_arrived_gives_its_stake_back(tmp_path: Path) -> Non
         operator, clock = Operator(away=True), Clock()
         async with running(tmp_path, operator, clock=clock, follow=False) as engine:
             player = await enrol(engine, "Mara")
-            bet = await engine.open(player, "0a" * 16, "up", TOKEN, None)
+            bet, _ = await engine.open(player, "0a" * 16, "up", TOKEN, None)
             assert bet.state == "reserved"
             operator.away = False
             clock.now_us += 15_000_000
             await engine.look()
             # Not sent again so late, and not given up while it may still be on its way.
             assert not operator.taken
-            assert await engine.ask(lambda book: book.balance(player)) == GRANT - TOKEN
+            assert engine.clerk.read(lambda book: book.balance(player)) == GRANT - TOKEN
             clock.now_us += 15_000_000
             await engine.look()
-            assert await engine.ask(lambda book: book.balance(player)) == GRANT
+            assert engine.clerk.read(lambda book: book.balance(player)) == GRANT
             assert [
-                bet.state for bet in await engine.ask(lambda book: book.bets_of(player, 9))
+                bet.state for bet in engine.clerk.read(lambda book: book.bets_of(player, 9))
             ] == ["refused"]
-            await engine.ask(Book.check)
+            engine.clerk.read(Book.check)
 
     asyncio.run(play())
 
@@ -201,7 +200,7 @@ def test_a_nonce_is_one_order_and_a_stake_is_there(tmp_path: Path) -> None:
             with pytest.raises(UsageError) as short:
                 await engine.open(player, "0b" * 16, "up", GRANT, None)
             assert short.value.rule == "stake"
-            assert await engine.ask(lambda book: book.bet(trade_id("0b" * 16))) is None
-            await engine.ask(Book.check)
+            assert engine.clerk.read(lambda book: book.bet(trade_id("0b" * 16))) is None
+            engine.clerk.read(Book.check)
 
     asyncio.run(play())

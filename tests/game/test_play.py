@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from examples.demo.stage import Stage
-from examples.game.book import GRANT, TOKEN, Book
+from examples.game.bet import TOKEN
+from examples.game.book import GRANT, Book
 from examples.game.parties import Parties
 
 LIMIT = 60.0

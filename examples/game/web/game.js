@@ -44,16 +44,13 @@ const hear = {
     showTrades();
     resend();
   },
-  slot({ point }) {
-    if (point[0] > (state.points.at(-1)?.[0] ?? 0)) state.points.push(point);
-    while (state.points[0][0] < point[0] - 125e6) state.points.shift();
-    frame();
-  },
-  tick({ mid, now_us }) {
-    state.mid = mid;
+  price({ mid, stale, now_us, points }) {
+    Object.assign(state, { mid, stale });
     // The smallest delay heard of comes nearest to the game's clock.
     state.ahead = Math.max(state.ahead, now_us - Date.now() * 1000);
-    say("mid", price.format(mid));
+    for (const point of points) if (point[0] > (state.points.at(-1)?.[0] ?? 0)) state.points.push(point);
+    while (state.points.length && state.points[0][0] < nowUs() - 125e6) state.points.shift();
+    if (mid) say("mid", price.format(mid));
     if (calm.matches) frame();
   },
   trade({ trade, balance }) {
