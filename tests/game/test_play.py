@@ -33,7 +33,7 @@ def wait_state(book: Path, state: str) -> None:
 @pytest.mark.timeout(240)
 def test_a_game_killed_in_the_middle_of_a_trade_settles_it_once(tmp_path: Path) -> None:
     with Stage(tmp_path) as stage:
-        parties = Parties(stage, duration=4, window=1.5, effective=6)
+        parties = Parties(stage, duration=4, window=1.5, effective=15)
         parties.start()
         url = parties.start_game()
         with httpx.Client(base_url=url, timeout=30) as http:
