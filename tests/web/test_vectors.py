@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from tests.conftest import require_peer
-from tests.web import vectors, voices
+from tests.web import parsed, relogged, vectors, voices
 from tests.web.resigned import resigned_bundles
 from tests.web.vectors import Answer, Vector
 
@@ -55,6 +55,24 @@ def test_node_and_python_agree_on_what_a_lying_notary_signs(tmp_path: Path) -> N
     asked = list(resigned_bundles(200))
     rules = {vector.answer.rule for vector in asked}
     assert {"slot.venues", "settlement", "slots.feed", "notary.vkey"} <= rules
+    assert differences(asked, ask_node(asked, tmp_path)) == []
+
+
+def test_node_and_python_agree_on_logs_that_no_honest_notary_keeps(tmp_path: Path) -> None:
+    require_peer("node")
+    asked = relogged.lies()
+    rules = {vector.answer.rule for vector in asked}
+    assert {"session.order", "feed.market", "slots.unlogged", "policy.logged_us"} <= rules
+    assert len(rules) >= 40
+    assert differences(asked, ask_node(asked, tmp_path)) == []
+
+
+def test_node_and_python_agree_on_documents_by_themselves(tmp_path: Path) -> None:
+    require_peer("node")
+    asked = parsed.documents()
+    valid = [vector for vector in asked if vector.answer.error is None]
+    assert len(valid) >= 35
+    assert len({(vector.call, vector.answer.rule) for vector in asked}) >= 60
     assert differences(asked, ask_node(asked, tmp_path)) == []
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import orjson
 
-from attestation.errors import QuotaryError
+from attestation.errors import OutcomeMismatchError, QuotaryError
 from attestation.settlement.bundle import BUNDLE_LIMIT, SettlementBundle
 from attestation.settlement.expect import SettlementExpect
+from attestation.settlement.ledger import LedgerLine
 from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.recompute import recompute
 from attestation.trust import Trust
@@ -70,6 +71,7 @@ def bundle_vector(
     trust: Trust | None = None,
     log_policy: bytes | None = None,
     files: dict[str, VenueFile] | None = None,
+    line: LedgerLine | None = None,
     **expect: Any,
 ) -> Vector:
     """Asks about a bundle's bytes under the world's keys, log policy and venue files."""
@@ -80,13 +82,18 @@ def bundle_vector(
 
     def ask() -> bytes:
         bundle = SettlementBundle.decode(data, limit=BUNDLE_LIMIT)
-        return recompute(
+        outcome = recompute(
             bundle,
             trust=trust,
             log_policy=log_policy,
             expect=SettlementExpect.from_json(wanted),
             venue_files=files,
-        ).encode()
+        )
+        if line is not None:
+            line.check(outcome)
+            if line.leaf != bundle.trade.leaf:
+                raise OutcomeMismatchError("the ledger's leaf is another", rule="ledger.leaf")
+        return outcome.encode()
 
     question = {
         "bundle": encoded(data),
@@ -94,6 +101,7 @@ def bundle_vector(
         "log_policy": log_policy.decode(),
         "expect": wanted,
         "venue_files": [venue_text(file) for file in files.values()],
+        **({} if line is None else {"line": encoded(line.encode())}),
     }
     return Vector(name=name, call="judgeBundle", question=question, answer=Answer.of(ask))
 

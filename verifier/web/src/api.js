@@ -2,7 +2,7 @@
 // bytes in, a verdict out.
 
 import { shown, utf8 } from "./core/bytes.js";
-import { write } from "./core/canonical.js";
+import { decodeObject, write } from "./core/canonical.js";
 import { deriveObservation } from "./core/channel.js";
 import { QuotaryError } from "./core/errors.js";
 import { parseKey } from "./core/keys.js";
@@ -10,11 +10,15 @@ import { scalars } from "./core/strictjson.js";
 import { parseTrust } from "./core/trust.js";
 import { readVenueFiles } from "./core/venue.js";
 import VENUES from "./data/venues.json";
+import { readEntry } from "./log/entry.js";
 import { parseLogPolicy } from "./log/policy.js";
+import { parseLogProof } from "./log/proof.js";
 import { readExpect } from "./presentation/expect.js";
 import { decide } from "./presentation/verify.js";
 import { decodeBundle } from "./settlement/bundle.js";
 import { readSettlementExpect } from "./settlement/expect.js";
+import { checkLine, readLedger } from "./settlement/ledger.js";
+import { readPolicy } from "./settlement/policy.js";
 import { recompute } from "./settlement/recompute.js";
 
 /** The venue files of this version, by name. */
@@ -41,16 +45,18 @@ export function judged(step) {
 /**
  * Recomputes a bundle (bytes) under a trust file and a log policy (texts), and what was agreed on,
  * an expect file's text or its members. `venue_files`: canonical JSON texts, the page's own without.
+ * With `line` (bytes) the operator's ledger must say the same.
  */
-export const judgeBundle = ({ bundle, trust, log_policy: logPolicy, expect, venue_files: files }) =>
+export const judgeBundle = ({ bundle, trust, log_policy, expect, venue_files: files, line }) =>
   judged(() => {
-    const { data } = recompute(decodeBundle(bundle), {
+    const result = recompute(decodeBundle(bundle), {
       trust: parseTrust(trust),
-      logPolicy: utf8(logPolicy),
+      logPolicy: utf8(log_policy),
       expect: typeof expect === "string" ? readSettlementExpect(expect) : expect,
       venueFiles: files === undefined ? shippedVenues : readVenueFiles(files),
     });
-    return { document: shown(data) };
+    if (line !== undefined) checkLine(readLedger(line)[0], result);
+    return { document: shown(result.data) };
   });
 
 const told = ({ venue, market, instrument, bid, ask, mid, not_before_us, not_after_us }) => ({
@@ -89,6 +95,25 @@ export const judgePresentations = ({ presentations, trust, log_policy: policy, e
         not_checked: found.not_checked,
       }),
     };
+  });
+
+const READERS = {
+  entry: (data) => readEntry(data).kind,
+  ledger: (data) => String(readLedger(data).length),
+  policy: (data) => readPolicy(decodeObject(data)).policy_id,
+  proof: (data) => write({ index: parseLogProof(data).index }),
+};
+
+/** Reads a document (bytes) of a kind: entry, ledger, policy, proof. */
+export const judgeDocument = ({ kind, data }) =>
+  judged(() => ({ document: READERS[kind](data) }));
+
+/** Opens a checkpoint (text) under a log policy (text), with the witnesses that it asks for. */
+export const judgeCheckpoint = ({ log_policy: policy, checkpoint }) =>
+  judged(() => {
+    const { signed, quorumTime } = parseLogPolicy(utf8(policy)).open(checkpoint);
+    const { origin, size } = signed.checkpoint;
+    return { document: JSON.stringify([origin, size, quorumTime === null ? null : Number(quorumTime)]) };
   });
 
 /** Verifies a signature (bytes) on a message (bytes) by a vkey. */

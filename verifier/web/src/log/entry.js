@@ -1,7 +1,7 @@
 // Log entries: canonical JSON `quotary/entry/v1`, one shape per kind (docs/log.md).
 
 import { hex } from "../core/bytes.js";
-import { encode, isObject, MAX_INTEGER } from "../core/canonical.js";
+import { decodeObject, encode, isObject, MAX_INTEGER } from "../core/canonical.js";
 import { checkPurpose, host, mode } from "../core/document.js";
 import { malformed } from "../core/errors.js";
 import { sha256 } from "../core/hashing.js";
@@ -125,6 +125,13 @@ export function loadEntry(value) {
     if (error.name === "UntrustedError") throw malformed(error.detail, { rule: error.rule });
     throw error;
   }
+}
+
+/** Reads an entry's bytes as a log has them; throws MalformedError for another spelling. */
+export function readEntry(data) {
+  // A file may end in a newline; an entry, which is hashed as it stands, may not.
+  if (data[data.length - 1] === 10) throw malformed("an entry ends in a newline", { rule: "entry" });
+  return loadEntry(decodeObject(data, MAX_ENTRY_SIZE));
 }
 
 /** The leaf hash of a decoded entry. */

@@ -1,19 +1,17 @@
 // What a log holds of a span of time: its batches of trades, and how slots and sessions ended. Read as
 // a stream, proven at its end, and forgotten until then but for what is counted.
 
-import { decodeObject } from "../core/canonical.js";
 import { finding, naming, usage } from "../core/errors.js";
 import { leafHash } from "../core/merkle.js";
-import { loadEntry } from "../log/entry.js";
+import { readEntry } from "../log/entry.js";
 import { WIDTH } from "../log/files.js";
 
-const MAX_ENTRY_SIZE = 65535;
 /** Entries that one reading may take: a few minutes of a browser's time. */
 export const MOST_ENTRIES = 1000000;
 const MOST_BATCHES = 100000;
 const MOST_OPEN = 10000;
 
-const read = (data) => naming("log.entry", () => loadEntry(decodeObject(data, MAX_ENTRY_SIZE)));
+const read = (data) => naming("log.entry", () => readEntry(data));
 
 /** Counts of what ended how, by name: fine, or by whose fault not. */
 class Ends {

@@ -2,7 +2,7 @@
 
 import { equal } from "../core/bytes.js";
 import { decodeObject } from "../core/canonical.js";
-import { malformed, mismatch } from "../core/errors.js";
+import { isKind, malformed, mismatch } from "../core/errors.js";
 import { hashString } from "../core/hashing.js";
 import { fraction } from "../core/price.js";
 import * as s from "../core/schema.js";
@@ -34,14 +34,32 @@ const readLine = s.document(
 /** Reads a ledger's bytes, a line each; throws MalformedError. */
 export function readLedger(data) {
   const lines = [];
+  const seen = new Set();
   let start = 0;
   while (start < data.length) {
     const newline = data.indexOf(10, start);
     const end = newline < 0 ? data.length : newline;
-    lines.push(readLine(decodeObject(data.subarray(start, end), MAX_LINE)));
+    const line = readOne(data.subarray(start, end), lines.length + 1);
+    const place = `${line.entry} ${line.trade}`;
+    if (seen.has(place)) {
+      const detail = `line ${lines.length + 1}: one leaf twice`;
+      throw malformed(detail, { rule: "ledger.trade", found: line.trade });
+    }
+    seen.add(place);
+    lines.push(line);
     start = end + 1;
   }
   return lines;
+}
+
+function readOne(data, number) {
+  try {
+    return readLine(decodeObject(data, MAX_LINE));
+  } catch (error) {
+    if (!isKind(error, "MalformedError")) throw error;
+    const rule = `ledger.${error.rule ?? "line"}`;
+    throw malformed(`line ${number}: ${error.detail}`, { rule, found: error.found });
+  }
 }
 
 /** Compares a line with what the trade's bundle leads to; throws OutcomeMismatchError. */
@@ -54,18 +72,18 @@ export function checkLine(line, { outcome, data, leaf }) {
   ]) {
     if (found !== wanted) throw differs(member, found, wanted);
   }
-  if (!equal(s.canonical(line.leaf), s.canonical(leaf))) {
-    throw differs("leaf", line.leaf.trade, leaf.trade);
-  }
   // A tie returns the stake, a void at least the stake.
-  const order = fraction(line.payout).compare(fraction(leaf.stake));
+  const order = fraction(line.payout).compare(fraction(line.leaf.stake));
   const short = outcome.outcome === "void" ? order < 0 : order !== 0;
   if (["tie", "void"].includes(outcome.outcome) && short) {
     throw mismatch("the stake was not returned", {
       rule: "ledger.payout",
       found: line.payout,
-      wanted: leaf.stake,
+      wanted: line.leaf.stake,
     });
+  }
+  if (!equal(s.canonical(line.leaf), s.canonical(leaf))) {
+    throw differs("leaf", line.leaf.trade, leaf.trade);
   }
 }
 
