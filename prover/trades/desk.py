@@ -12,7 +12,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from attestation.errors import QuotaryError, RefusedError
 from attestation.hashing import digest
@@ -39,6 +39,14 @@ BROKEN = "promise_broken"
 T = TypeVar("T")
 Submit = Callable[[TradesEntry], Awaitable[tuple[int, int]]]
 """Has an entry logged; returns its index and its time.  The same entry twice is one."""
+
+
+class _Waiting(NamedTuple):
+    """An order that is being stored; ``is_new`` if it is not known to be another one's again."""
+
+    placed: Placed
+    answer: asyncio.Future[SignedPromise]
+    is_new: bool
 
 
 class TradeDesk:
@@ -74,16 +82,19 @@ class TradeDesk:
         # Who reads does not wait for who writes, nor an order for who reads.
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="trades-write")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="trades-read")
-        self._waiting: list[tuple[Placed, asyncio.Future[SignedPromise]]] = []
+        self._waiting: list[_Waiting] = []
         self._storing: asyncio.Task[None] | None = None
         self._placed = asyncio.Event()
         self._changed = asyncio.Event()
+        self._unlogged: dict[str, int] = {}
+        """When the trades were ordered that are not known to be logged, oldest first."""
 
     async def place(self, order: Order, idempotency: str) -> SignedPromise:
         """Takes an order; its promise is durable when this returns.
 
         Raises UsageError or ExpectationError for an order that the policy has not,
-        RefusedError for a used key or nonce (409), while closed, or for too many (503).
+        RefusedError for a used key or nonce (409), while closed, for too many, or while the
+        log is so far behind that a promise might not be kept (503).
         """
         if self.closed is not None:
             raise RefusedError(self.closed, rule="closed", http_status=503)
@@ -91,6 +102,9 @@ class TradeDesk:
         order.check(self.policy, now_us)
         if len(self._waiting) >= MAX_WAITING:
             raise RefusedError("too many orders at a time", rule="overload", http_status=503)
+        # Whoever comes again with an order that was promised has its promise.
+        if self._is_behind(now_us) and await self.get(order.trade) is None:
+            raise RefusedError("the log is behind", rule="overload", http_status=503)
         opening = TradeOpening(salt=self._random(16).hex(), leaf=order.leaf(self.policy))
         commitment = opening.commitment()
         promise = Promise(
@@ -106,7 +120,10 @@ class TradeDesk:
             promise=sign_promise(promise, self._key),
         )
         answer: asyncio.Future[SignedPromise] = asyncio.get_running_loop().create_future()
-        self._waiting.append((placed, answer))
+        is_new = opening.leaf.trade not in self._unlogged
+        if is_new:
+            self._unlogged[opening.leaf.trade] = now_us
+        self._waiting.append(_Waiting(placed, answer, is_new))
         if self._storing is None or self._storing.done():
             self._storing = asyncio.create_task(self._store_waiting())
         return await answer
@@ -196,26 +213,41 @@ class TradeDesk:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             try:
-                answers = await self._call(self._store.place, [placed for placed, _ in batch])
+                answers = await self._call(self._store.place, [one.placed for one in batch])
             except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
-                for _, answer in batch:
-                    if not answer.done():
-                        answer.set_exception(error)
+                for one in batch:
+                    self._forget(one)
+                    if not one.answer.done():
+                        one.answer.set_exception(error)
                 continue
-            for (_, future), found in zip(batch, answers, strict=True):
-                if future.done():
+            for one, found in zip(batch, answers, strict=True):
+                if found is not one.placed.promise:
+                    # Placed before, or refused: another order's batch has it, or none.
+                    self._forget(one)
+                if one.answer.done():
                     continue  # Nobody waits for it any more; it is placed all the same.
                 if isinstance(found, RefusedError):
-                    future.set_exception(found)
+                    one.answer.set_exception(found)
                 else:
-                    future.set_result(found)
+                    one.answer.set_result(found)
             self._placed.set()
             self._announce()
+
+    def _is_behind(self, now_us: int) -> bool:
+        """Whether an order waits so long for the log that a new promise might not be kept."""
+        oldest_us = next(iter(self._unlogged.values()), now_us)
+        return 2 * (now_us - oldest_us) > self.policy.log_by_us
+
+    def _forget(self, waiting: _Waiting) -> None:
+        if waiting.is_new:
+            self._unlogged.pop(waiting.placed.opening.leaf.trade, None)
 
     async def _log(self, batch: Batch) -> None:
         """Submits a batch until the log has it; voids what it has later than promised."""
         index, logged_us = await self._submitted(batch.batch.entry())
         await self._call(self._store.note_logged, batch.id, index, logged_us)
+        for item in batch.batch.commitments:
+            self._unlogged.pop(item.trade, None)
         self._announce()
         await self._void_broken(batch.id)
 

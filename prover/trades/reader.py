@@ -45,11 +45,12 @@ class TradeReader:
 
         Those of one batch, or of all.
         """
-        rows = self._database.execute(
-            f"{_SELECT} WHERE t.state = 'pending' AND b.logged_us > t.log_by_us"
-            " AND (?1 IS NULL OR t.batch = ?1) ORDER BY b.entry, t.trade",
-            (batch,),
-        )
+        late = f"{_SELECT} WHERE t.state = 'pending' AND b.logged_us > t.log_by_us"
+        order = " ORDER BY b.entry, t.trade"
+        if batch is None:
+            rows = self._database.execute(late + order)
+        else:
+            rows = self._database.execute(f"{late} AND t.batch = ?{order}", (batch,))
         return [_trade(row) for row in rows.fetchall()]
 
     def get(self, trade: str) -> Trade | None:

@@ -231,6 +231,27 @@ def test_trade_logged_later_than_promised_is_void_with_the_fee(tmp_path: Path) -
     asyncio.run(play())
 
 
+def test_no_promise_is_given_that_the_log_is_too_far_behind_to_keep(tmp_path: Path) -> None:
+    async def play() -> None:
+        clock = Clock()
+        log = FakeLog(clock, plan=["away"] * 1_000)
+        async with trading(tmp_path, log, clock) as desk:
+            signed = await desk.place(order(1), "key-1")
+            clock.now_us += desk.policy.log_by_us // 2 + 1
+            with pytest.raises(RefusedError) as caught:
+                await desk.place(order(2), "key-2")
+            assert (caught.value.rule, caught.value.http_status) == ("overload", 503)
+            # Whose promise was given already hears it again.
+            assert await desk.place(order(1), "key-1") == signed
+            assert await desk.counts() == {"pending": 1}
+            log.plan.clear()
+            await all_logged(desk, 1)
+            await desk.place(order(2), "key-2")
+            await all_logged(desk, 2)
+
+    asyncio.run(play())
+
+
 def test_ended_trade_does_not_end_again(tmp_path: Path) -> None:
     async def play() -> None:
         clock = Clock()
@@ -294,10 +315,14 @@ def test_every_promised_trade_is_logged_once_through_crashes_and_lost_answers(
             async with trading(path, log, clock) as desk:
                 for _ in range(wave):
                     number += 1
-                    promises.append(await desk.place(order(number), f"key-{number}"))
+                    try:
+                        promises.append(await desk.place(order(number), f"key-{number}"))
+                    except RefusedError as error:
+                        # Nothing is promised while the log is behind.
+                        assert error.rule == "overload"
         log.plan.clear()
         async with trading(path, log, clock) as desk:
-            await all_logged(desk, number)
+            await all_logged(desk, len(promises))
             batches = []
             for index, entry in enumerate(log.entries):
                 identifier = next(
@@ -308,7 +333,7 @@ def test_every_promised_trade_is_logged_once_through_crashes_and_lost_answers(
                 made = await desk.batch(identifier or 0)
                 batches.append(LoggedBatch(index=index, entry=entry, batch=made.batch))
             assert double_trades(batches) == []
-            assert sum(entry.count for entry in log.entries) == number
+            assert sum(entry.count for entry in log.entries) == len(promises)
             for signed in promises:
                 trade = await desk.get(signed.promise.trade)
                 assert trade is not None and trade.logged_us is not None
