@@ -319,7 +319,8 @@ def test_every_promised_trade_is_logged_once_through_crashes_and_lost_answers(
                         promises.append(await desk.place(order(number), f"key-{number}"))
                     except RefusedError as error:
                         # Nothing is promised while the log is behind.
-                        assert error.rule == "overload"
+                        if error.rule != "overload":
+                            raise
         log.plan.clear()
         async with trading(path, log, clock) as desk:
             await all_logged(desk, len(promises))
