@@ -65,10 +65,16 @@ def test_shipped_samples_come_out_as_on_the_command_line(tab: Tab) -> None:
 def test_command_that_the_page_shows_repeats_the_check(
     tab: Tab, trade: Market, files: list[Path], tmp_path: Path
 ) -> None:
-    opened(tab, files)
-    command = tab.text("section pre:not(details pre)")
+    # Under names of the reader's own, of which one would say something else to a shell.
+    names = {"trust.toml": "whom-I-believe.toml", "log_policy.txt": "$(id) log.txt"}
+    mine = []
     for path in files:
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+        mine.append(tmp_path / names.get(path.name, path.name))
+        mine[-1].write_bytes(path.read_bytes())
+    opened(tab, mine)
+    command = tab.text("section pre:not(details pre)")
+    assert "--trust whom-I-believe.toml --log-policy log_policy.txt" in command
+    (tmp_path / names["log_policy.txt"]).rename(tmp_path / "log_policy.txt")
     (tmp_path / "expect.toml").unlink()
     venues = "".join(f" --venue-file {path}" for path in venue_tomls(trade, tmp_path))
     found = subprocess.run(
@@ -81,6 +87,17 @@ def test_command_that_the_page_shows_repeats_the_check(
     )
     assert found.returncode == 0, found.stderr
     assert f"RECOMPUTED {world.settled_outcome(trade.made).outcome.upper()}" in found.stderr
+
+
+def test_command_for_simulated_venues_allows_them_as_the_reader_did(
+    tab: Tab, files: list[Path]
+) -> None:
+    opened(tab, files)
+    assert "insecure" not in tab.text("section pre:not(details pre)")
+    tab.run("document.querySelector('#development').checked = true, true")
+    tab.run("document.querySelector('form [type=submit]').click(), true")
+    tab.wait("document.querySelector('.kicker.amber')")
+    assert "insecure_allow_development = true" in tab.text("section pre:not(details pre)")
 
 
 def venue_tomls(trade: Market, folder: Path) -> list[Path]:

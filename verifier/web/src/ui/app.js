@@ -24,11 +24,10 @@ import { BUNDLE_LIMIT, checkId, classify, logPolicySource, trustSource } from ".
 import { acceptDrops, dropZone, intro, settings, steps } from "./start.js";
 import { Survey, surveyKnown } from "./survey.js";
 import { venuesSection } from "./venues.js";
+import { BROUGHT, warningsOf } from "./warnings.js";
 import { limitsSection, policySection } from "./words.js";
 
 const SMALL = 1024 * 1024;
-const BROUGHT =
-  "The keys came with this page from its own server. Who serves both bundle and keys can make them agree: compare the fingerprints below, or open your own trust file.";
 
 export class App {
   constructor(root) {
@@ -189,7 +188,7 @@ export class App {
         const found = classify(name, data);
         if (found.kind === "bundle") fresh.push({ name, data });
         else if (found.kind === "presentation") shown.push(data);
-        else this.learn(found);
+        else this.learn({ ...found, name });
       });
     }
     // Presentations given together are several notaries' of one quote.
@@ -201,10 +200,10 @@ export class App {
 
   learn(found) {
     if (found.kind === "trust") {
-      this.trust = trustSource(found.text, false);
+      this.trust = { ...trustSource(found.text, false), name: found.name ?? "" };
       remember("trust", found.text);
     } else if (found.kind === "log policy") {
-      this.logPolicy = logPolicySource(found.text, false);
+      this.logPolicy = { ...logPolicySource(found.text, false), name: found.name ?? "" };
       remember("log policy", found.text);
     } else if (found.kind === "expect") {
       this.expect = readSettlementExpect(found.text);
@@ -226,31 +225,6 @@ export class App {
   judgeAll() {
     for (const item of this.items) judge(item, this);
     this.current = this.items[0] ?? null;
-  }
-
-  warnings(item) {
-    const found = [];
-    if (this.trust.brought || this.logPolicy.brought) {
-      found.push(BROUGHT);
-    }
-    if (this.expect.policy_id === undefined) {
-      found.push(
-        "You did not say which policy you agreed to: the bundle was compared with its own.",
-      );
-    } else if (this.linked) {
-      found.push(
-        "Policy and trade are those of the link you followed. Compare them with your receipt.",
-      );
-    }
-    if (this.ledger !== null && !this.ledger.has(item.result.leaf.trade)) {
-      found.push(
-        "The operator’s ledger has no line of this trade: every trade that was logged must have one.",
-      );
-    }
-    if (this.expect.insecure_allow_development) {
-      found.push("Simulated venues are allowed: nothing of this needs to be real.");
-    }
-    return found;
   }
 
   draw() {
@@ -297,17 +271,35 @@ export class App {
   }
 
   parts(item) {
-    if (item.error !== undefined) return refused(item);
+    if (item.error !== undefined) return this.refused(item);
     if (item.result !== undefined) return this.report(item);
     const warnings = this.trust.brought ? [BROUGHT] : [];
     return quoteReport(item.found, warnings, item.took);
+  }
+
+  /** A refusal, and how to have another program say so. */
+  refused(item) {
+    const { error, data } = item;
+    const banner = refusedBanner(error, visible(item.name, 80));
+    if (isKind(error, "UsageError", "UnavailableError") || data === undefined) return [banner];
+    const names = this.namesOf(item);
+    return [banner, againSection({ bundle: data, names, expect: this.expect })];
+  }
+
+  /** The files' names, for the command that repeats the check. */
+  namesOf(item) {
+    return {
+      bundle: item.name,
+      trust: this.trust?.name ?? "",
+      logPolicy: this.logPolicy?.name ?? "",
+    };
   }
 
   report(item) {
     const { result, bundle } = item;
     const sources = { trust: this.trust, logPolicy: this.logPolicy };
     item.heads ??= checkHeads(bundle, result);
-    const warnings = this.warnings(item);
+    const warnings = warningsOf(item, this);
     if (item.heads.some((head) => head.state === "fork")) {
       warnings.unshift(FORKED);
     }
@@ -325,7 +317,11 @@ export class App {
       keysSection(result, sources, item.heads),
       statisticsSection(this.items),
       whatIfSection(result),
-      elsewhereSection(result, { bundle: item.data }),
+      elsewhereSection(result, {
+        bundle: item.data,
+        names: this.namesOf(item),
+        development: this.expect.insecure_allow_development ?? false,
+      }),
       limitsSection(result),
     ];
   }
@@ -382,13 +378,6 @@ export class App {
       this.failure = error;
     }
   }
-}
-
-/** A refusal, and how to have another program say so. */
-function refused({ error, name, data }) {
-  const banner = refusedBanner(error, visible(name, 80));
-  const decided = !isKind(error, "UsageError", "UnavailableError");
-  return decided && data !== undefined ? [banner, againSection(data)] : [banner];
 }
 
 function textOf(data) {

@@ -144,6 +144,9 @@ const MEANS = {
   expectation: "It may hold, but it is of something else than you agreed to or asked for.",
 };
 
+const SIMULATED =
+  "Is this from a demonstration, whose venues are simulated? Then allow simulated venues under “Your keys, and what you agreed to”, or in your expect file. Of real money it must stay refused.";
+
 const shownValue = (value) =>
   typeof value === "string" ? visible(value, 300) : visible(JSON.stringify(value), 300);
 
@@ -171,6 +174,7 @@ export function refusedBanner(error, name) {
     h("h1", { id: "verdict", tabindex: "-1" }, refusalTitle(error)),
     h("p", { class: "lead" }, sentence(visible(error.detail, 400))),
     error.slug in MEANS ? h("p", {}, MEANS[error.slug]) : null,
+    error.rule === "session.address" ? h("p", { class: "amber" }, SIMULATED) : null,
     h("dl", { class: "facts" }, rows),
     setUp
       ? null

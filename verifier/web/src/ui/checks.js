@@ -74,13 +74,32 @@ function candles({ policy, settlement }) {
   ];
 }
 
-export function elsewhereSection(result, files) {
-  const trade = result.leaf.trade;
-  const policy = result.policy.policy_id;
-  const command = [
-    `printf 'policy_id = "${policy}"\\ntrade = "${trade}"\\n' > expect.toml`,
-    "verifier recompute bundle.json --trust trust.toml --log-policy log_policy.txt --expect expect.toml --explain",
+/** A file's name as a shell takes it; `otherwise` for one that it might take for something else. */
+const plainName = (name, otherwise) => (/^[A-Za-z0-9_][\w.-]{0,80}$/.test(name) ? name : otherwise);
+
+/** The lines that repeat the check; `names` are those of the files that were opened. */
+function commands({ bundle, trust, logPolicy }, expect) {
+  const lines = [
+    ...["policy_id", "trade"].filter((name) => expect[name]).map((n) => `${n} = "${expect[n]}"`),
+    ...(expect.insecure_allow_development ? ["insecure_allow_development = true"] : []),
+  ];
+  const files = [
+    plainName(bundle, "bundle.json"),
+    `--trust ${plainName(trust, "trust.toml")}`,
+    `--log-policy ${plainName(logPolicy, "log_policy.txt")}`,
+  ];
+  return [
+    `printf '${lines.map((line) => `${line}\\n`).join("")}' > expect.toml`,
+    `verifier recompute ${files.join(" ")} --expect expect.toml --explain`,
   ].join("\n");
+}
+
+export function elsewhereSection(result, { bundle, names, development }) {
+  const command = commands(names, {
+    policy_id: result.policy.policy_id,
+    trade: result.leaf.trade,
+    insecure_allow_development: development,
+  });
   return section(
     "Check it without this page",
     h(
@@ -94,7 +113,7 @@ export function elsewhereSection(result, files) {
       { class: "buttons" },
       h(
         "button",
-        { type: "button", click: () => save("bundle.json", files.bundle) },
+        { type: "button", click: () => save(plainName(names.bundle, "bundle.json"), bundle) },
         "Save the bundle",
       ),
       h(
@@ -109,7 +128,7 @@ export function elsewhereSection(result, files) {
 }
 
 /** What to do with a bundle that was refused. */
-export const againSection = (bundle) =>
+export const againSection = ({ bundle, names, expect }) =>
   section(
     "Show it to others",
     h(
@@ -117,15 +136,21 @@ export const againSection = (bundle) =>
       {},
       "Keep the file: whoever has it and the same keys comes to the same refusal, with this page or with another program.",
     ),
-    h(
-      "pre",
-      { tabindex: "0" },
-      "verifier recompute bundle.json --trust trust.toml --log-policy log_policy.txt --expect expect.toml --explain",
-    ),
+    expect.policy_id
+      ? h("pre", { tabindex: "0" }, commands(names, expect))
+      : h(
+          "p",
+          {},
+          "The other program is told what you agreed to: give the policy’s id below, and its command is shown here.",
+        ),
     h(
       "p",
       { class: "buttons" },
-      h("button", { type: "button", click: () => save("bundle.json", bundle) }, "Save the bundle"),
+      h(
+        "button",
+        { type: "button", click: () => save(plainName(names.bundle, "bundle.json"), bundle) },
+        "Save the bundle",
+      ),
     ),
   );
 
