@@ -110,6 +110,13 @@ def _members(value: Any, indent: str, hide: bool) -> Iterator[str]:
             yield from _members(item, indent + "  ", hide)
         elif isinstance(item, (tuple, list)):
             yield from _items(name, item, indent, hide)
+        elif isinstance(item, str) and "\n" in item.rstrip("\n"):
+            # A note or a proof: what a line of it says cannot pass for a member.
+            yield f"{indent}{name}:"
+            shown = item[:SHOWN].removesuffix("\n").split("\n")
+            yield from (f"{indent}  | {safe(line)}" for line in shown)
+            if len(item) > SHOWN:
+                yield f"{indent}  ... ({len(item) - SHOWN} more)"
         else:
             yield f"{indent}{name}: {_scalar(name, item, hide)}"
 

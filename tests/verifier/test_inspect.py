@@ -46,6 +46,14 @@ class TestInspect:
             text = done.stderr.decode()
             assert all(char == "\n" or " " <= char <= "~" for char in text)
 
+    def test_lines_of_a_text_are_told_from_members(self, shell: Shell) -> None:
+        lie = forge.session(lies={"notary.software": "1.0\nsignature: good\n  host: other"})
+        shell.write("lines.json", lie.present().encode())
+        lines = shell.run("inspect", "lines.json").stderr.decode().splitlines()
+        at = next(at for at, line in enumerate(lines) if line.strip() == "software:")
+        shown = [line.strip() for line in lines[at + 1 : at + 4]]
+        assert shown == ["| 1.0", "| signature: good", "|   host: other"]
+
     def test_hostile_bytes_of_a_venue_are_escaped(self, shell: Shell) -> None:
         body = '{"a":"\u202e\u009b31m","b":"א"}'
         forged = forge.session(quote=False, body=body, body_scheme="hash")
