@@ -68,10 +68,12 @@ class Address:
             parts = urllib.parse.urlsplit(url)
             port = parts.port
         except ValueError:
-            raise UsageError("not a URL of a notary", found=url[:200]) from None
+            raise UsageError(
+                "not a URL of a notary: http(s)://HOST:PORT", found=url[:200]
+            ) from None
         plain = url.isascii() and parts.username is None and not parts.query and not parts.fragment
         if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
-            raise UsageError("not a URL of a notary", found=url[:200])
+            raise UsageError("not a URL of a notary: http(s)://HOST:PORT", found=url[:200])
         secure = parts.scheme == "https"
         return cls(
             secure=secure,

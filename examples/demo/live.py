@@ -128,8 +128,14 @@ class LiveFeed:
         for venue, fault in ((SILENT, "silence"), (GARBAGE, "malformed")):
             self._admin("faults", {"venue": venue, "fault": fault})
 
-    def set_mid(self, mid: str) -> None:
-        """Has every venue quote around ``mid``."""
+    def mend_venues(self) -> None:
+        """Every venue is as it was: whoever goes on beside the demo meets no fault of its."""
+        for venue in (SILENT, GARBAGE):
+            self._admin("faults", {"venue": venue, "fault": None})
+        self.set_mid(None)
+
+    def set_mid(self, mid: str | None) -> None:
+        """Has every venue quote around ``mid``, or as it likes."""
         self._admin("mids", {"market": MARKET, "mid": mid})
 
     def settled(self) -> dict[str, Any]:

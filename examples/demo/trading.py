@@ -82,6 +82,7 @@ class Trading:
                 print(f"   {hop:<10} p50 {p50:6.1f} ms   p99 {p99:6.1f} ms")
         self._summary["feed"] = found
         self._summary["settlement"] = trade
+        live.mend_venues()
         self._stage.stop("prover")
 
     def recompute(self) -> None:
