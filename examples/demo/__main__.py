@@ -15,7 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-from attestation.errors import QuotaryError
+import httpx
+
+from attestation.errors import QuotaryError, UnavailableError
 from examples.demo.acts import Demo
 from examples.demo.configure import NOTARIES, PROVER
 from examples.demo.logs import WITNESS
@@ -44,6 +46,11 @@ def main() -> int:
         print(f"demo failed: {error}", file=sys.stderr)
         print(f"logs: {FOLDER / 'logs'}", file=sys.stderr)
         return error.exit_code
+    except httpx.TransportError as error:
+        # A server is gone: its log says why.
+        print(f"demo failed: a server does not answer: {error}", file=sys.stderr)
+        print(f"logs: {FOLDER / 'logs'}", file=sys.stderr)
+        return UnavailableError.exit_code
     return 0
 
 

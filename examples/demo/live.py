@@ -23,7 +23,7 @@ SILENT, GARBAGE = "kraken", "gate"
 START_MID, END_MID = "64000", "64096"
 """15 basis points: more than any venue's noise."""
 WINDOW_SECONDS, DURATION_SECONDS = 1.5, 4.0
-EFFECTIVE_SECONDS = 6.0
+EFFECTIVE_SECONDS = 15.0
 """Until then the policy has to be in the log: on a busy machine, too."""
 STAKE = "25"
 SETTLED_SECONDS = 20.0
