@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from typing import Any
@@ -96,8 +97,11 @@ class TestTrust:
     def test_show_lists_operators_and_whether_keys_are_valid(self, shell: Shell) -> None:
         done = shell.run("trust", "show", "--trust", "trust.toml", *NOW)
         lines = done.stderr.decode().splitlines()
-        assert len(lines) == 2
-        assert lines[0].startswith(f"{ONE.key.verifying_key.short}  attest  valid  run by One Ltd")
+        assert len(lines) == 6
+        assert lines[0] == f"{ONE.key.verifying_key.short}  attest  valid  run by One Ltd"
+        fingerprint = f"sha256:{hashlib.sha256(ONE.key.verifying_key.public).hexdigest()}"
+        assert lines[2].strip() == fingerprint
+        assert all(len(line) <= 80 for line in lines)
         rows = json.loads(shell.run("trust", "show", "--trust", "trust.toml", "--json").stdout)
         assert [row["operator"] for row in rows["keys"]] == ["One Ltd", "Two Ltd"]
 

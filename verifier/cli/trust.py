@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -108,11 +109,11 @@ def _show(name: str, as_json: bool, now_us: int) -> tuple[TrustedKey, ...]:
     if as_json:
         answer(_document(trust.keys, now_us, trust.log_policy_file))
     for key in trust.keys:
-        say(
-            f"{safe(key.key.short)}  {key.role}  {_status(key, now_us)}  "
-            f"run by {safe(key.operator)}  {key.key.algorithm}  "
-            f"{utc(key.valid_from_us)} to {utc(key.valid_until_us)}"
-        )
+        status = _status(key, now_us)
+        say(f"{safe(key.key.short)}  {key.role}  {status}  run by {safe(key.operator)}")
+        period = f"{_moment(key.valid_from_us)} to {_moment(key.valid_until_us)}"
+        say(f"    {key.key.algorithm}, {period}")
+        say(f"    {_fingerprint(key)}")
     policy = trust.log_policy
     if policy is not None:
         say(
@@ -127,6 +128,7 @@ def _document(keys: tuple[TrustedKey, ...], now_us: int, log_policy: str | None 
         {
             "key": key.key.short,
             "algorithm": key.key.algorithm,
+            "fingerprint": _fingerprint(key),
             "operator": key.operator,
             "role": key.role,
             "valid_from_us": key.valid_from_us,
@@ -139,6 +141,15 @@ def _document(keys: tuple[TrustedKey, ...], now_us: int, log_policy: str | None 
     if log_policy is not None:
         document["log_policy"] = log_policy
     return encode(document)
+
+
+def _fingerprint(key: TrustedKey) -> str:
+    """The key as `notary keygen` tells it, and the fairness page."""
+    return f"sha256:{hashlib.sha256(key.key.public).hexdigest()}"
+
+
+def _moment(time_us: int) -> str:
+    return utc(time_us).removesuffix("T00:00:00.000000Z")
 
 
 def _status(key: TrustedKey, now_us: int) -> str:
