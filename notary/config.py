@@ -43,6 +43,7 @@ import contextvars
 import dataclasses
 import ipaddress
 import math
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -74,6 +75,8 @@ from notary.limits import Deadlines, ProverLimits, SessionLimits
 
 DEFAULT_LISTEN = "127.0.0.1:7047"
 DEFAULT_RELAY = "127.0.0.1:7048"
+PREFIX = "QUOTARY_NOTARY_"
+"""Of what the environment says."""
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -280,7 +283,7 @@ class Config(BaseSettings):
     """See the module's docstring.  Relative paths are relative to the file."""
 
     model_config = SettingsConfigDict(
-        env_prefix="QUOTARY_NOTARY_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
     name: Annotated[str, AfterValidator(_key_name)]
@@ -329,11 +332,17 @@ def load_config(file: Path, *, development: bool, **overrides: Any) -> Config:
     """
     if not file.is_file():
         raise UsageError("no such configuration file", rule="config", found=str(file))
+    for name in sorted(os.environ):
+        member = name.upper().removeprefix(PREFIX).lower().partition("__")[0]
+        if name.upper().startswith(PREFIX) and member not in Config.model_fields:
+            raise UsageError(f"{name}: no such member", rule="environment")
     token = _FILE.set(file)
     try:
         config = Config(**overrides)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        # A name that is not known explains one that is missing.
+        found = error.errors(include_url=False, include_input=False)
+        first = min(found, key=lambda each: each["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in first["loc"])
         message = _MESSAGES.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise UsageError(f"{where}: {message}", rule="config") from None

@@ -103,6 +103,12 @@ def read_log_key(config: Config) -> SigningKey | None:
     """Reads the log's key, if a log is configured, and no other; raises UsageError."""
     if config.log is None or config.log.key is None:
         return None
+    if not config.log.key.exists():
+        raise UsageError(
+            "no key of the log: make it with `notary keygen --role log`",
+            rule="log.key",
+            found=str(config.log.key),
+        )
     return read_key(config.log.key)
 
 

@@ -29,7 +29,7 @@ class Signer:
         self._keys: dict[str, SigningKey] = {}
         for key in keys:
             if key.name != name:
-                raise UsageError("key is of another name", found=key.name, wanted=name)
+                raise UsageError("key is of another name", rule="keys", found=key.name, wanted=name)
             if key.algorithm in self._keys:
                 raise UsageError("two keys of one algorithm", found=key.algorithm)
             self._keys[key.algorithm] = key
@@ -38,7 +38,9 @@ class Signer:
         former = list(retired)
         for key in former:
             if key.name != name:
-                raise UsageError("retired key is of another name", found=key.name, wanted=name)
+                raise UsageError(
+                    "retired key is of another name", rule="retired", found=key.name, wanted=name
+                )
             if key in self._keys.values():
                 raise UsageError("a key in use is listed as retired", rule="retired")
         self._by_short = {key.verifying_key.short: key for key in [*former, *self._keys.values()]}

@@ -16,8 +16,9 @@ _CALLERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectory
 
 def fail(error: QuotaryError) -> NoReturn:
     """Says what went wrong and ends the command with the error's exit code."""
-    found = f" (found: {error.found})" if error.found is not None else ""
-    print(f"notary: {error}{found}", file=sys.stderr)
+    told = {"found": error.found, "wanted": error.wanted}
+    parts = "; ".join(f"{name}: {value}" for name, value in told.items() if value is not None)
+    print(f"notary: {error}{f' ({parts})' if parts else ''}", file=sys.stderr)
     raise typer.Exit(error.exit_code)
 
 

@@ -19,6 +19,7 @@ from attestation.encoding import Json, JsonObject, encode
 from attestation.errors import MalformedError, QuotaryError, UnavailableError, UsageError
 from attestation.keys import SigningKey
 from attestation.trust import Trust
+from prover.key_file import read_key_file
 from prover.vault import write_private
 
 BUG = 1
@@ -175,8 +176,8 @@ def write(name: str, data: bytes) -> None:
 
 def read_key(name: str) -> SigningKey:
     """Reads a prover's key; raises UsageError with the cure if there is none."""
-    if name != "-" and not Path(name).exists():
-        raise UsageError(f"no key at {name}: make one with `prover keygen`", rule="key")
+    if name != "-":
+        return read_key_file(Path(name))
     try:
         return SigningKey.parse(read(name).decode("ascii").strip())
     except (UnicodeDecodeError, MalformedError):

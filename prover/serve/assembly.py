@@ -7,8 +7,7 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
-from attestation.errors import MalformedError, UnavailableError, UsageError
-from attestation.keys import SigningKey
+from attestation.errors import UnavailableError, UsageError
 from attestation.trust import Trust
 from prover.feed.candles import Candles
 from prover.feed.engine import Feed, FeedConfig
@@ -16,6 +15,7 @@ from prover.feed.records import Received, Slot, Started
 from prover.feed.store import Store
 from prover.feed.store_expiry import Retention
 from prover.feed.store_reads import StoreReader
+from prover.key_file import read_key_file
 from prover.notary_client import Notary
 from prover.serve.app import system_now_us
 from prover.serve.config import FeedSettings, split_address
@@ -87,7 +87,7 @@ async def run_configured(
     that cannot be had.
     """
     stop = stop or asyncio.Event()
-    key, trust, roots = _key(settings.key), _trust(settings.trust), _roots(settings)
+    key, trust, roots = read_key_file(settings.key), _trust(settings.trust), _roots(settings)
     facts = facts_of(settings)
     measures = Measures(FeedMetrics(), FeedStatus(facts), system_now_us)
     async with contextlib.AsyncExitStack() as stack:
@@ -218,15 +218,6 @@ def _recall(reader: StoreReader, notary: str, session: str, index: int) -> bytes
     except UnavailableError:
         return None
     return None if found is None else found.payload
-
-
-def _key(path: Path) -> SigningKey:
-    if not path.exists():
-        raise UsageError(f"no key at {path}: make one with `prover keygen`", rule="key")
-    try:
-        return SigningKey.parse(path.read_text(encoding="ascii").strip())
-    except (UnicodeDecodeError, MalformedError):
-        raise UsageError(f"{path} is no key of `prover keygen`", rule="key") from None
 
 
 def _trust(path: Path) -> Trust:

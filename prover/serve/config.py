@@ -30,6 +30,7 @@ An environment variable overrides the file; lists are JSON, ``__`` separates nes
 from __future__ import annotations
 
 import contextvars
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,6 +50,8 @@ from attestation.venues import VenueFile, shipped_venues
 
 DEFAULT_LISTEN = "127.0.0.1:7051"
 DAY_US = 86_400_000_000
+PREFIX = "QUOTARY_FEED_"
+"""Of what the environment says."""
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -98,7 +101,7 @@ class FeedSettings(BaseSettings):
     """See the module's docstring."""
 
     model_config = SettingsConfigDict(
-        env_prefix="QUOTARY_FEED_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
@@ -184,11 +187,17 @@ def load_config(
     """
     if file is not None and not file.is_file():
         raise UsageError("no such configuration file", rule="config", found=str(file))
+    for name in sorted(os.environ):
+        member = name.upper().removeprefix(PREFIX).lower().partition("__")[0]
+        if name.upper().startswith(PREFIX) and member not in FeedSettings.model_fields:
+            raise UsageError(f"{name}: no such member", rule="environment")
     token = _FILE.set(file)
     try:
         config = FeedSettings(**given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        # A name that is not known explains one that is missing.
+        found = error.errors(include_url=False, include_input=False)
+        first = min(found, key=lambda each: each["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in first["loc"])
         message = _MESSAGES.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise UsageError(": ".join(filter(None, (where, message))), rule="config") from None

@@ -69,6 +69,7 @@ def line(status: FeedStatus, now_us: int) -> str:
         f"{row.notary} {_slots(row.to_json(now_us))}" for row in status.notaries.values()
     )
     shown = ", ".join(f"{gaps[party]} {party}" for party in PARTIES)
+    slots = slots or "none"
     return (
         f"{status.feed.feed} {status.state(now_us)}: {live}/{len(status.lanes)} connections live; "
         f"slots in 60 s: {slots}; gaps: {shown}"

@@ -36,6 +36,7 @@ def folder(running: RunningNotary, tmp_path: Path) -> Path:
     """What the demo leaves behind, as far as the guides use it."""
     (tmp_path / "trust.toml").write_bytes(running.trust.dump())
     (tmp_path / "prover.key").write_text(PROVER.encode() + "\n", encoding="ascii")
+    (tmp_path / "prover.key").chmod(0o600)
     (tmp_path / "venues-ca.pem").write_bytes(running.roots_pem)
     return tmp_path
 

@@ -61,6 +61,21 @@ def test_a_limit_told_leaves_the_others_of_its_section_as_they_were(tmp_path: Pa
     )
 
 
+def test_a_name_in_the_environment_that_is_no_members_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUOTARY_NOTARY_LISTNE", "127.0.0.1:0")
+    with pytest.raises(UsageError, match="QUOTARY_NOTARY_LISTNE: no such member"):
+        load(tmp_path, "")
+
+
+def test_a_name_that_is_not_known_is_said_before_one_that_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "notary.toml"
+    file.write_text('name = "n.example"\noperater = "Example Ltd"\n', encoding="utf-8")
+    with pytest.raises(UsageError, match="operater: no such member"):
+        load_config(file, development=False)
+
+
 def test_a_limit_may_come_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +120,8 @@ def test_keygen_prints_a_block_for_trust_files_whatever_the_operator_is_called(
 
 
 def test_check_names_the_cure_of_a_missing_key(tmp_path: Path) -> None:
-    load(tmp_path, '[allow]\nvenues = []\nhosts = ["localhost:443"]\n')
+    ports = 'listen = "127.0.0.1:0"\nrelay = "127.0.0.1:0"\n'
+    load(tmp_path, ports + '[allow]\nvenues = []\nhosts = ["localhost:443"]\n')
     code, out, err = notary("serve", "--check", "--config", str(tmp_path / "notary.toml"))
     assert (code, err) == (2, "")
     assert "notary keygen" in out

@@ -39,6 +39,7 @@ def notary(running: RunningNotary) -> Iterator[Notary]:
 def home(tmp_path: Path, running: RunningNotary) -> Home:
     (tmp_path / "prover.key").write_text(PROVER.encode() + "\n", encoding="ascii")
     (tmp_path / "prover.key").chmod(0o600)
+    (tmp_path / "prover.key").chmod(0o600)
     (tmp_path / "trust.toml").write_bytes(running.trust.dump())
     (tmp_path / "roots.pem").write_bytes(running.roots_pem)
     names = ("prover.key", "trust.toml", "roots.pem")

@@ -445,6 +445,7 @@ def test_command_goes_through_the_notary_named(
     venues: ThreadedVenueServer, running: RunningNotary, tmp_path: Path
 ) -> None:
     (tmp_path / "prover.key").write_text(PROVER.encode() + "\n", encoding="ascii")
+    (tmp_path / "prover.key").chmod(0o600)
     (tmp_path / "roots.pem").write_bytes(venues.ca_pem)
     options = ("--key", str(tmp_path / "prover.key"), "--roots", str(tmp_path / "roots.pem"))
     command = ["venues", "probe", "--notary", running.url, *options, "--json"]

@@ -97,6 +97,7 @@ def home(
     trust = Trust(keys=tuple(key for notary in notaries for key in notary.trust.keys))
     (tmp_path / "prover.key").write_text(PROVER.encode() + "\n", encoding="ascii")
     (tmp_path / "prover.key").chmod(0o600)
+    (tmp_path / "prover.key").chmod(0o600)
     (tmp_path / "trust.toml").write_bytes(trust.dump())
     (tmp_path / "roots.pem").write_bytes(venues.ca_pem)
     venues.set_mid("BTC/USD", "64000")

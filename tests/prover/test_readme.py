@@ -29,6 +29,7 @@ def test_the_readmes_python_fetches_and_verifies(
     monkeypatch.chdir(tmp_path)
     Path("trust.toml").write_bytes(running.trust.dump())
     Path("prover.key").write_text(PROVER.encode() + "\n", encoding="ascii")
+    Path("prover.key").chmod(0o600)
     Path("venues-ca.pem").write_bytes(running.roots_pem)
     Path("expect.toml").write_text(
         'venues = ["binance"]\nmarket = "BTC/USD"\ninsecure_allow_development = true\n',

@@ -78,6 +78,7 @@ def served(folder: Path, running: RunningNotary) -> Iterator[str]:
     """Runs ``prover serve --store-only`` beside the store; yields its URL and its folder."""
     (folder / "trust.toml").write_bytes(running.trust.dump())
     (folder / "prover.key").write_text(PROVER.encode() + "\n", encoding="ascii")
+    (folder / "prover.key").chmod(0o600)
     (folder / "feed.toml").write_text(
         f'name = "{FEED}"\nmarket = "{MARKET}"\nnotaries = ["{running.url}"]\n'
         f'data = "."\ngrid_ms = {GRID // 1000}\nlate_ms = 1000\nlisten = "127.0.0.1:0"\n',

@@ -46,6 +46,7 @@ def folder(tmp_path: Path, notary: RunningNotary) -> Path:
     """A working folder with a key, a trust file and a configuration."""
     (tmp_path / "prover.key").write_text(PROVER.encode() + "\n", encoding="ascii")
     (tmp_path / "prover.key").chmod(0o600)
+    (tmp_path / "prover.key").chmod(0o600)
     (tmp_path / "roots.pem").write_bytes(notary.roots_pem)
     log = dataclasses.replace(
         notary.trust.keys[0], name=LOG.name, key=LOG.verifying_key, role="log"
