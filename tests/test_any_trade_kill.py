@@ -62,6 +62,15 @@ class Table:
             *("--stop", str(self.folder / "stop")),
         )
         stage.start("player", *self.player)
+        # A policy that is not logged before it takes effect never is.
+        self._wait_promise()
+
+    def _wait_promise(self) -> None:
+        deadline = time.monotonic() + LIMIT
+        with contextlib.closing(self.account()) as account:
+            while not account.execute("SELECT count(promise) FROM orders").fetchone()[0]:
+                assert time.monotonic() < deadline, "no order is taken"
+                time.sleep(0.05)
 
     def _trades(self) -> None:
         """Has trades of two seconds taken, over three venues; a promise leaves a minute."""

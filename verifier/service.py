@@ -31,6 +31,7 @@ from attestation.venues import shipped_venues
 from attestation.verdict import Rejected, rejected
 from verifier import openapi, settlement_openapi
 from verifier.page import page, page_headers
+from verifier.patience import PatientProtocol
 from verifier.question import BODY_LIMIT, MissingExpectError, read_questions
 from verifier.receiving import Receiver
 from verifier.service_metrics import Metrics
@@ -218,20 +219,26 @@ class _Server(uvicorn.Server):
         yield
 
 
+def server_config(app: FastAPI) -> uvicorn.Config:
+    """Returns how an application is served."""
+    return uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=5,
+    )
+
+
 def serve(*, trust: Trust, host: str, port: int, settlement: SettlementMeans | None = None) -> None:
     """Serves until SIGTERM or SIGINT; port 0 is the system's choice."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=1024) as listener:
         # Inherited by what is accepted: asyncio sets it on sockets that name their protocol alone.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        config = uvicorn.Config(
-            create_app(trust=trust, settlement=settlement),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=5,
-        )
+        config = server_config(create_app(trust=trust, settlement=settlement))
         # What start-up made is not garbage: no collection has to walk it again.
         gc.collect()
         gc.freeze()

@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from attestation.errors import UnavailableError
+from prover.serve.patience import PatientProtocol
 
 BACKLOG = 256
 MOST_CONNECTIONS = 1_024
@@ -40,6 +41,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=PatientProtocol,
                 lifespan="off",
                 access_log=False,
                 log_config=None,

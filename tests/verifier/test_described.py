@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,14 +22,22 @@ from verifier.settlement import SettlementMeans
 
 HERE = SAMPLES / SETTLEMENTS
 BUNDLE = SettlementBundle.decode((HERE / "up.0.json").read_bytes())
-APP = create_app(
-    trust=Trust(keys=(*forge.trust().keys, *Trust.parse((HERE / "trust.toml").read_bytes()).keys)),
-    clock=lambda: forge.NOW,
-    settlement=SettlementMeans(
-        log_policy=(HERE / "log_policy.txt").read_bytes(),
-        policies=(SettlementPolicy.from_json(BUNDLE.policy.entry["document"]),),
-    ),
-)
+
+
+def make_app() -> FastAPI:
+    """The whole verify API over the samples."""
+    trusted = (*forge.trust().keys, *Trust.parse((HERE / "trust.toml").read_bytes()).keys)
+    return create_app(
+        trust=Trust(keys=trusted),
+        clock=lambda: forge.NOW,
+        settlement=SettlementMeans(
+            log_policy=(HERE / "log_policy.txt").read_bytes(),
+            policies=(SettlementPolicy.from_json(BUNDLE.policy.entry["document"]),),
+        ),
+    )
+
+
+APP = make_app()
 OPERATIONS = operations(APP.openapi())
 
 
