@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -55,13 +56,25 @@ class Operation:
         found: dict[str, Any] = self.document["paths"][self.path][self.method]
         return found
 
-    def requests(self) -> st.SearchStrategy[dict[str, Any]]:
-        """Arguments of ``httpx.AsyncClient.request``."""
+    def requests(
+        self, known: Mapping[str, Sequence[Any]] = MappingProxyType({})
+    ) -> st.SearchStrategy[dict[str, Any]]:
+        """Arguments of ``httpx.AsyncClient.request``.
+
+        ``known`` has values by parameter, or of the ``body``, that stand for something.
+        """
         return st.builds(
             _request,
             st.just(self),
             st.fixed_dictionaries(
-                {each["name"]: self._parameter(each) for each in self._parameters("path")}
+                {
+                    each["name"]: _known(self._parameter(each), known.get(each["name"]))
+                    for each in self._parameters("path")
+                }
+            ),
+            st.fixed_dictionaries(
+                {},
+                optional={each["name"]: self._header(each) for each in self._parameters("header")},
             ),
             st.fixed_dictionaries(
                 {},
@@ -69,7 +82,7 @@ class Operation:
                     each["name"]: self._parameter(each) for each in self._parameters("query")
                 },
             ),
-            self._body(),
+            self._body(known.get("body", ())),
         )
 
     def check(self, answer: httpx.Response) -> None:
@@ -84,7 +97,9 @@ class Operation:
         assert kind in content, (str(self), answer.status_code, kind)
         schema = content[kind].get("schema")
         if schema and kind.endswith("json"):
-            wrong = next(_wrong(schema, answer.json(), self.document, "answer"), None)
+            # Of a list of documents, a line each, a schema says no more than that it is text.
+            value = answer.text if kind.endswith("ndjson") else answer.json()
+            wrong = next(_wrong(schema, value, self.document, "answer"), None)
             assert wrong is None, (str(self), answer.status_code, wrong)
 
     def _parameters(self, place: str) -> list[dict[str, Any]]:
@@ -94,13 +109,21 @@ class Operation:
         wanted = allowed(described.get("schema", {}), self.document).map(_text)
         return wanted | st.text(min_size=1, max_size=20)
 
-    def _body(self) -> st.SearchStrategy[tuple[bytes, str] | None]:
+    def _header(self, described: dict[str, Any]) -> st.SearchStrategy[str]:
+        # What httpx sends of a header: visible ASCII.
+        wanted = allowed(described.get("schema", {}), self.document).map(_text)
+        plain = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1)
+        return wanted.filter(lambda text: text.isascii() and text.isprintable()) | plain
+
+    def _body(self, known: Sequence[Any]) -> st.SearchStrategy[tuple[bytes, str] | None]:
         content = self.described.get("requestBody", {}).get("content", {})
         if not content:
             return st.none()
         kind, described = next(iter(content.items()))
         schema = described.get("schema", {})
-        shown = [each["value"] for each in described.get("examples", {}).values()]
+        shown = [*known, *[each["value"] for each in described.get("examples", {}).values()]]
+        if "example" in described:
+            shown.append(described["example"])
         documents = allowed(schema, self.document)
         if shown:
             documents |= st.sampled_from(shown)
@@ -186,6 +209,7 @@ def _resolve(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]
 def _request(
     operation: Operation,
     path: dict[str, str],
+    headers: dict[str, str],
     query: dict[str, str],
     body: tuple[bytes, str] | None,
 ) -> dict[str, Any]:
@@ -194,10 +218,15 @@ def _request(
         # A path's segment is never empty, and never leads elsewhere.
         place = place.replace(f"{{{name}}}", quote(value, safe="").replace(".", "%2E"))
     made: dict[str, Any] = {"method": operation.method.upper(), "url": place, "params": query}
+    made["headers"] = dict(headers)
     if body is not None:
         made["content"], kind = body
-        made["headers"] = {"content-type": kind} if kind else {}
+        made["headers"] |= {"content-type": kind} if kind else {}
     return made
+
+
+def _known(made: st.SearchStrategy[str], known: Sequence[str] | None) -> st.SearchStrategy[str]:
+    return made | st.sampled_from(known) if known else made
 
 
 def _text(value: Any) -> str:
