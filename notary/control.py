@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from attestation.errors import RefusedError
 from notary import problems
@@ -26,6 +30,17 @@ MAX_HEAD = 16 * 1024
 """Bytes of a request line with its headers."""
 
 
+_NEXT_SESSION = ("POST", "/v1/sessions")
+_ATTESTATIONS = "/attestations"
+
+
+class _Early(NamedTuple):
+    """A request begun before its turn, and what resolves when that comes."""
+
+    cycle: RequestResponseCycle
+    turn: asyncio.Future[None]
+
+
 class ControlProtocol(HttpToolsProtocol):
     """uvicorn's connection, in a crowd.  Each refusal is a whole response with a problem."""
 
@@ -37,6 +52,8 @@ class ControlProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._head = 0
         self._refused = False
+        self._active: RequestResponseCycle | None = None
+        self._early: _Early | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -66,12 +83,18 @@ class ControlProtocol(HttpToolsProtocol):
         # For the routes: where a request comes from, and whose it turns out to be.
         self.scope["state"].update(guest=self._guest, crowd=self._crowd)
 
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self.scope["state"]["answer"] = functools.partial(self._answer, self.cycle)
+
     def on_body(self, body: bytes) -> None:
         self._head = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        if self.pipeline:
+            self._begin_early()
         self._head = 0
         self._stop_timer()
         if self._guest is None:
@@ -87,9 +110,63 @@ class ControlProtocol(HttpToolsProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
+        if self._early is not None and not self._early.turn.done():
+            self._early.turn.set_result(None)
         self._stop_timer()
         if self._guest is not None:
             self._crowd.leave(self._guest)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        early, self._active = self._early, cycle
+        if early is None or early.cycle is not cycle:
+            super()._start_asgi_task(cycle, app)
+            return
+        # It was begun before its turn, which has come.
+        self._early = None
+        early.turn.set_result(None)
+
+    def _begin_early(self) -> None:
+        """Begins to make a session while the attestation asked for before it gets durable.
+
+        One at a time, and it is answered in its turn like any other.
+        """
+        if len(self.pipeline) != 1 or self._early is not None or self._active is None:
+            return
+        ((cycle, app),) = self.pipeline
+        what = (cycle.scope["method"], cycle.scope["path"])
+        if what == _NEXT_SESSION and self._active.scope["path"].endswith(_ATTESTATIONS):
+            self._early = _Early(cycle, self.loop.create_future())
+            super()._start_asgi_task(cycle, app)
+
+    async def _answer(
+        self,
+        cycle: RequestResponseCycle,
+        status: int,
+        headers: Sequence[tuple[bytes, bytes]],
+        content: bytes,
+    ) -> bool:
+        """Answers a request in one piece; False if that is for ASGI's ``send`` to do.
+
+        uvicorn writes head and body apart: two system calls, and for the client two reads.
+        """
+        early = self._early
+        if early is not None and early.cycle is cycle:
+            await early.turn
+        if cycle.response_started or cycle.disconnected or self.flow.write_paused:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        parts = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        parts.append(b"content-length: %d\r\n" % len(content))
+        if not cycle.keep_alive:
+            parts.append(b"connection: close\r\n")
+        self.transport.write(b"".join((*parts, b"\r\n", content)))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+        return True
 
     @property
     def _answering(self) -> bool:

@@ -73,8 +73,8 @@ class Desk:
             "limits": self._limits,
             "deadlines": self._deadlines,
         }
-        if session.target is not None:
-            answer["target"] = session.target
+        if (target := session.target) is not None:
+            answer["target"] = target
         return answer
 
     async def check_place(self, identifier: str) -> None:

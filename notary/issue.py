@@ -53,6 +53,7 @@ from notary.signer import Signer
 MAX_DATE = 64
 
 _BUILT_HERE = object()
+_UNSIGNED = b'"signature":""'
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,15 +98,27 @@ class AcceptedRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """A signed attestation, and where the log has it, of a notary that keeps one."""
+    """A signed attestation, and where the log has it, of a notary that keeps one.
+
+    ``stored`` is what the store keeps of it, where that is at hand.
+    """
 
     attestation: Attestation
     log: Inclusion | None = None
+    stored: bytes | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def encode(self) -> bytes:
         """Returns the JSON that the control API answers."""
         log = b"" if self.log is None else b',"log":' + self.log.encode()
-        return b'{"attestation":' + self.attestation.encode() + log + b"}"
+        return b'{"attestation":' + self._signed() + log + b"}"
+
+    def _signed(self) -> bytes:
+        """Returns the attestation's bytes; those stored lack nothing but the signature."""
+        if self.stored is None:
+            return self.attestation.encode()
+        # Members are in order: behind the signature comes the type alone.
+        head, _, tail = self.stored.rpartition(_UNSIGNED)
+        return b'%s"signature":"%s"%s' % (head, self.attestation.signature.encode(), tail)
 
 
 def accept(

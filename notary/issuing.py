@@ -54,9 +54,9 @@ async def issue(turn: Turn, request: AttestationRequest, context: Context) -> Is
         session.fail(error)
         context.end_session(session, of_wish(error, claim, session.venue))
         raise refusal(error) from error
-    started = perf_counter()
+    started, body = perf_counter(), accepted.encode()
     try:
-        ticket = await context.store.attest_session(session.id, accepted.header, accepted.encode())
+        ticket = await context.store.attest_session(session.id, accepted.header, body)
     except QuotaryError:
         context.end_session(session, "overload")
         raise
@@ -64,6 +64,7 @@ async def issue(turn: Turn, request: AttestationRequest, context: Context) -> Is
     issued = Issued(
         attestation=sign(accepted, context.signer),
         log=None if ticket is None else inclusion_of(ticket),
+        stored=body,
     )
     context.complete_session(session, issued)
     note_fetched(claim, session, context.feeds, context.clock.now_us())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import sqlite3
 from typing import Any
 
@@ -78,6 +79,14 @@ class StoredAttestation:
     entry: int | None
 
 
+_INSERT = (
+    "INSERT INTO sessions (id, conn, prover, purpose, venue, host, mode, opened_us, deadline_us,"
+    " token, retry_of, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open')"
+)
+_values = operator.attrgetter(*[field.name for field in dataclasses.fields(OpenedRow)])
+"""In the order of ``_INSERT``."""
+
+
 def prepare(database: sqlite3.Connection) -> None:
     """Makes the tables of a new database; raises UsageError for another version's."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -99,12 +108,7 @@ def touch(database: sqlite3.Connection) -> None:
 
 def insert_session(database: sqlite3.Connection, row: OpenedRow) -> None:
     """Inserts a session as open; sqlite3.IntegrityError if its id is there."""
-    database.execute(
-        "INSERT INTO sessions (id, conn, prover, purpose, venue, host, mode, opened_us,"
-        " deadline_us, retry_of, token, state) VALUES (:id, :conn, :prover, :purpose, :venue,"
-        " :host, :mode, :opened_us, :deadline_us, :retry_of, :token, 'open')",
-        dataclasses.asdict(row),
-    )
+    database.execute(_INSERT, _values(row))
 
 
 def sessions_at(database: sqlite3.Connection, purpose: str, venue: str | None) -> list[Earlier]:
@@ -128,12 +132,6 @@ def sessions_left(database: sqlite3.Connection) -> list[tuple[str, bool]]:
     return [(session, bool(started)) for session, started in found]
 
 
-def is_live(database: sqlite3.Connection, session: str) -> bool:
-    """Whether there is a live session of that id."""
-    row = database.execute("SELECT mode FROM sessions WHERE id = ?", (session,)).fetchone()
-    return row is not None and row[0] == "live"
-
-
 def end_aborted(
     database: sqlite3.Connection, session: str, reason: str, now_us: int, *, retriable: bool
 ) -> None:
@@ -155,24 +153,18 @@ def end_attested(
     *,
     retriable: bool,
 ) -> None:
-    """Ends a session with its attestation; raises RefusedError if it has ended."""
+    """Ends a session with its attestation, and starts a live one; RefusedError if it has ended."""
     _end(
         database,
-        "UPDATE sessions SET state = 'attested', retriable = ?, ended_us = ?"
+        "UPDATE sessions SET state = CASE mode WHEN 'live' THEN 'started' ELSE 'attested' END,"
+        " retriable = ?, ended_us = CASE mode WHEN 'live' THEN NULL ELSE ? END"
         " WHERE id = ? AND state = 'open'",
         (retriable, now_us, session),
     )
-    _insert_attestation(database, session, attestation, body)
-
-
-def start(database: sqlite3.Connection, session: str, attestation: str, body: bytes) -> None:
-    """Starts a live session with its attestation; RefusedError if it has, or has ended."""
-    _end(
-        database,
-        "UPDATE sessions SET state = 'started' WHERE id = ? AND state = 'open'",
-        (session,),
+    database.execute(
+        "INSERT INTO attestations (id, session, body) VALUES (?, ?, ?)",
+        (attestation, session, body),
     )
-    _insert_attestation(database, session, attestation, body)
 
 
 def end_closed(
@@ -212,15 +204,6 @@ def session_row(database: sqlite3.Connection, session: str) -> dict[str, Any] | 
     row = cursor.fetchone()
     names = [column[0] for column in cursor.description]
     return None if row is None else dict(zip(names, row, strict=True))
-
-
-def _insert_attestation(
-    database: sqlite3.Connection, session: str, attestation: str, body: bytes
-) -> None:
-    database.execute(
-        "INSERT INTO attestations (id, session, body) VALUES (?, ?, ?)",
-        (attestation, session, body),
-    )
 
 
 def _end(database: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> None:

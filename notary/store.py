@@ -114,12 +114,9 @@ class Store(Writer):
         """
 
         def run(database: sqlite3.Connection) -> Ticket | None:
-            if rows.is_live(database, session):
-                rows.start(database, session, header.id, body)
-            else:
-                rows.end_attested(
-                    database, session, header.id, body, header.issued_us, retriable=retriable
-                )
+            rows.end_attested(
+                database, session, header.id, body, header.issued_us, retriable=retriable
+            )
             ticket = self.add(
                 AttestedEntry,
                 wants_proof=True,

@@ -219,30 +219,48 @@ class ControlConnection:
         head += f"Content-Type: application/json\r\nContent-Length: {len(call.body)}\r\n\r\n"
         return head.encode("ascii") + call.body
 
+    def read_waiting(self) -> None:
+        """Reads answers that have come, without waiting for any; who collects one finds it."""
+        while self._open and not self._midway and (data := self._channel.poll()):
+            self._midway = True
+            self._feed(data)
+            while self._open and self._parse(ChunkWalk(MAX_BODY)):
+                pass
+            self._midway = False
+
     def _read_one(self) -> Flow[None]:
-        ticket = self._open[0]
-        method, chunks, found = ticket.call.method, ChunkWalk(MAX_BODY), None
-        while (
-            not self._buffer
-            or (found := first_response(self._buffer, method=method, chunks=chunks)) is None
-        ):
-            if len(self._buffer) > MAX_RESPONSE:
-                raise MalformedError(f"{ticket.call.what}: the answer is too long", rule="control")
+        chunks = ChunkWalk(MAX_BODY)
+        while not self._parse(chunks):
             data = yield from receive(self._channel)
             if not data:
                 raise UnavailableError(
-                    f"{self._channel.peer} closed before it answered: {ticket.call.what}",
+                    f"{self._channel.peer} closed before it answered: {self._open[0].call.what}",
                     rule="network",
                 )
-            if self._tls is not None:
-                self._tls.feed(data)
-                data = self._tls.read()
-            self._buffer += data
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        if self._tls is not None:
+            self._tls.feed(data)
+            data = self._tls.read()
+        self._buffer += data
+
+    def _parse(self, chunks: ChunkWalk) -> bool:
+        """Reads the answer to the oldest call, if all of it has come."""
+        if not self._buffer:
+            return False
+        ticket = self._open[0]
+        found = first_response(self._buffer, method=ticket.call.method, chunks=chunks)
+        if found is None:
+            if len(self._buffer) > MAX_RESPONSE:
+                raise MalformedError(f"{ticket.call.what}: the answer is too long", rule="control")
+            return False
         response, size = found
         del self._buffer[:size]
         self._open.popleft()
         ticket.answer = (response.status, response.body)
         self._closing = not response.keep_alive
+        return True
 
 
 def _json(ticket: Ticket) -> Any:

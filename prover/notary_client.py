@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+from attestation.encoding import JsonObject, encode_decoded
 from attestation.errors import QuotaryError, UnavailableError, UntrustedError, UsageError
 from attestation.feed_request import (
     EntryRequest,
@@ -328,10 +329,10 @@ def seal_call(session: GrantedSession) -> Call:
 
 def attestation_call(session: GrantedSession, opening: Opened, request: AttestationRequest) -> Call:
     """Opens the session and asks for its attestation."""
-    content = {"opening": opening.to_json(), "request": request.to_json()}
-    body = json.dumps(content, separators=(",", ":"))
+    content: JsonObject = {"opening": opening.to_json(), "request": request.to_json()}
     path = f"/v1/sessions/{session.id}/attestations"
-    return Call("POST", path, body.encode("ascii"), "attestation", session.token)
+    # Canonical, it is read without a second look for duplicate keys.
+    return Call("POST", path, encode_decoded(content), "attestation", session.token)
 
 
 def read_info(url: str, *, roots_pem: bytes | None = None) -> NotaryInfo:

@@ -190,11 +190,11 @@ class OpenConnection:
             session = claim.own.session
             ready = _make_ready(plan, session, claim.raw, json_body=json_body, quote=quote)
         if self.reusable:
-            # The session goes first: it is answered at once, and its turn comes
-            # when this claim is verified.
+            # The session goes last, so that nothing is waited for with the attestation; the
+            # notary makes it while it writes that down.  Its turn has come by then.
             self._asked_at = time.monotonic()
             following = lane.session_call(plan.spec, self._conn)
-            self._next, ticket = yield from lane.control.submit_all((following, ready.call))
+            ticket, self._next = yield from lane.control.submit_all((ready.call, following))
         else:
             ticket = yield from lane.control.submit(ready.call)
             yield from lane.ask_ahead(plan.spec)
@@ -211,10 +211,13 @@ class OpenConnection:
             name_session(error, claim.plan.spec, claim.own.session)
             claim.settle(None, error)
         self.uncollected.remove(claim)
-        if self.reusable and self._next is not None and self._next.answer is not None:
-            # It came before the attestation: read now, it need not be later.
+        if self.reusable and self._next is not None:
+            # The answer to it came while the attestation was checked: read now, it need not
+            # be later.
             with contextlib.suppress(QuotaryError):
-                yield from self._take_next(claim.plan.spec)
+                self._lane.control.read_waiting()
+                if self._next.answer is not None:
+                    yield from self._take_next(claim.plan.spec)
 
     @property
     def settled(self) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from fastapi import APIRouter, Request, Response
 
+from attestation.encoding import encode_decoded
 from notary.desk import Desk
 from notary.routes.declare import (
     Caller,
@@ -110,7 +110,7 @@ async def create_session(desk: Desk, caller: Caller, content: bytes) -> tuple[in
     """``POST /v1/sessions``; there is no session and no token yet."""
     granted = desk.create_session(content, caller.guest)
     await desk.check_place(str(granted["id"]))
-    return 201, json.dumps(granted, separators=(",", ":")).encode()
+    return 201, encode_decoded(granted)
 
 
 async def commit_session(desk: Desk, caller: Caller, content: bytes) -> tuple[int, bytes]:

@@ -220,3 +220,116 @@ def test_stranger_with_many_keys_is_metered_by_its_address_and_among_all(tmp_pat
             assert await ask(envelope(rig), one) == (201, None)
 
     run(scene)
+
+
+class Slow:
+    """An application whose attestations are made when told, and that says what it began."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+        self.durable = asyncio.Event()
+        self.changed = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        name = scope["path"].rpartition("/")[2]
+        self.begun.append(name)
+        self.changed.set()
+        if name == "attestations":
+            await self.durable.wait()
+        await receive()
+        content = json.dumps({"name": name}).encode()
+        answered = await scope["state"]["answer"](201, [(b"content-type", b"a/b")], content)
+        self.ended.append(f"{name} {answered}")
+        self.changed.set()
+
+    async def until(self, done: Callable[[], object]) -> None:
+        async with asyncio.timeout(10):
+            while not done():
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def until_begun(self, *names: str) -> None:
+        await self.until(lambda: len(self.begun) >= len(names))
+        assert self.begun == list(names)
+
+
+@asynccontextmanager
+async def slow() -> AsyncIterator[tuple[Slow, int]]:
+    app = Slow()
+    server = ControlServer(app, control_protocol(crowd()))
+    listener = socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    await server.listening.wait()
+    try:
+        yield app, listener.getsockname()[1]
+    finally:
+        app.durable.set()
+        server.should_exit = True
+        await serving
+
+
+def post(path: str) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: n\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+
+
+ATTEST, NEXT = post("/v1/sessions/aa/attestations"), post("/v1/sessions")
+
+
+def test_next_session_is_made_while_an_attestation_gets_durable_and_answered_in_its_turn() -> None:
+    async def scene() -> None:
+        async with slow() as (app, port), Client(port) as client:
+            client.writer.write(ATTEST + NEXT + NEXT)
+            # One is begun before its turn, no more.
+            await app.until_begun("attestations", "sessions")
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert (app.begun, app.ended) == (["attestations", "sessions"], [])
+            app.durable.set()
+            names = [(await client.answer())[1]["name"] for _ in range(3)]
+            assert names == ["attestations", "sessions", "sessions"]
+            assert (await client.answer(NEXT))[1] == {"name": "sessions"}
+
+    run(scene)
+
+
+@pytest.mark.parametrize("second", [ATTEST, post("/v1/sessions/aa/seal"), INFO])
+def test_nothing_else_is_begun_before_its_turn(second: bytes) -> None:
+    async def scene() -> None:
+        async with slow() as (app, port), Client(port) as client:
+            client.writer.write(ATTEST + second)
+            await app.until_begun("attestations")
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert app.begun == ["attestations"]
+            app.durable.set()
+            assert (await client.answer())[1]["name"] == "attestations"
+            assert (await client.answer())[0] == 201
+
+    run(scene)
+
+
+def test_session_made_before_its_turn_ends_with_its_connection() -> None:
+    async def scene() -> None:
+        async with slow() as (app, port):
+            async with Client(port) as client:
+                client.writer.write(ATTEST + NEXT)
+                await app.until_begun("attestations", "sessions")
+            await app.until(lambda: app.ended)
+            assert app.ended == ["sessions False"]
+
+    run(scene)
+
+
+def test_answer_is_one_piece_with_its_length() -> None:
+    async def scene() -> None:
+        async with slow() as (_, port), Client(port) as client:
+            client.writer.write(NEXT.replace(b"Host: n", b"Host: n\r\nConnection: close"))
+            async with asyncio.timeout(10):
+                answer = await client.reader.read()
+        assert answer == (
+            b"HTTP/1.1 201 Created\r\ncontent-type: a/b\r\ncontent-length: 20\r\n"
+            b'connection: close\r\n\r\n{"name": "sessions"}'
+        )
+
+    run(scene)

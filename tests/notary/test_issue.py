@@ -16,7 +16,7 @@ from attestation.errors import InvalidProofError, RefusedError, UntrustedError, 
 from attestation.hashing import format_hash
 from attestation.keys import SigningKey
 from notary import issue
-from notary.issue import AcceptedRequest, restore, sign
+from notary.issue import AcceptedRequest, Issued, restore, sign
 from notary.sessions import token_hash
 from notary.signer import Signer
 from tests.notary.rig import NOTARY, running
@@ -61,6 +61,13 @@ def test_store_keeps_the_body_without_its_signature(tmp_path: Path) -> None:
     attestation, body = issued(tmp_path)
     assert attestation.signature.encode() not in body
     assert sign(restore(body), Signer(NOTARY.name, [NOTARY])) == attestation
+
+
+def test_answer_made_of_what_is_stored_is_the_attestations_own_bytes(tmp_path: Path) -> None:
+    attestation, body = issued(tmp_path)
+    assert b'"signature":""' in body
+    whole = Issued(attestation=attestation)
+    assert Issued(attestation=attestation, stored=body).encode() == whole.encode()
 
 
 def test_damaged_body_is_never_signed(tmp_path: Path) -> None:

@@ -356,8 +356,9 @@ def test_end_while_the_start_is_written_closes_what_is_then_started(
     assert kinds == ["feed", "opened", "attested", "closed"]
 
 
-def test_peers_of_a_live_session_are_probed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_peers_of_a_live_session_are_probed_and_written_to_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_loop: Callable[[], Any]
 ) -> None:
     probed: list[socket.socket] = []
     keep_alive = notary.relay._keep_alive
@@ -376,8 +377,10 @@ def test_peers_of_a_live_session_are_probed(
             for one in probed:
                 assert one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
                 assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
+                assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
-    asyncio.run(scene())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(scene())
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])

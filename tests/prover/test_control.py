@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -77,6 +78,28 @@ def test_pipelined_requests_get_their_own_answers(scripted: Scripted) -> None:
     assert run(control.collect(tickets[2]), TIMEOUTS) == {"n": 3}
     assert run(control.collect(tickets[0]), TIMEOUTS) == {"n": 1}
     assert run(control.collect(tickets[1]), TIMEOUTS) == {"n": 2}
+    control.close()
+
+
+def test_answers_that_came_are_read_without_waiting_for_others(scripted: Scripted) -> None:
+    first, second = answer({"n": 1}), answer({"n": 2})
+    # The first with a part of the second, the rest when the third is asked for.
+    control = scripted([first, second[:30], second[30:]])
+    one, two = run(
+        control.submit_all([Call("POST", "/", b"{}", "call") for _ in range(2)]), TIMEOUTS
+    )
+    assert run(control.collect(one), TIMEOUTS) == {"n": 1}
+    control.read_waiting()
+    control.read_waiting()
+    assert two.answer is None
+    run(control.submit(Call("POST", "/", b"{}", "call")), TIMEOUTS)
+    deadline = time.monotonic() + 10
+    while two.answer is None:
+        assert time.monotonic() < deadline
+        control.read_waiting()
+    assert run(control.collect(two), TIMEOUTS) == {"n": 2}
+    assert len(control.unanswered) == 1
+    control.read_waiting()
     control.close()
 
 
