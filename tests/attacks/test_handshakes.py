@@ -147,7 +147,7 @@ def test_weak_chain_is_refused(scene: Scene, kind: str) -> None:
     hostile.behave(identity=weak(kind, hostile.issuer, hostile.identity))
     attempt = scene.attempt().handshake().send()
     attempt.seal()
-    with scene.refused("W4"):
+    with scene.refused("W4", reason="venue_tls"):
         attempt.open()
 
 
