@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from attestation.websocket import MessageReader, client_frame
 
 MAX_PAGE = 4 * 1024 * 1024
-_TRADE = b'{"type": "trade"'
+_TRADE, _HELLO = b'{"type": "trade"', b'{"type": "hello"'
 
 
 @dataclass(slots=True)
@@ -68,9 +68,16 @@ async def _read(
                 writer.write(client_frame("pong", message.data, os.urandom(4)))
             seen.messages += 1
             if message.data.startswith(_TRADE):
-                trade = json.loads(message.data)["trade"]
+                known = [json.loads(message.data)["trade"]]
+            elif message.data.startswith(_HELLO):
+                # What a page was away for, it is told when it comes again.
+                known = json.loads(message.data)["trades"]
+            else:
+                continue
+            now = time.monotonic()
+            for trade in known:
                 if trade["entry"] is not None:
-                    seen.logged.setdefault(trade["trade"], time.monotonic())
+                    seen.logged.setdefault(trade["trade"], now)
 
 
 async def _serve(host: str, port: int, dropped: float) -> Seen:

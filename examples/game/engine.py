@@ -55,7 +55,7 @@ class Engine:
         self._placing: set[str] = set()
         self._told = clerk.read(_last_resolution)
         self._settler = Settler(
-            *(clerk, trades, verifier, terms), bundles=bundles, clock=clock, changed=self._tell
+            *(clerk, verifier, terms), bundles=bundles, clock=clock, changed=self._tell
         )
 
     async def open(

@@ -1,7 +1,8 @@
-"""Verification in a process of its own, of low priority: no order waits behind a bundle.
+"""Bundles in a process of its own, of low priority: no order waits behind one.
 
 A bundle is a hundred kilobytes of canonical JSON to read and to write; beside orders, each
-would hold the event loop for milliseconds.
+would hold the event loop for milliseconds.  It is put together here, of parts that the trades
+of a moment share and that are fetched once: the trade desk has orders to answer, too.
 """
 
 from __future__ import annotations
@@ -11,57 +12,92 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from typing import Any
+from typing import Any, TypeVar
+
+import httpx
 
 from attestation.errors import UnavailableError
+from attestation.settlement.parts import TRADE_PART_LIMIT, PartReader, TradePart
 from attestation.settlement.verdict import SettlementVerdict
 from attestation.verdict import Rejected
 from verifier.client import VerifyClient
 
+T = TypeVar("T")
 NICER = 5
 """By how much lower its priority is."""
-_client: VerifyClient | None = None
+_worker: _Worker | None = None
 
 
 class Judge:
-    """The verify API at ``url``, asked from another process (``services.Verifier``)."""
+    """Fetches bundles of the ``trades`` API and has a verify API recompute them; both are URLs."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, trades: str, verifier: str) -> None:
+        self._urls = trades, verifier
         self._process = self._start()
+
+    async def bundle(self, trade: str) -> bytes:
+        """Returns the bundle of a settled trade; UnavailableError while that cannot be.
+
+        Raises InvalidProofError and others where its parts are not what they are named.
+        """
+        return await self._run(_bundle, trade)
 
     async def verify_settlement(
         self, bundle: bytes, *, expect: Mapping[str, Any], check: bool
     ) -> SettlementVerdict | Rejected:
         """Asks to recompute a settlement; raises as ``verifier.client.VerifyClient``."""
-        loop, process = asyncio.get_running_loop(), self._process
-        try:
-            return await loop.run_in_executor(process, _verify, bundle, dict(expect), check)
-        except BrokenProcessPool as error:
-            if self._process is process:
-                self._process = self._start()
-            raise UnavailableError("the process that verifies was ended") from error
+        return await self._run(_verify, bundle, dict(expect), check)
 
     async def close(self) -> None:
         """Ends the process, once it is done with what it was given."""
         await asyncio.to_thread(self._process.shutdown, cancel_futures=True)
 
+    async def _run(self, act: Callable[..., T], *arguments: object) -> T:
+        loop, process = asyncio.get_running_loop(), self._process
+        try:
+            return await loop.run_in_executor(process, act, *arguments)
+        except BrokenProcessPool as error:
+            if self._process is process:
+                self._process = self._start()
+            raise UnavailableError("the process of the bundles was ended") from error
+
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(self._url,))
+        return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=self._urls)
 
 
-def _begin(url: str) -> None:
-    global _client
+class _Worker:
+    """What the process keeps: connections, and parts that bundles share."""
+
+    def __init__(self, trades: str, verifier: str) -> None:
+        self._http = httpx.Client(base_url=trades, timeout=10)
+        self._parts = PartReader(lambda name: self._get(f"/v1/parts/{name}"))
+        self.verifier = VerifyClient(verifier)
+
+    def bundle(self, trade: str) -> bytes:
+        part = self._get(f"/v1/trades/{trade}/part")
+        return self._parts.join(TradePart.decode(part, limit=TRADE_PART_LIMIT)).encode()
+
+    def _get(self, path: str) -> bytes:
+        try:
+            answer = self._http.get(path)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise UnavailableError(f"a part of a bundle is not there: {error}") from error
+        return answer.content
+
+
+def _begin(trades: str, verifier: str) -> None:
+    global _worker
     # Ctrl-C reaches all processes of a terminal: the game ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICER)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _client = VerifyClient(url)
+    _worker = _Worker(trades, verifier)
 
 
 def _end_with_parent() -> None:
@@ -72,6 +108,11 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
+def _bundle(trade: str) -> bytes:
+    assert _worker is not None
+    return _worker.bundle(trade)
+
+
 def _verify(bundle: bytes, expect: dict[str, Any], check: bool) -> SettlementVerdict | Rejected:
-    assert _client is not None
-    return _client.verify_settlement(bundle, expect=expect, check=check)
+    assert _worker is not None
+    return _worker.verifier.verify_settlement(bundle, expect=expect, check=check)

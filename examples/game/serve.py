@@ -82,7 +82,7 @@ async def _serve(options: argparse.Namespace) -> None:
         stack.push_async_callback(clerk.close)
         trades = TradesClient(options.prover, token)
         stack.push_async_callback(trades.close)
-        judge = Judge(options.verifier)
+        judge = Judge(options.prover, options.verifier)
         stack.push_async_callback(judge.close)
         market = Market(options.prover)
         stack.push_async_callback(market.close)

@@ -37,15 +37,15 @@ class Trades(Protocol):
     async def trade(self, trade: str) -> dict[str, Any] | None:
         """Returns a trade, or None if there is none."""
 
-    async def bundle(self, trade: str) -> bytes:
-        """Returns the bundle of a settled trade."""
-
     def events(self, after: int) -> AsyncIterator[TradeEvent]:
         """Yields every event after one, until the connection ends."""
 
 
 class Verifier(Protocol):
-    """The verify API, as ``verifier.client.AsyncVerifyClient`` has it."""
+    """Bundles, and the verify API that recomputes them."""
+
+    async def bundle(self, trade: str) -> bytes:
+        """Returns the bundle of a settled trade; UnavailableError while that cannot be."""
 
     async def verify_settlement(
         self, bundle: bytes, *, expect: Mapping[str, Any], check: bool
@@ -87,10 +87,6 @@ class TradesClient:
             return None
         found: dict[str, Any] = _read(answer).json()
         return found
-
-    async def bundle(self, trade: str) -> bytes:
-        """Returns the bundle of a settled trade."""
-        return _read(await self._ask("GET", f"/v1/trades/{trade}/bundle")).content
 
     async def events(self, after: int) -> AsyncIterator[TradeEvent]:
         """Yields every event after one, until the connection ends."""

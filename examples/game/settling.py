@@ -19,7 +19,7 @@ from attestation.verdict import Rejected
 from examples.game.bet import OPEN, Bet, tokens
 from examples.game.book import Book
 from examples.game.clerk import Clerk
-from examples.game.services import Trades, Verifier
+from examples.game.services import Verifier
 from examples.game.terms import Terms, result_of
 
 RETRY_SECONDS = 0.5
@@ -34,7 +34,6 @@ class Settler:
     def __init__(
         self,
         clerk: Clerk,
-        trades: Trades,
         verifier: Verifier,
         terms: Terms,
         *,
@@ -43,7 +42,6 @@ class Settler:
         changed: Callable[[str], None],
     ) -> None:
         self._clerk = clerk
-        self._trades = trades
         self._verifier = verifier
         self._terms = terms
         self._bundles = bundles
@@ -100,7 +98,13 @@ class Settler:
             self._changed(bet.trade)
 
     async def _verify(self, bet: Bet, house: Mapping[str, Any]) -> None:
-        bundle = await self._trades.bundle(bet.trade)
+        try:
+            bundle = await self._verifier.bundle(bet.trade)
+        except UnavailableError:
+            raise
+        except QuotaryError as error:
+            await self.incident(bet, "bundle", f"its parts are not what they are named: {error}")
+            return
         # Kept whatever the verdict is: a refused bundle is evidence.
         await asyncio.to_thread((self._bundles / f"{bet.trade}.json").write_bytes, bundle)
         try:
