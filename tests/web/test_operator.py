@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.peer("chromium"), pytest.mark.timeout(240)]
 TRADES = 12
 STEP_US = 500_000
 LINK = (
-    "#ledger=/v1/ledger&bundles=/v1/trades/{trade}/part&parts=/v1/parts/{part}&log=/log"
+    "#ledger=/v1/ledger&bundles=/v1/trades/{trade}/part&parts=/v1/parts/{part}&log=/log&promises=/v1/promises"
     "&trust=/trust.toml&log_policy=/log_policy.txt&policy_id="
 )
 
@@ -119,5 +119,6 @@ def test_ledger_of_prover_serve_is_searched_and_recomputed(
     report, banner = asyncio.run(play())
     assert f"All {TRADES} trades came out as the ledger says" in report
     assert "3 batches of trades" in report
+    assert "From the order, as promised, to the entry" in report
     assert "The bet on DOWN" in banner
     assert "keys came with this page" in banner

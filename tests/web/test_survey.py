@@ -29,7 +29,10 @@ from verifier.reconcile_trades import Reading
 pytestmark = [pytest.mark.peer("chromium"), pytest.mark.timeout(240)]
 
 DONE = "document.querySelector('.survey > *')"
-LINK = "ledger=/ledger.jsonl&log=/log&trust=/trust.toml&log_policy=/log_policy.txt"
+LINK = (
+    "ledger=/ledger.jsonl&promises=/promises.jsonl&log=/log"
+    "&trust=/trust.toml&log_policy=/log_policy.txt"
+)
 
 
 @pytest.fixture
@@ -99,7 +102,8 @@ def test_statistics_are_those_of_the_reconciliation(
     table = "document.querySelector('[aria-label=\"Gaps of each venue\"]')"
     assert f"{100 * gaps / slots:.1f} %" in tab.run(f"{table}.innerText")
     # Logged 137 us into a second: the first slot a second later is the next but one.
-    assert "1.5 s median, 1.5 s p99" in text
+    assert "From the log to the entry\n1.5 s median, 1.5 s p99" in text
+    assert "From the order, as promised, to the entry\n1.5 s median, 1.5 s p99" in text
     assert tab.complaints == []
 
 

@@ -21,8 +21,12 @@ const isBroken = (line) => line.outcome === "void" && line.settlement === NO_SET
 export class Tally {
   #slots = new Set();
 
-  /** `known` as `recompute` takes it; `files` is the log that was read, to hold bundles against. */
-  constructor(known, files) {
+  /**
+   * `known` as `recompute` takes it; `files` is the log that was read, to hold bundles against;
+   * `promises` by trade tell when orders came.
+   */
+  constructor(known, files, promises = new Map()) {
+    this.promises = promises;
     this.known = known;
     this.files = files;
     this.checked = 0;
@@ -37,6 +41,7 @@ export class Tally {
     this.gaps = new Map();
     this.slots = 0;
     this.delays = [];
+    this.waits = [];
   }
 
   find(finding) {
@@ -117,6 +122,11 @@ export class Tally {
     if (fault !== null) this.voids[fault] += 1;
     if (settlement.fee) this.fees += 1;
     this.delays.push(settlement.open_us - terms.logged_us);
+    const promised = this.promises.get(result.leaf.trade);
+    if (promised !== undefined) {
+      // An order's promise is to log it so long after it came (S1).
+      this.waits.push(settlement.open_us - (promised.logged_by_us - policy.log_by_us));
+    }
     const judged = judgedSlots(policy, terms, settlement);
     for (const { header, slot, fields } of result.slots) {
       // A slot belongs to many trades, and is one.

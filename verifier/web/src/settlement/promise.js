@@ -27,3 +27,17 @@ export function readReceipt(data) {
   const { trade, digest, log_by_us: loggedByUs } = readSigned(signed).promise;
   return { trade, digest, logged_by_us: loggedByUs };
 }
+
+/** Reads signed promises, one a line: a Map of each trade's, as `readReceipt` has it. */
+export function readPromises(data) {
+  const found = new Map();
+  let start = 0;
+  while (start < data.length) {
+    const newline = data.indexOf(10, start);
+    const end = newline < 0 ? data.length : newline;
+    const promise = readReceipt(data.subarray(start, end));
+    found.set(promise.trade, promise);
+    start = end + 1;
+  }
+  return found;
+}

@@ -83,7 +83,7 @@ function facts({ leaf, terms, settlement, outcome }) {
     fact("Closed", when(settlement.close_us + settlement.slid_us)),
     fact("In the log", when(terms.logged_us)),
     fact(
-      "Price to look at",
+      "Price to look at, decides nothing",
       outcome.display_price === undefined ? "–" : grouped(outcome.display_price),
     ),
     wide("Trade", code(leaf.trade)),

@@ -56,7 +56,7 @@ export function checkedSection(result, { brought, agreed, receipt, ledger }) {
       item(
         true,
         "The prices are the venues’ own.",
-        `${plural(messages.size, "message")} that the venues sent were read again here; every quote that counts follows from its message, and came over a connection to the venue’s own host.`,
+        `${plural(messages.size, "message")} that the venues sent were read again here; every quote that counts follows from its message, which came, as the notary attests, over a connection to the venue’s own host.`,
       ),
       item(
         true,

@@ -6,14 +6,16 @@ import { unavailable } from "../core/errors.js";
 import { CHECKPOINT_PATH, sizeLimit } from "../log/files.js";
 import { BUNDLE_LIMIT } from "../settlement/bundle.js";
 import { readLedger } from "../settlement/ledger.js";
-import { fetchFile, fetchLedger, fetchParts, joined } from "./fetching.js";
+import { readPromises } from "../settlement/promise.js";
+import { fetchFile, fetchLedger, fetchParts, fetchPromises, joined } from "./fetching.js";
 
 const LEDGER_LIMIT = 64 * 1024 * 1024;
 
 /** What a permalink names. */
 export class ServedEvidence {
-  constructor({ ledger, bundles, parts, log }) {
+  constructor({ ledger, bundles, parts, log, promises }) {
     Object.assign(this, { ledgerAt: ledger, bundlesAt: bundles, partsAt: parts, logAt: log });
+    this.promisesAt = promises;
     this.hasLog = log !== undefined;
     this.hasBundles = bundles !== undefined;
   }
@@ -28,6 +30,11 @@ export class ServedEvidence {
     return fetchFile(address, { limit: BUNDLE_LIMIT, signal });
   }
 
+  /** The promises given in a time; none where the link names none. */
+  async promises(span) {
+    return this.promisesAt === undefined ? new Map() : fetchPromises(this.promisesAt, span);
+  }
+
   log(path, signal = null) {
     const address = `${this.logAt.replace(/\/$/, "")}/${path}`;
     return fetchFile(address, { limit: sizeLimit(path), signal });
@@ -35,7 +42,7 @@ export class ServedEvidence {
 }
 
 /**
- * A folder as an auditor has it: `ledger.jsonl`, a log's mirror (`checkpoint`, `tile/...`), and
+ * A folder as an auditor has it: `ledger.jsonl`, `promises.jsonl`, a log's mirror (`checkpoint`, `tile/...`), and
  * bundles by trade, whole (`<trade>.json`) or in parts (`trades/`, `parts/`).
  */
 export class FolderEvidence {
@@ -44,6 +51,7 @@ export class FolderEvidence {
   #parts = new Map();
   #log;
   #ledger;
+  #promises;
 
   constructor(byPath) {
     this.#byPath = byPath;
@@ -51,6 +59,7 @@ export class FolderEvidence {
     const checkpoint = paths.find((path) => /(?:^|\/)checkpoint$/.test(path));
     this.#log = checkpoint?.slice(0, -CHECKPOINT_PATH.length);
     this.#ledger = paths.find((path) => /\.jsonl$/.test(path) && /ledger[^/]*$/.test(path));
+    this.#promises = paths.find((path) => /promises[^/]*\.jsonl$/.test(path));
     for (const path of paths) {
       const [, kind, name] = /(?:^|\/)(?:(parts|trades)\/)?([0-9a-f]{64})\.json$/.exec(path) ?? [];
       if (kind === "parts") this.#parts.set(`sha256:${name}`, path);
@@ -84,6 +93,11 @@ export class FolderEvidence {
     const start = fromUtf8(data.slice(-200).filter((value) => value < 128)) ?? "";
     if (!/"type":"quotary\/trade_part\/v1"\}?\s*$/.test(start)) return data;
     return joined(data, (name) => this.#read(this.#parts.get(name), BUNDLE_LIMIT));
+  }
+
+  async promises() {
+    if (this.#promises === undefined) return new Map();
+    return readPromises(await this.#read(this.#promises, LEDGER_LIMIT));
   }
 
   log(path) {

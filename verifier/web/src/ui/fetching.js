@@ -5,6 +5,7 @@ import { unavailable, usage } from "../core/errors.js";
 import { BUNDLE_LIMIT } from "../settlement/bundle.js";
 import { readLedger } from "../settlement/ledger.js";
 import { joinParts } from "../settlement/parts.js";
+import { readPromises } from "../settlement/promise.js";
 
 const TIMEOUT_MS = 15000;
 
@@ -79,6 +80,20 @@ export async function fetchLedger(address, { first = 0, last = Infinity, signal 
     query = `?entry=${end.entry}&trade=${end.trade}`;
   }
   return lines.slice(0, MOST_LINES);
+}
+
+/** Fetches promises that were given from a time on, page after page, as many as a ledger's lines. */
+export async function fetchPromises(address, { fromUs, untilUs, signal = null }) {
+  const found = new Map();
+  let query = fromUs > 0 ? `?log_by_us=${fromUs}&trade=${"0".repeat(64)}` : "";
+  for (;;) {
+    const data = await fetchFile(address + query, { limit: LEDGER_LIMIT, signal });
+    const fresh = [...readPromises(data).values()].filter(({ trade }) => !found.has(trade));
+    for (const promise of fresh) found.set(promise.trade, promise);
+    const last = fresh[fresh.length - 1];
+    if (last === undefined || last.logged_by_us > untilUs || found.size >= MOST_LINES) return found;
+    query = `?log_by_us=${last.logged_by_us}&trade=${last.trade}`;
+  }
 }
 
 /** Fetches a trade's own part, and those that it names from `{part}` of an address; joins them. */

@@ -2,7 +2,8 @@
 // After the sign, so that a server never learns which trade is looked at by the link alone.
 // `part=URL&parts=URL` (with `{part}` in it) names a bundle in parts that trades share.
 // `ledger=URL&bundles=URL` (with `{trade}` in it; `parts=` where these are parts) lists a ledger's
-// trades to search and to open; `log=URL` is the log they stand in, to read and to count.
+// trades to search and to open; `log=URL` is the log they stand in, to read and to count,
+// `promises=URL` what the operator promised, which tells when orders came.
 // `development=1` allows simulated venues, which the verdict then says first of all.
 
 const MEMBERS = [
@@ -12,6 +13,7 @@ const MEMBERS = [
   "ledger",
   "bundles",
   "log",
+  "promises",
   "trust",
   "log_policy",
   "policy_id",

@@ -127,7 +127,8 @@ export class Survey {
     const lines = first === null ? [] : await this.evidence.ledger({ first, last, signal });
     const opened = openBatches(lines, span, span.headUs - (await this.#patience(lines, signal)));
     this.told(lines, new Map([...span.batches].map(([at, batch]) => [at, batch.logged_us])));
-    const tally = new Tally(known, files);
+    const promises = await this.evidence.promises({ fromUs, untilUs, signal });
+    const tally = new Tally(known, files, promises);
     opened.findings.forEach((finding) => tally.find(finding));
     const chosen = this.evidence.hasBundles ? drawn(opened.trades, most) : [];
     const found = { signed, span, opened, tally, chosen, known, stopped: false };

@@ -33,7 +33,8 @@ function verdict({ tally, opened, chosen, stopped, span }) {
   }
   if (!chosen.length) return `${plural(opened.trades.length, "trade")} listed, none recomputed`;
   const all = !stopped && tally.equal === opened.trades.length;
-  return `${all ? "All " : ""}${plural(tally.equal, "trade")} came out as the ledger says`;
+  const those = all && tally.equal > 1 ? "All " : "";
+  return `${those}${plural(tally.equal, "trade")} came out as the ledger says`;
 }
 
 /** What the figures do not rest on. */
@@ -77,8 +78,13 @@ function limits({ signed, span, opened, tally, chosen, known, stopped }) {
   return found.map((text) => h("p", { class: "amber" }, text));
 }
 
+const spread = (values) =>
+  values.length
+    ? `${duration(quantile(values, 0.5))} median, ${duration(quantile(values, 0.99))} p99`
+    : "–";
+
 function figures({ tally, span }) {
-  const { outcomes, voids, delays, fees } = tally;
+  const { outcomes, voids, delays, waits, fees } = tally;
   const all = outcomes.up + outcomes.down + outcomes.tie + outcomes.void;
   const decided = outcomes.up + outcomes.down;
   const faults = Object.entries(voids)
@@ -92,12 +98,8 @@ function figures({ tally, span }) {
     fact("UP", `${percent(outcomes.up, decided)} of ${integer(decided)} decided`),
     fact("DOWN", `${percent(outcomes.down, decided)}`),
     fact("Ties", percent(outcomes.tie, all)),
-    fact(
-      "From the log to the entry",
-      delays.length
-        ? `${duration(quantile(delays, 0.5))} median, ${duration(quantile(delays, 0.99))} p99`
-        : "–",
-    ),
+    fact("From the log to the entry", spread(delays)),
+    waits.length ? fact("From the order, as promised, to the entry", spread(waits)) : null,
     fact("In the log", `${plural(span.batches.size, "batch", "batches")} of trades`),
   );
 }
