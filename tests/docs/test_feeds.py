@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prover.serve.config import FeedSettings, load_config
+from prover.serve.config import Development, FeedSettings, Trades, load_config
 from prover.serve.metrics import BUDGET_MS, COUNTERS, GAUGES, HOPS
 from prover.serve.sending import MAX_STREAMS, STALL_SECONDS
 from prover.serve.stream import HOLD_US, MAX_BEHIND
@@ -34,6 +34,13 @@ def test_every_member_of_the_configuration_is_listed_with_its_default() -> None:
             assert said[name] == "required", name
         elif isinstance(field.default, int | str | Path):
             assert said[name] == str(field.default), name
+
+
+def test_every_member_of_its_sections_is_told() -> None:
+    section = PAGE.partition("[trades]\n")[2].partition("```")[0]
+    assert set(re.findall(r"^(\w+) = ", section, re.M)) == set(Trades.model_fields)
+    (row,) = (row for row in table(PAGE, "feed configuration") if code(row[0]) == "development")
+    assert set(re.findall(r"`(\w+)`", row[2])) == set(Development.model_fields)
 
 
 def unit(member: str) -> list[str]:

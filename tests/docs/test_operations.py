@@ -14,11 +14,12 @@ from attestation import errors
 from attestation.keys import SigningKey
 from attestation.reasons import FAULTS
 from examples.venues.faults import KINDS
-from notary.config import Allow, Config, LimitSettings, load_config
+from notary.config import Allow, Config, LimitSettings, LogSettings, LogWitness, load_config
 from notary.metrics import Metrics
 from notary.preflight import examine
 from prover.finding import CURES
 from tests.docs.test_tables import table
+from verifier import service_metrics
 from verifier.question import BODY_LIMIT, MAX_BATCH, MAX_VOICES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +51,33 @@ def test_every_member_of_the_configuration_is_listed_with_its_default() -> None:
             assert said[name] == f"`{default}`", name
 
 
+def test_every_member_of_the_logs_configuration_is_listed_with_its_default() -> None:
+    said = {code(row[0]): row[1] for row in table(PAGE, "log configuration")}
+    fields = LogSettings.model_fields
+    assert said.keys() == fields.keys()
+    assert said["interval_us"] == str(fields["interval_us"].default)
+    assert set(LogWitness.model_fields) == {"vkey", "url"}
+    assert "`vkey` and `url` of each witness" in PAGE
+
+
+FILES = (
+    ("docs/operations.md", "notary", ("notary.db", "checkpoint", "backup.json")),
+    ("docs/operations.md", "notary", ("rotations.logged", "attest.key", "log.key")),
+    ("docs/feeds.md", "prover", ("feed.db", "trades.db", "notes.db", "bundles", "incidents")),
+)
+
+
+@pytest.mark.parametrize(("page", "package", "names"), FILES)
+def test_files_that_a_page_names_are_those_the_code_writes(
+    page: str, package: str, names: tuple[str, ...]
+) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    source = "".join(path.read_text("utf-8") for path in (ROOT / package).rglob("*.py"))
+    for name in names:
+        assert re.search(rf"\b{re.escape(name)}\b", text), name
+        assert f'"{name}"' in source, name
+
+
 def test_what_a_prover_may_use_is_listed() -> None:
     limits = LimitSettings()
     meters = (limits.prover, limits.unknown_prover, limits.unknown_address, limits.unknown_all)
@@ -69,6 +97,13 @@ def test_every_metric_is_listed() -> None:
     )
     known = {name for name in known if not name.endswith("_created")}
     assert {code(row[0]) for row in table(PAGE, "metrics")} == known
+
+
+def test_every_metric_of_the_verify_api_is_listed() -> None:
+    families = service_metrics.Metrics().registry.collect()
+    assert [code(row[0]) for row in table(PAGE, "verifier metrics")] == [
+        family.name for family in families
+    ]
 
 
 def test_every_fault_of_the_simulated_venues_is_listed() -> None:
