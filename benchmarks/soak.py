@@ -107,7 +107,7 @@ class Soak:
             for server in self.stage.servers:
                 if server.process.poll() is not None:
                     raise UnavailableError(f"{server.name} ended", rule="soak")
-                self.samples[server.name].append(_sample(server.process.pid, passed))
+                self.samples[server.name].append(sample(server.process.pid, passed))
             status = httpx.get(f"{self.prover}/v1/status").json()
             live = sum(lane["state"] == "live" for lane in status["lanes"])
             slots = sum(notary["total"] for notary in status["notaries"])
@@ -205,7 +205,8 @@ def _series(text: str, name: str) -> Iterable[Sequence[str]]:
     return re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE)
 
 
-def _sample(pid: int, at: float) -> Sample:
+def sample(pid: int, at: float) -> Sample:
+    """Returns what a process takes now."""
     resident = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
     return Sample(at, resident * PAGE_BYTES, (int(fields[11]) + int(fields[12])) / TICKS)

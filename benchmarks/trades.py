@@ -33,7 +33,7 @@ from attestation.hashing import hash_string
 from attestation.keys import SigningKey
 from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.rule import Terms, needed_slots
-from benchmarks.soak import Soak
+from benchmarks.soak import Soak, sample
 from examples.demo.configure import NOTARIES
 from examples.demo.stage import Stage
 
@@ -160,6 +160,11 @@ def read_pages(url: str, place: Callable[[Any], dict[str, Any]]) -> list[bytes]:
     return lines
 
 
+def cpu_seconds(stage: Stage) -> dict[str, float]:
+    """Returns the CPU seconds that each process has taken: load beside it is none of them."""
+    return {server.name: sample(server.process.pid, 0.0).cpu for server in stage.servers}
+
+
 class Ends(NamedTuple):
     """How trades ended: seconds after their close, voids by reason, ends a second."""
 
@@ -237,8 +242,10 @@ def main() -> int:
         soak = Soak(stage, rate=10.0)
         made: list[str] = []
         soak.start(before_prover=lambda: made.append(write_policy(soak)))
+        before = cpu_seconds(stage)
         took, refused = asyncio.run(place(soak.prover, made[0], options.trades, options.rate))
         wait_for_ends(folder, options.trades - refused)
+        spent = {name: now - before[name] for name, now in cpu_seconds(stage).items()}
         ended = ends(folder)
         key = SigningKey.parse((folder / "prover.key").read_text("ascii").strip())
         told, seconds = reconcile(soak, key.verifying_key.vkey)
@@ -257,6 +264,11 @@ def main() -> int:
             ", ".join(f"{count} {kind}" for kind, count in findings.items()),
         ),
         ("settled", f"{ended.per_second:.0f} a second", f"{options.rate:g} ordered a second"),
+        (
+            "CPU of a trade, prover",
+            f"{spent['prover'] / told['trades'] * 1e3:.1f} ms",
+            f"its feed's included; the notary's {spent['notary'] / told['trades'] * 1e3:.1f} ms",
+        ),
         (
             "order to promise, p99",
             f"{statistics.quantiles(took, n=100)[98] * 1e3:.1f} ms",

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from attestation.document import ObservationField
 from attestation.errors import IncompleteError, MalformedError
+from attestation.price import format_exact, fraction
 from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.rule import (
     Settlement,
@@ -178,6 +179,42 @@ def test_scaling_all_prices_changes_no_outcome(close: int, scale: int) -> None:
         for record in logged
     ]
     assert run((policy, terms, scaled)).outcome == run((policy, terms, logged)).outcome
+
+
+def test_scaling_all_prices_changes_no_outcome_of_any_random_case() -> None:
+    def scaled(price: str, by: Fraction) -> str:
+        return format_exact(fraction(price) * by)
+
+    outcomes = set()
+    for seed in range(300):
+        policy, terms, logged = cases.random_case(seed)
+        by = Fraction(random.Random(seed).choice(("1/8", "1/2", "3", "40", "1000")))
+        larger = [
+            dataclasses.replace(
+                record,
+                fields={
+                    venue: dataclasses.replace(
+                        seen, bid=scaled(seen.bid, by), ask=scaled(seen.ask, by)
+                    )
+                    if isinstance(seen, ObservationField)
+                    else seen
+                    for venue, seen in record.fields.items()
+                },
+            )
+            if record.fields is not None
+            else record
+            for record in logged
+        ]
+        one, other = run((policy, terms, logged)), run((policy, terms, larger))
+        assert (one.outcome, one.reason, one.fee, one.slid_us) == (
+            other.outcome,
+            other.reason,
+            other.fee,
+            other.slid_us,
+        )
+        assert one.change == other.change
+        outcomes.add(one.outcome)
+    assert outcomes >= {"up", "down", "void"}
 
 
 def test_outcome_is_not_told_before_every_entry_that_counts_was_read() -> None:
