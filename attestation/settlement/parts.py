@@ -115,6 +115,7 @@ class WrittenParts:
     def __init__(self, most: int = 1_024) -> None:
         self._slots = Same[tuple[str, bytes]](most)
         self._sessions = Same[tuple[str, bytes]](most)
+        self._names = Same[list[str]](most)
 
     def write(self, part: SlotPart | Attestation) -> tuple[str, bytes]:
         """Returns the part's name and bytes."""
@@ -127,6 +128,11 @@ class WrittenParts:
             data = part.encode()
             found = kept.keep(*whole, value=(hash_string(data), data))
         return found
+
+    def named(self, slot: Attestation) -> list[str]:
+        """Returns the hashes of the messages that a slot's observations rest on."""
+        found = self._names.get(slot)
+        return self._names.keep(slot, value=_named(slot)) if found is None else found
 
 
 def split_bundle(
@@ -178,7 +184,7 @@ def split_bundle(
                     SlotPart(
                         attestation=slot,
                         messages=tuple(
-                            [messages[name] for name in _named(slot) if name in messages]
+                            [messages[name] for name in known.named(slot) if name in messages]
                         ),
                     )
                 )

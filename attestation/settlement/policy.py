@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, ClassVar
 
 from attestation.document import Binding, Mode
@@ -116,7 +117,7 @@ class SettlementPolicy(Document):
     @property
     def policy_id(self) -> str:
         """The SHA-256 of the canonical document, in hex."""
-        return digest(self.encode()).hex()
+        return _identity(self)
 
     @property
     def slots(self) -> int:
@@ -126,6 +127,11 @@ class SettlementPolicy(Document):
     def venue(self, name: str) -> PolicyVenue | None:
         """Returns a venue of the policy."""
         return next((venue for venue in self.venues if venue.venue == name), None)
+
+
+@lru_cache(maxsize=64)
+def _identity(policy: SettlementPolicy) -> str:
+    return digest(policy.encode()).hex()
 
 
 def policy_files(
