@@ -6,17 +6,21 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from attestation.log.entry import write_entry
 from attestation.settlement.bundle import SettlementBundle
 from attestation.settlement.parts import split_bundle
 from examples.demo.browser import Tab
 from tests.settlement import world
+from tests.settlement.served import serve as serve_log
 from tests.web import parsed, relogged, vectors, voices
 from tests.web.following import KEYS, SHOWN, VERDICT, ledger, refusal
 from tests.web.market import Market
 from tests.web.server import Site
 from tests.web.test_vectors import differences
+from verifier.page import page
 
 pytestmark = [pytest.mark.peer("chromium"), pytest.mark.timeout(240)]
 
@@ -165,6 +169,80 @@ def test_stale_head_is_refused(tab: Tab, site: Site, trade: Market, tmp_path: Pa
     with_venues(tab, trade, tmp_path)
     tab.wait("document.querySelector('.refusal')")
     assert "log.entries" in tab.text(".refusal")
+
+
+def with_log(site: Site, trade: Market) -> str:
+    """Serves the trade's log, whole; returns the link to bundle and log."""
+    entries = [write_entry(entry) for entry in trade.made.logs["n0"]]
+    read = serve_log(entries)
+    note = world.checkpoint("n0/log", entries, trade.made.logs["n0"][-1].logged_us)
+    site.files["/log/checkpoint"] = note.encode()
+    for level in ("entries", "0"):
+        path = f"tile/{level}/000.p/{len(entries)}"
+        site.files[f"/log/{path}"] = read(path)
+    return site.link(**KEYS, log="/log")
+
+
+def test_earlier_bundle_is_compared_with_what_was_seen_by_the_log_itself(
+    tab: Tab, site: Site, trade: Market, tmp_path: Path
+) -> None:
+    link = with_log(site, trade)
+    site.files["/later.json"] = world.bundle(trade.made, later=1).encode()
+    tab.open(site.link("/later.json", **KEYS))
+    tab.wait(VERDICT)
+    with_venues(tab, trade, tmp_path)
+    tab.wait(SHOWN)
+    assert "for the first time" in tab.text()
+    for address, told in (
+        (site.link(**KEYS), "Only a proof of consistency could compare"),
+        (link, "Consistent with the head that this browser saw last"),
+    ):
+        tab.open(address)
+        tab.wait(VERDICT)
+        with_venues(tab, trade, tmp_path)
+        tab.wait(f"document.body.innerText.includes({told!r})")
+        assert not tab.run("!!document.querySelector('.banner .refused')")
+    # The log's tiles are believed no more than anything else.
+    path = next(name for name in site.files if name.startswith("/log/tile/0/"))
+    site.files[path] = bytes(len(site.files[path]))
+    tab.open(link)
+    tab.wait(VERDICT)
+    with_venues(tab, trade, tmp_path)
+    tab.wait(SHOWN)
+    assert "Only a proof of consistency could compare" in tab.text()
+
+
+def test_log_that_does_not_hold_what_was_seen_is_told_in_red(
+    tab: Tab, site: Site, trade: Market, tmp_path: Path
+) -> None:
+    link = with_log(site, trade)
+    size = len(trade.made.logs["n0"]) - 1
+    head = orjson.dumps({"size": size, "root": "A" * 43 + "="}).decode()
+    tab.run(f"localStorage.setItem('quotary head n0/log', {head!r}), true")
+    tab.open(link)
+    tab.wait(VERDICT)
+    with_venues(tab, trade, tmp_path)
+    tab.wait("document.querySelector('.banner .refused')")
+    assert "NOT the log that this browser saw before" in tab.text()
+    # Once more: what was seen first was not forgotten.
+    assert tab.run("localStorage.getItem('quotary head n0/log')") == head
+
+
+def test_page_needs_nothing_that_plain_http_lacks(
+    tab: Tab, site: Site, trade: Market, tmp_path: Path
+) -> None:
+    # A phone on the LAN has no SubtleCrypto, and no secure context.
+    source = "delete Crypto.prototype.subtle; delete Crypto.prototype.randomUUID;"
+    found = tab.call("Page.addScriptToEvaluateOnNewDocument", source=source)
+    try:
+        tab.open(site.link(**KEYS))
+        tab.wait(VERDICT)
+        assert tab.run("crypto.subtle === undefined")
+        with_venues(tab, trade, tmp_path)
+        tab.wait(SHOWN)
+    finally:
+        tab.call("Page.removeScriptToEvaluateOnNewDocument", identifier=found["identifier"])
+    assert "subtle" not in page().decode()
 
 
 def test_keys_of_others_are_refused(tab: Tab, site: Site, trade: Market, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import { FolderEvidence, folderOf, ServedEvidence } from "./evidence.js";
 import { fetchFile, fetchParts } from "./fetching.js";
 import { plural } from "./format.js";
 import { judge } from "./judging.js";
-import { checkHeads, keysSection } from "./keys.js";
+import { checkHeads, keysSection, proveHeads } from "./keys.js";
 import { ledgerSection } from "./ledger.js";
 import { readLink } from "./link.js";
 import { remember, remembered } from "./memory.js";
@@ -91,13 +91,13 @@ export class App {
         this.logPolicy = logPolicySource(text, true);
       }
       if (link.ledger !== undefined) await this.use(new ServedEvidence(link));
-      if (link.bundle !== undefined) {
-        const data = await fetchFile(link.bundle, { limit: BUNDLE_LIMIT });
-        this.items.push({ name: "the linked bundle", data });
-      } else if (link.part !== undefined) {
-        const data = await fetchParts(link.part, link.parts ?? "/v1/parts/{part}");
-        this.items.push({ name: "the linked bundle", data });
+      else this.evidence = new ServedEvidence(link);
+      let data = null;
+      if (link.bundle !== undefined) data = await fetchFile(link.bundle, { limit: BUNDLE_LIMIT });
+      else if (link.part !== undefined) {
+        data = await fetchParts(link.part, link.parts ?? "/v1/parts/{part}");
       }
+      if (data !== null) this.items.push({ name: "the linked bundle", data });
     });
     this.show();
   }
@@ -127,12 +127,12 @@ export class App {
   async takeFolder(files) {
     this.failure = null;
     const evidence = new FolderEvidence(folderOf(files));
-    const others = evidence.others().map(([, file]) => file);
+    this.evidence = evidence;
     await this.guardAsync(async () => {
       if (evidence.hasLedger) await this.use(evidence);
     });
     const failure = this.failure;
-    await this.take(others);
+    await this.take(evidence.others().map(([, file]) => file));
     this.failure ??= failure;
     this.draw();
   }
@@ -245,7 +245,7 @@ export class App {
       (given) => this.apply(given),
       () => this.forget(),
     );
-    const canOpen = this.evidence?.hasBundles ? (line) => this.openTrade(line) : null;
+    const canOpen = this.ledger !== null && this.evidence?.hasBundles ? (line) => this.openTrade(line) : null;
     const ledger =
       this.ledger === null
         ? null
@@ -298,7 +298,10 @@ export class App {
   report(item) {
     const { result, bundle } = item;
     const sources = { trust: this.trust, logPolicy: this.logPolicy };
-    item.heads ??= checkHeads(bundle, result);
+    if (item.heads === undefined) {
+      item.heads = checkHeads(bundle, result);
+      this.proveHeads(item);
+    }
     const warnings = warningsOf(item, this);
     if (item.heads.some((head) => head.state === "fork")) {
       warnings.unshift(FORKED);
@@ -324,6 +327,16 @@ export class App {
       }),
       limitsSection(result),
     ];
+  }
+
+  /** Asks the log itself where a bundle alone cannot compare heads; draws anew if it could. */
+  async proveHeads(item) {
+    const { heads } = item;
+    const before = heads.map((head) => head.state).join();
+    if (!this.evidence?.hasLog) return;
+    await proveHeads(heads, this.logPolicy.parsed, (path) => this.evidence.log(path));
+    const changed = heads.map((head) => head.state).join() !== before;
+    if (changed && this.current === item && item.heads === heads) this.draw();
   }
 
   apply({ trust, logPolicy, policyId, trade, development }) {

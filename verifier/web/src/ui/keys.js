@@ -1,8 +1,10 @@
 // The log and the keys: what was signed by whom, who cosigned, and what this browser saw before.
 
-import { base64, unhex } from "../core/bytes.js";
+import { base64, fromUtf8, unhex } from "../core/bytes.js";
+import { QuotaryError } from "../core/errors.js";
 import { Frontier } from "../core/merkle.js";
 import { entryLeaf } from "../log/entry.js";
+import { CHECKPOINT_PATH, LogFiles } from "../log/files.js";
 import { code, h, scrolling, section, visible, when } from "./dom.js";
 import { integer, list, plural } from "./format.js";
 import { remember, remembered } from "./memory.js";
@@ -29,6 +31,8 @@ const SAYS = {
   same: () => "The same head as this browser saw last.",
   extends: ({ seen }) =>
     `Extends the head that this browser saw last (${plural(seen.size, "entry", "entries")}): nothing before it was changed.`,
+  proven: ({ seen }) =>
+    `Consistent with the head that this browser saw last (${plural(seen.size, "entry", "entries")}): the log’s own tiles show that both are of one history.`,
   older: ({ seen }) =>
     `This browser has seen a later head of this log (${plural(seen.size, "entry", "entries")}). Only a proof of consistency could compare the two: verifier audit.`,
   beyond: ({ seen }) =>
@@ -48,6 +52,33 @@ export function checkHeads(bundle, result) {
     }
     return { log, signed, ...found };
   });
+}
+
+/**
+ * Compares what a bundle's own entries could not, by the log itself (`read(path)`, as LogFiles takes
+ * it): whether the head remembered and the bundle's are both the beginning of the log's latest one.
+ * Changes the state of such heads; a log that proves nothing changes nothing.
+ */
+export async function proveHeads(heads, logPolicy, read) {
+  for (const head of heads) {
+    if (!["older", "beyond"].includes(head.state)) continue;
+    try {
+      const note = fromUtf8(await read(CHECKPOINT_PATH)) ?? "";
+      const latest = logPolicy.openLog(note).checkpoint;
+      if (latest.origin !== head.signed.checkpoint.origin) continue;
+      const files = new LogFiles(read, latest);
+      const roots = [];
+      for (const { size } of [head.seen, head.own]) {
+        roots.push(base64((await files.prefix(size)).root()));
+      }
+      const same = roots[0] === head.seen.root && roots[1] === head.own.root;
+      head.state = same ? "proven" : "fork";
+      // What was seen first stays remembered.
+      if (!same) remember(`head ${latest.origin}`, head.seen);
+    } catch (error) {
+      if (!(error instanceof QuotaryError)) throw error;
+    }
+  }
 }
 
 function logText(result, head) {
