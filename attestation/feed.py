@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
 
 from attestation.errors import IncompleteError, MalformedError
+from attestation.inflate import gunzip
 from attestation.price import normalize
 from attestation.quote import (
     DerivedQuote,
@@ -85,9 +86,14 @@ class Channel:
             rule.text.encode(): rule for rule in self._file.messages if rule.text is not None
         }
         self._rules = [
-            (rule, _checks(venue, instrument, rule.when), _placed(rule.absent, instrument))
+            (
+                rule,
+                _checks(venue, instrument, rule.when),
+                _placed(rule.present, instrument),
+                _placed(rule.absent, instrument),
+            )
             for rule in self._file.messages
-            if rule.when
+            if rule.text is None
         ]
         self._when = _checks(venue, instrument, self._quote.when)
         self._present = _placed(self._quote.present, instrument)
@@ -108,9 +114,11 @@ class Channel:
         return (*assigned, *(index for _, index in self._sides.values()))
 
     def read(
-        self, message: bytes, index: int, kind: Literal["text", "binary"] = "text"
+        self, message: bytes, index: int, kind: Literal["text", "binary"] | None = None
     ) -> Update | Passed:
         """Reads data message ``index``; raises MalformedError, and stays usable.
+
+        ``kind`` is how it was sent; None where nobody knows: as the file says.
 
         A crossed or empty book, and a jump of the sequence, are errors too: the quote
         before no longer stands.
@@ -126,16 +134,23 @@ class Channel:
             raise
         return book if isinstance(book, Passed) else self._judge(book, message)
 
-    def _parse(self, message: bytes, index: int, kind: str) -> _Scalars | Passed:
+    def _parse(self, message: bytes, index: int, kind: str | None) -> _Scalars | Passed:
         """Returns the scalars of a quote, or what else the message is."""
-        if kind != "text":
-            raise MalformedError("a binary message", rule="W11")
+        wanted = self._file.sent_as
+        if kind is not None and kind != wanted:
+            raise MalformedError(f"a {kind} message", rule="W11", found=kind, wanted=wanted)
+        if self._file.encoding is not None:
+            message = gunzip(message)
         if message in self._texts:
             return Passed(self._texts[message].kind)
         found = self._json.scalars(fold_ladders(message))
         late = self._quote.contiguous is True and self._follows(found)
-        for rule, checks, absent in self._rules:
-            if _hold(checks, found) and not any(at in found for at in absent):
+        for rule, checks, present, absent in self._rules:
+            if (
+                _hold(checks, found)
+                and all(at in found for at in present)
+                and not any(at in found for at in absent)
+            ):
                 return self._pass(rule, found, index)
         if not self._is_quote(found):
             raise MalformedError(

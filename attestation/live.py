@@ -51,8 +51,8 @@ class LiveRules:
     The request target at ``host`` and ``port``, and each text message, match their pattern
     as a whole: one message for each of ``subscribe``, in this order, then any of
     ``keep_alive`` as often as it likes; with ``pings`` ping frames, too.  ``answer``
-    returns what the client owes to a data message of the server's, or None; it raises
-    nothing.  An owed answer, a pong as well, is late after ``answer_us``; with
+    returns what the client owes to a data message of the server's of the kind ``asks``, or
+    None; it raises nothing.  An owed answer, a pong as well, is late after ``answer_us``; with
     ``silence_us`` the client says something of its own, no answer, at least that often;
     ``sends`` is how often it may: who says more could have the venue blamed for closing.
     Each group of a message's pattern is the sender's clock in whole seconds.
@@ -65,6 +65,7 @@ class LiveRules:
     keep_alive: tuple[re.Pattern[bytes], ...] = ()
     pings: bool = False
     answer: Callable[[bytes], bytes | None] | None = None
+    asks: Kind = "text"
     answer_us: int
     silence_us: int | None = None
     sends: Rate
@@ -291,7 +292,7 @@ class LiveReader:
         shift = len(self._response) - self._received
         self._received += size
         spans, at = plaintext.spans, 0
-        count, answer = self._count, self._rules.answer
+        count, answer, asks = self._count, self._rules.answer, self._rules.asks
         told = False
         messages: list[LiveMessage] = []
         for kind, payload, end in self._server.feed(data):
@@ -303,7 +304,7 @@ class LiveReader:
             if kind == "text" or kind == "binary":
                 messages.append(LiveMessage(count, kind, payload, spans[at][0], at_us))
                 count += 1
-                if answer is not None and kind == "text":
+                if answer is not None and kind == asks:
                     owed = answer(payload)
                     if owed is not None:
                         self._texts.ask(owed, at_us)

@@ -47,6 +47,7 @@ def live_rules(venue: VenueFile, instrument: str, *, host: str) -> LiveRules:
         keep_alive=() if message is None else (text(message),),
         pings=(keep.sender, keep.form) == ("client", "frame"),
         answer=None if keep.answer is None else _answer(Channel(venue, instrument)),
+        asks=file.sent_as,
         answer_us=ANSWER_US,
         sends=file.sends,
         # Half way between when it should speak and when the venue gives it up.

@@ -83,7 +83,7 @@ def derive_quote(venue: VenueFile, instrument: str, scalars: Mapping[str, Scalar
             ) from None
 
     for check in rest.checks or ():
-        found, wanted = read(check.at), check.wanted
+        found, wanted = read(check.at), check.filled(instrument)
         if not same_scalar(found, wanted):
             raise MalformedError(
                 f"{check.at} is not what a quote has",

@@ -23,7 +23,8 @@ hash: policies and attestations name it, comments and layout do not change it.
     ask = "/data/ask"
     last = "/data/last"                          # optional
     instrument = "/data/symbol"                  # optional: where the venue repeats it
-    checks = [{ at = "/code", equals = "0" }]    # optional: JSON text of a scalar, [] or {}
+    checks = [{ at = "/code", equals = "0" }]    # optional: JSON text of a scalar, [] or {};
+                                                 # may hold {instrument}
     rate = { requests = 10, seconds = 1 }        # what the venue allows one address
     exchange_time = { at = "/ts", sent_as = "number", unit = "ms", of = "quote" }   # optional
 

@@ -31,7 +31,10 @@ Template = Annotated[str, Pattern(r"(?:[^{}]|\{instrument\})*", "text or {instru
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Check(Document):
-    """A member that must equal the scalar or empty container written in ``equals``."""
+    """A member that must equal the scalar or empty container written in ``equals``.
+
+    Both may hold ``{instrument}``.
+    """
 
     at: Template
     equals: Text
@@ -43,6 +46,10 @@ class Check(Document):
     def wanted(self) -> Scalar:
         """The value that ``equals`` writes."""
         return _wanted(self.equals)
+
+    def filled(self, instrument: str) -> Scalar:
+        """The value that ``equals`` writes for an instrument."""
+        return _wanted(self.equals.replace(PLACEHOLDER, instrument))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

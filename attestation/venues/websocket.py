@@ -10,6 +10,7 @@ channel spells the instrument, ``stream`` of its listing); texts to the venue al
     target = "/ws"
     subscribe = ['{"subscribe":"{stream}"}'] # text messages, in this order
     prices = "string"
+    encoding = "gzip"                        # optional: the venue's are binary, a member each
     push = "on_change"                       # or "timed"
     staleness_ms = 3000                      # age from which a quote is stale
     sends = { requests = 5, seconds = 1 }    # messages to the venue
@@ -32,7 +33,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from attestation.errors import MalformedError
 from attestation.schema import Between, Document, OneOf, Pattern, Text
@@ -67,19 +68,20 @@ _PLACEHOLDERS = re.compile(r"\{[a-z_]*\}")
 class MessageRule(Document):
     """A message that is no quote: its whole ``text``, or ``when`` all checks hold.
 
-    ``absent`` pointers must not be there; ``channel`` points to an id that quotes repeat
-    at ``quote.channel``.
+    ``present`` pointers must be there, ``absent`` must not; ``channel`` points to an id that
+    quotes repeat at ``quote.channel``.
     """
 
     kind: Annotated[str, OneOf(KINDS)]
     text: Text | None = None
     when: tuple[Check, ...] | None = None
+    present: tuple[Template, ...] | None = None
     absent: tuple[Template, ...] | None = None
     channel: Template | None = None
 
     def __post_init__(self) -> None:
-        if (self.text is None) == (not self.when):
-            raise MalformedError("a message has either text or when", rule="messages")
+        if (self.text is None) == (not self.when and not self.present):
+            raise MalformedError("a message has either text, or when or present", rule="messages")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,8 +211,10 @@ class Token(Document):
 class WebSocket(Document):
     """A channel of quotes; see the module's docstring.
 
-    With ``await_greeting`` the subscription follows the venue's greeting, otherwise
-    ``wait_ms`` after the upgrade.  ``target`` holds ``{token}`` where a ``token`` is needed.
+    With ``encoding`` each of the venue's messages is one gzip member in a binary message
+    (``attestation.inflate``); the client's are text.  With ``await_greeting`` the
+    subscription follows the venue's greeting, otherwise ``wait_ms`` after the upgrade.
+    ``target`` holds ``{token}`` where a ``token`` is needed.
     """
 
     hosts: tuple[HostPattern, ...]
@@ -221,6 +225,7 @@ class WebSocket(Document):
     await_greeting: bool | None = None
     wait_ms: Annotated[int, Between(1, 10_000)] | None = None
     prices: SentAs
+    encoding: Annotated[str, OneOf(("gzip",))] | None = None
     push: Annotated[str, OneOf(("on_change", "timed"))]
     staleness_ms: Annotated[int, Between(1, 60_000)]
     keep_alive: KeepAlive
@@ -256,12 +261,17 @@ class WebSocket(Document):
             raise MalformedError("no message assigns the quotes' channel", rule="quote.channel")
 
     @property
+    def sent_as(self) -> Literal["text", "binary"]:
+        """What kind of messages the venue sends."""
+        return "text" if self.encoding is None else "binary"
+
+    @property
     def pointers(self) -> tuple[str, ...]:
         """All pointer templates, those into an event behind the first one's place."""
         found = list(self.quote.pointers)
         for rule in self.messages:
             found += [check.at for check in rule.when or ()]
-            found += rule.absent or ()
+            found += [*(rule.present or ()), *(rule.absent or ())]
             found += [rule.channel] if rule.channel is not None else []
         if self.keep_alive.echo is not None:
             found.append(self.keep_alive.echo)

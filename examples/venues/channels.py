@@ -38,8 +38,9 @@ class ChannelShape:
     subscribes; ``wanted`` gives the instrument of a subscription read as JSON, None for
     another message.  ``pong`` answers a client's text, None if it is no ping.  ``beat``
     is what the venue sends each ``beat_s`` by itself (None there: ping frames); with
-    ``answered`` it must be answered.  ``pinged`` venues drop clients that send no ping
-    for ``silence_s``.
+    ``answered`` it must be answered: ``owed`` makes the answer from it.  With ``encoded``
+    each message is one gzip member in a binary frame.  ``pinged`` venues drop clients that
+    send no ping for ``silence_s``.
     """
 
     target: str
@@ -52,6 +53,8 @@ class ChannelShape:
     beat: Text | None = None
     beat_s: float = 20.0
     answered: bool = False
+    owed: Callable[[Any], str] = lambda beat: ""
+    encoded: bool = False
     pinged: bool = False
     silence_s: float = 60.0
 
@@ -87,6 +90,11 @@ def _one(value: Any, *path: str | int) -> object:
 
 def _after(value: object, prefix: str) -> object:
     return value[len(prefix) :] if isinstance(value, str) and value.startswith(prefix) else None
+
+
+def _before(value: object, suffix: str) -> object:
+    found = isinstance(value, str) and value.endswith(suffix)
+    return str(value)[: -len(suffix)] if found else None
 
 
 def _json_pong(member: str, value: str, answer: Text) -> Callable[[bytes, State], str | None]:
@@ -256,6 +264,7 @@ CHANNELS: dict[str, ChannelShape] = {
         beat=_crypto_com_beat,
         beat_s=30.0,
         answered=True,
+        owed=lambda beat: f'{{"id":{beat["id"]},"method":"public/respond-heartbeat"}}',
     ),
     "deribit": ChannelShape(
         target="/ws/api/v2",
@@ -275,6 +284,22 @@ CHANNELS: dict[str, ChannelShape] = {
                 f'"usIn":{state.now_us},"usOut":{state.now_us + 17},"usDiff":17,"testnet":false}}'
             ),
         ),
+    ),
+    "htx": ChannelShape(
+        target="/ws",
+        wanted=lambda message: _before(_after(_one(message, "sub"), "market."), ".bbo"),
+        ack=lambda venue, listing: (
+            f'{{"id":"1","status":"ok","subbed":"market.{listing.instrument}.bbo",'
+            '"ts":1777897815102}'
+        ),
+        refusal='{"status":"error","ts":1777897816117,"id":"1","err-code":"bad-request",'
+        '"err-msg":"invalid topic market.btcusdx.bbo"}',
+        update=pushes.htx,
+        beat=lambda state: f'{{"ping":{state.now_us // 1000}}}',
+        beat_s=5.0,
+        answered=True,
+        owed=lambda beat: f'{{"pong":{beat["ping"]}}}',
+        encoded=True,
     ),
 }
 

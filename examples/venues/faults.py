@@ -90,10 +90,10 @@ class Fault:
     close_notify).  silence: no answer.  early: an answer before the request.
     wrong_certificate: for another host, from an unknown authority, or expired.
 
-    In a live channel they befall messages: gzip is a binary one, stale N the quote of N
-    seconds before, trickle N fragments of N bytes, disconnect half a frame, silence no
-    message, heartbeat or pong.  Only there: close N, a close frame with that code, and
-    no_pong, no answer to pings.  A status answers the upgrade.
+    In a live channel they befall messages: gzip is a binary one (text where gzip is due),
+    stale N the quote of N seconds before, trickle N fragments of N bytes, disconnect half a
+    frame, silence no message, heartbeat or pong.  Only there: close N, a close frame with
+    that code, and no_pong, no answer to pings.  A status answers the upgrade.
 
     ``times`` is how many requests (connections, for certificates and early) it
     applies to; None for all.

@@ -248,6 +248,16 @@ VENUES: tuple[Venue, ...] = (
         basis_ppm=-20,
         lag_ms=70,
     ),
+    Venue(
+        name="htx",
+        hosts=("api.huobi.pro",),
+        stream_hosts=("api.huobi.pro",),
+        listings=_three("btcusdt", "ethusdt", "solusdt", ticks=_CENTS, places=(2, 2, 4)),
+        content_type="application/json;charset=utf-8",
+        headers=(("Cache-Control", "no-store"), *_CLOUDFLARE),
+        basis_ppm=-105,
+        lag_ms=60,
+    ),
 )
 
 BY_NAME: Mapping[str, Venue] = {venue.name: venue for venue in VENUES}

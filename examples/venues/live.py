@@ -185,9 +185,7 @@ class LiveChannel:
         elif self._listing is not None or self._shape.answered:
             text = self._shape.beat(self._state)
             if self._shape.answered:
-                number = json.loads(text)["id"]
-                answer = f'{{"id":{number},"method":"public/respond-heartbeat"}}'
-                self._owed.append(answer.encode())
+                self._owed.append(self._shape.owed(json.loads(text)).encode())
             self._say(text)
 
     def _faulty(self, *kinds: str) -> bool:
@@ -207,7 +205,7 @@ class LiveChannel:
             self._close(fault.number)
         elif fault.kind == "disconnect":
             (text, *_) = self._texts(fault)
-            whole = frame(_TEXT, text)
+            whole = self._framed(text)
             self._send(whole[: len(whole) // 2])
             self._finish(close_notify=fault.value == "close")
         elif fault.kind == "slow":
@@ -215,7 +213,7 @@ class LiveChannel:
             self._loop.call_later(fault.number / 1000, self._push, texts)
         elif fault.kind == "gzip":
             for text in self._texts(fault):
-                self._send(frame(_BINARY, gzip.compress(text, mtime=0)))
+                self._send(self._framed(text, other=True))
         elif fault.kind == "trickle":
             for text in self._texts(fault):
                 self._fragment(text, fault.number)
@@ -252,17 +250,27 @@ class LiveChannel:
     def _push(self, texts: list[bytes]) -> None:
         for text in texts:
             if not self._over:
-                self._send(frame(_TEXT, text))
+                self._send(self._framed(text))
+
+    def _encoded(self, text: bytes, *, other: bool = False) -> tuple[int, bytes]:
+        """A message's opcode and payload as the venue sends it; ``other``: as it does not."""
+        if self._shape.encoded is other:
+            return _TEXT, text
+        return _BINARY, gzip.compress(text, mtime=0)
+
+    def _framed(self, text: bytes, *, other: bool = False) -> bytes:
+        return frame(*self._encoded(text, other=other))
 
     def _fragment(self, text: bytes, size: int) -> None:
-        pieces = [text[at : at + size] for at in range(0, len(text), size)]
+        opcode, payload = self._encoded(text)
+        pieces = [payload[at : at + size] for at in range(0, len(payload), size)]
         for index, piece in enumerate(pieces):
             final = index + 1 == len(pieces)
-            self._send(frame(0 if index else _TEXT, piece, final=final))
+            self._send(frame(0 if index else opcode, piece, final=final))
 
     def _say(self, text: str) -> None:
         if not self._over:
-            self._send(frame(_TEXT, text.encode()))
+            self._send(self._framed(text.encode()))
 
     def _close(self, code: int) -> None:
         if not self._over:

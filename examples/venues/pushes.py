@@ -240,3 +240,16 @@ def deribit(venue: Venue, listing: Listing, quote: Quote, state: State) -> list[
             f'"best_ask_price":{ask},"best_ask_amount":0.2207}}}}}}'
         )
     ]
+
+
+def htx(venue: Venue, listing: Listing, quote: Quote, state: State) -> list[str]:
+    """Channel bbo."""
+    bid, ask = _sides(listing, quote)
+    return [
+        (
+            f'{{"ch":"market.{listing.instrument}.bbo","ts":{state.now_us // 1000},"tick":{{'
+            f'"seqId":{state.next()},"ask":{ask},"askSize":1.502181,"bid":{bid},'
+            f'"bidSize":{state.size()},"quoteTime":{quote.at_us // 1000},'
+            f'"symbol":"{listing.instrument}"}}}}'
+        )
+    ]

@@ -91,6 +91,7 @@ _TARGETS = {
     "gate": "/api/v4/spot/tickers?currency_pair={}",
     "crypto_com": "/exchange/v1/public/get-tickers?instrument_name={}",
     "deribit": "/api/v2/public/ticker?instrument_name={}",
+    "htx": "/market/detail/merged?symbol={}",
 }
 
 
@@ -291,6 +292,20 @@ def _deribit(venue: Venue, listing: Listing, quote: Quote, now_us: int) -> str:
     )
 
 
+def _htx(venue: Venue, listing: Listing, quote: Quote, now_us: int) -> str:
+    noise, places = quote.noise, listing.places
+    number = 361_000_000_000 + quote.at_us // 1_000_000 % 1_000_000_000
+    return (
+        f'{{"ch":"market.{listing.instrument}.detail.merged","status":"ok","ts":{now_us // 1000},'
+        f'"tick":{{"id":{number},"version":{number},"open":{_near(listing, quote, -8)},'
+        f'"close":{decimal(quote.last, places)},"low":{_near(listing, quote, -19)},'
+        f'"high":{_near(listing, quote, 14)},"amount":1{noise[9]:03d}.2270810312447,'
+        f'"vol":3.46{noise[10]:03d}8437,"count":90{noise[7]:03d},'
+        f'"bid":[{decimal(quote.bid, places)},{_size(noise, 3, 0)}],'
+        f'"ask":[{decimal(quote.ask, places)},{_size(noise, 5, 0)}]}}}}'
+    )
+
+
 SHAPES: dict[str, Shape] = {
     "binance": Shape(
         route=_by_query("/api/v3/ticker/bookTicker", "symbol"),
@@ -365,6 +380,14 @@ SHAPES: dict[str, Shape] = {
                 '{"jsonrpc":"2.0","error":{"message":"Invalid params","data":{"reason":'
                 '"wrong format","param":"instrument_name"},"code":-32602},"testnet":false}'
             ),
+        ),
+    ),
+    "htx": Shape(
+        route=_by_query("/market/detail/merged", "symbol"),
+        body=_htx,
+        unknown=(
+            200,
+            '{"status":"error","err-code":"invalid-parameter","err-msg":"invalid symbol"}',
         ),
     ),
 }

@@ -37,7 +37,7 @@ class Connector(Protocol):
         """Connects, subscribes, and has the start attested; raises QuotaryError."""
 
     def normalize(
-        self, message: bytes, index: int, kind: Literal["text", "binary"] = "text"
+        self, message: bytes, index: int, kind: Literal["text", "binary"] | None = None
     ) -> Update | Passed:
         """Reads data message ``index``; raises MalformedError, and stays usable."""
 
@@ -152,7 +152,7 @@ class VenueConnector:
         return link
 
     def normalize(
-        self, message: bytes, index: int, kind: Literal["text", "binary"] = "text"
+        self, message: bytes, index: int, kind: Literal["text", "binary"] | None = None
     ) -> Update | Passed:
         """Reads a message by the venue's file."""
         return self._channel.read(message, index, kind)

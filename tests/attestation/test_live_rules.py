@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
 from attestation.errors import MalformedError
@@ -110,6 +112,21 @@ def test_a_venues_question_in_text_is_answered_with_its_id_and_no_other() -> Non
     )
     with pytest.raises(MalformedError, match="neither keep-alive"):
         reader.feed("sent", piece(said("text", answer % 1_587_523_073_345)), at_us=NOW_US + 4)
+
+
+def test_an_encoded_venues_question_is_answered_in_text_and_text_is_no_question() -> None:
+    ping, reader = b'{"ping":1777897816000}', started(load_venue("htx"))
+    asked = pushed("binary", gzip.compress(ping, mtime=0))
+    assert len(reader.feed("received", piece(asked), at_us=NOW_US + 1)) == 1
+    assert reader.keepalive_due_us == NOW_US + 1 + ANSWER_US
+    pong = said("text", b'{"pong":1777897816000}')
+    reader.feed("sent", piece(pong), at_us=NOW_US + 2)
+    assert reader.keepalive_due_us is None
+    reader.feed("received", piece(pushed("text", ping)), at_us=NOW_US + 3)
+    reader.feed("received", piece(pushed("binary", ping)), at_us=NOW_US + 3)
+    assert reader.keepalive_due_us is None
+    with pytest.raises(MalformedError, match="neither keep-alive"):
+        reader.feed("sent", piece(pong), at_us=NOW_US + 4)
 
 
 @pytest.mark.parametrize("token", ["a&b=c", "", "a b", "a#b", "a?b", "x" * 2_049])

@@ -36,7 +36,7 @@ NAMES = (
     "kucoin",
     "okx",
 )
-OPTIONAL = ("deribit",)
+OPTIONAL = ("deribit", "htx")
 FILE = """
 name = "example"
 hosts = ["api.example.com"]

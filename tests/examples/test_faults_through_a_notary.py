@@ -73,6 +73,7 @@ IN_OPEN_MODE: dict[str, tuple[str, type[QuotaryError], str]] = {
     "deribit": ("malformed:utf8", MalformedError, "W11"),
     "gate": ("stale", RefusedError, "W11"),
     "gemini": ("disconnect:close", MalformedError, "W8"),
+    "htx": ("malformed:bom", MalformedError, "W11"),
     "kraken": ("wrong_certificate:expired", UntrustedError, "W4"),
     "kucoin": ("disconnect:cut", UnavailableError, "network"),
 }
@@ -86,6 +87,7 @@ REPEATED = frozenset(
         "{instrument}" in pointer or pointer == load_venue(name).rest.instrument
         for pointer in load_venue(name).rest.pointers
     )
+    or any("{instrument}" in check.equals for check in load_venue(name).rest.checks or ())
 )
 
 

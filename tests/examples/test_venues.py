@@ -97,6 +97,14 @@ DOCUMENTED: dict[str, tuple[str, str, tuple[Any, ...], tuple[Any, ...], tuple[An
         ("result", "data", 0, "a"),
         str,
     ),
+    "htx": (
+        "api.huobi.pro",
+        "/market/detail/merged?symbol=btcusdt",
+        ("tick", "bid", 0),
+        ("tick", "ask", 0),
+        ("tick", "close"),
+        Decimal,
+    ),
     "deribit": (
         "www.deribit.com",
         "/api/v2/public/ticker?instrument_name=BTC_USDC",
@@ -118,6 +126,7 @@ INSTRUMENTS = {
 }
 REPLY_TIMES: dict[str, tuple[tuple[Any, ...], object]] = {
     "bybit": (("time",), Decimal(NOW_US // 1000)),
+    "htx": (("ts",), Decimal(NOW_US // 1000)),
     "bitstamp": (("timestamp",), str(NOW_US // 1_000_000)),
 }
 QUOTE_TIMES: dict[str, tuple[tuple[Any, ...], type[Any]]] = {

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
@@ -28,6 +30,7 @@ from attestation.http1 import (
     read_response,
 )
 from attestation.http_date import http_date_us
+from attestation.inflate import MAX_INFLATED, gunzip
 from attestation.price import MAX_DIGITS, format_exact, fraction, mid, normalize
 from attestation.quote import check_fresh
 from attestation.section import Exchange, Located, locate
@@ -317,6 +320,35 @@ def price_seeds() -> Iterable[bytes]:
     yield from (b"0.10", b"-0.0", b"64000.1 64000.3", b"1" * 30, b"0." + b"1" * 29, b"1e5", b"00 0")
 
 
+def gzip_members(data: bytes) -> None:
+    """A gzip member holds what another reader finds in it, and no more than is allowed.
+
+    The first byte's lowest bit gives what follows the frame of a true member.
+    """
+    member = data[1:]
+    if data[:1] and data[0] & 1:
+        inside = b""
+        with contextlib.suppress(zlib.error):
+            inside = zlib.decompressobj(-15).decompress(member, 2 * MAX_INFLATED)
+        tail = zlib.crc32(inside).to_bytes(4, "little") + len(inside).to_bytes(4, "little")
+        member = b"\x1f\x8b\x08" + bytes(7) + member + tail
+    text = parse(lambda: gunzip(member))
+    if text is None:
+        return
+    demand(len(text) <= MAX_INFLATED, "more than is allowed")
+    with certain("what was read is a member to another reader"):
+        demand(gzip.decompress(member) == text, "another text")
+        demand(gunzip(gzip.compress(text, mtime=0)) == text, "another member says another thing")
+
+
+def member_seeds() -> Iterable[bytes]:
+    for text in (b"", b'{"ping":1777897816000}', b"7" * 300, b"1" * MAX_INFLATED, bytes(70_000)):
+        for level in (0, 1, 9):
+            member = gzip.compress(text, level, mtime=0)
+            yield b"\0" + member
+            yield b"\1" + member[10:-8]
+
+
 def notary_answers(data: bytes) -> None:
     """What a notary answers a prover is a value or an error; the first byte is the status."""
     status, body = (data[0] % 6 * 100 or 404, data[1:]) if data else (200, b"")
@@ -351,5 +383,6 @@ TARGETS = (
     Target(name="connect", run=connect, seeds=connect_seeds, max_size=2_048),
     Target(name="strict_json", run=strict_json, seeds=json_seeds),
     Target(name="prices", run=prices, seeds=price_seeds, max_size=256),
+    Target(name="gzip_members", run=gzip_members, seeds=member_seeds),
     Target(name="notary_answers", run=notary_answers, seeds=answer_seeds),
 )

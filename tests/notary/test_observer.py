@@ -16,7 +16,7 @@ from attestation.venues import load_venue, shipped_venues
 from attestation.websocket import Kind
 from notary.observer import Observer
 from tests.attestation.test_feed import book_ticker, gemini
-from tests.recorded.test_websocket import BAD, BY_EYE, HERE
+from tests.recorded.test_websocket import BAD, BY_EYE, messages
 
 
 def message(number: int, payload: bytes, kind: Kind = "text") -> LiveMessage:
@@ -109,10 +109,10 @@ def test_what_no_quote_rests_on_is_not_kept() -> None:
 def test_named_messages_alone_give_the_quote_again(venue: str) -> None:
     """The notary keeps no more than what a verifier needs, and no less."""
     file, (instrument, by_eye) = shipped_venues()[venue], BY_EYE[venue]
-    lines = (HERE / venue / "ws.txt").read_bytes().splitlines()
+    lines = messages(venue)
     observer, malformed, last = Observer(file, instrument), False, None
     for number, (line, said) in enumerate(zip(lines, by_eye, strict=True)):
-        observer.read(message(number, line))
+        observer.read(message(number, line, file.channel.sent_as))
         if isinstance(said, DerivedQuote):
             malformed, last = False, (said, 1_000 + number)
         malformed |= said == BAD

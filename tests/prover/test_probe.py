@@ -95,6 +95,7 @@ ROUNDS: tuple[dict[str, tuple[str, str]], ...] = (
         "deribit": ("malformed:truncated", "parse"),
         "gate": ("stale", "cached"),
         "gemini": ("disconnect", "closed"),
+        "htx": ("status:500", "down"),
         "kraken": ("status:429", "rate"),
         "kucoin": ("wrong_certificate:expired", "certificate"),
         "okx": ("status:403", "blocked"),

@@ -23,7 +23,7 @@ from examples.venues.listings import VENUES
 from examples.venues.prices import UNIT, Quote
 from examples.venues.pushes import State
 from tests.conftest import require_peer
-from tests.recorded.test_websocket import BY_EYE, messages
+from tests.recorded.test_websocket import BY_EYE, messages, sent, text
 
 pytestmark = [pytest.mark.recorded, pytest.mark.peer("ccxt")]
 
@@ -42,7 +42,7 @@ Sides = list[float] | None
 def scripts(venue: str) -> dict[str, list[bytes]]:
     """Messages of one connection each: as recorded, with digits changed, and simulated."""
     chance = random.Random(venue)
-    recorded = messages(venue)
+    recorded = [text(venue, message) for message in messages(venue)]
     return {
         "recorded": recorded,
         # ccxt sorts a book before it looks at its first level; a mutated one is not sorted.
@@ -79,7 +79,7 @@ def simulated(venue: str, chance: random.Random) -> list[bytes]:
         quote = Quote(bid=bid, ask=ask, last=bid, at_us=at_us, noise=bytes(16))
         found += CHANNELS[venue].update(place, listing, quote, state)
         state.shown = quote
-    return [text.encode() for text in found]
+    return [one.encode() for one in found]
 
 
 def read(venue: str, lines: list[bytes]) -> list[Sides]:
@@ -88,7 +88,7 @@ def read(venue: str, lines: list[bytes]) -> list[Sides]:
     found: list[Sides] = []
     for index, line in enumerate(lines):
         try:
-            result = channel.read(line, index)
+            result = channel.read(sent(venue, line), index)
         except MalformedError:
             found.append(None)
             continue

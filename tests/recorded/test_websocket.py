@@ -6,6 +6,8 @@ in the shape the vendor documents.
 
 from __future__ import annotations
 
+import base64
+import gzip
 import re
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from attestation.errors import MalformedError, QuotaryError
 from attestation.feed import Channel, Passed, Update, derive_observation
+from attestation.inflate import gunzip
 from attestation.quote import DerivedQuote
 from attestation.venues import load_venue, shipped_venues
 
@@ -83,6 +86,19 @@ BY_EYE: dict[str, tuple[str, list[str | DerivedQuote]]] = {
             "refusal",
         ],
     ),
+    "htx": (
+        "btcusdt",
+        [
+            "ack",
+            quote("64178.01", "64178.02", None, T + 377_000),
+            "ping",
+            "late",
+            quote("64178.5", "64179", None, T + 410_000),
+            BAD,  # an exponent
+            BAD,  # nobody asked
+            "refusal",
+        ],
+    ),
     "gate": (
         "BTC_USDT",
         ["ack", quote("64178.3", "64178.4", None, T + 501_000), "pong", "refusal"],
@@ -131,7 +147,23 @@ BY_EYE: dict[str, tuple[str, list[str | DerivedQuote]]] = {
 
 
 def messages(venue: str) -> list[bytes]:
-    return (HERE / venue / "ws.txt").read_bytes().splitlines()
+    """The recorded messages: a line each, those of an encoded channel in base64."""
+    lines = (HERE / venue / "ws.txt").read_bytes().splitlines()
+    if load_venue(venue).channel.encoding is None:
+        return lines
+    return [base64.b64decode(line, validate=True) for line in lines]
+
+
+def text(venue: str, message: bytes) -> bytes:
+    """What a message says."""
+    return message if load_venue(venue).channel.encoding is None else gunzip(message)
+
+
+def sent(venue: str, says: bytes) -> bytes:
+    """A message that says it, as the venue would send it."""
+    if load_venue(venue).channel.encoding is None:
+        return says
+    return gzip.compress(says, mtime=0)
 
 
 def outcome(channel: Channel, message: bytes, index: int) -> Update | Passed | None:
@@ -164,6 +196,11 @@ def test_recorded_messages_say_what_was_read_by_eye(venue: str) -> None:
     assert found == wanted
 
 
+def test_htx_is_answered_with_the_number_of_its_ping_as_text() -> None:
+    channel = Channel(load_venue("htx"), "btcusdt")
+    assert channel.read(messages("htx")[2], 0) == Passed("ping", b'{"pong":1777897816000}')
+
+
 def test_venues_heartbeat_is_answered_with_its_id() -> None:
     channel = Channel(load_venue("crypto_com"), "BTC_USD")
     answer = channel.read(messages("crypto_com")[2], 0)
@@ -190,7 +227,7 @@ def test_mutated_message_gives_a_value_of_its_own_or_an_error(venue: str) -> Non
     first, right = next(
         (index, what) for index, what in enumerate(wanted) if isinstance(what, DerivedQuote)
     )
-    line = lines[first]
+    line = text(venue, lines[first])
     shape = NUMBERS.sub(b"", line)
     for at in range(len(line)):
         for put in (b"", line[at : at + 1] * 2, b"7", b'"', b"-", b"e", b"}", b"\xff", b"\\"):
@@ -198,7 +235,7 @@ def test_mutated_message_gives_a_value_of_its_own_or_an_error(venue: str) -> Non
             channel = Channel(load_venue(venue), instrument)
             for index in range(first):
                 outcome(channel, lines[index], index)
-            result = outcome(channel, mutant, first)
+            result = outcome(channel, sent(venue, mutant), first)
             if isinstance(result, Update):
                 found = result.quote
                 assert {found.bid, found.ask} <= prices(mutant)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import gzip
 import hashlib
 import json
+import random
+import zlib
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from nacl.bindings import crypto_core_ed25519_add, crypto_scalarmult_ed25519_base_noclamp
@@ -21,8 +23,10 @@ from attestation.presentation import Presentation
 from attestation.strictjson import scalars
 from attestation.subscription import subscription
 from attestation.trust import Trust
-from attestation.venues import Listing, VenueFile, load_venue, venue_names
+from attestation.venues import Listing, VenueFile, load_venue, shipped_venues
 from tests.fuzz.edits import mutate_json
+from tests.recorded.test_websocket import messages, sent
+from tests.recorded.test_websocket import text as said_by
 from tests.verifier import feeds, forge, test_slots
 from tests.web.canonical import SPELLINGS
 from tests.web.vectors import Answer, Vector, encoded
@@ -336,17 +340,35 @@ def venue_json() -> Iterator[Vector]:
 
 def venue_messages() -> Iterator[Vector]:
     """Messages recorded in every venue's wire shape: each alone, runs of them, and changed ones."""
-    folder = Path(__file__).parents[1] / "recorded"
-    for name in venue_names():
-        venue = load_venue(name)
-        lines = (folder / name / "ws.txt").read_bytes().splitlines()
+    for name, venue in shipped_venues().items():
+        lines = messages(name)
         groups = [lines[start:stop] for stop in range(1, len(lines) + 1) for start in range(stop)]
         for line in lines:
-            groups += [[mutate_json(line, 4_000, seed)] for seed in range(12)]
+            says = said_by(name, line)
+            groups += [[sent(name, mutate_json(says, 4_000, seed))] for seed in range(12)]
+            if says != line:
+                groups += [[member] for member in members(says)]
         groups += [[first, last] for first in lines for last in lines]
         for listing in venue.markets[:2]:
             for number, group in enumerate(groups):
                 yield _messages(f"{name}/{listing.instrument}/{number}", venue, listing, group)
+
+
+def members(says: bytes) -> Iterator[bytes]:
+    """A text as gzip members in every kind of block, and members that are hurt."""
+    for level in (0, 1, 6, 9):
+        yield gzip.compress(says, level, mtime=0)
+        yield gzip.compress(says + b" " * 70_000, level, mtime=0)
+        yield gzip.compress(says + b" " * (64 * 1024 - len(says)), level, mtime=0)
+    for strategy in (zlib.Z_FIXED, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE):
+        stream = zlib.compressobj(9, zlib.DEFLATED, 31, 9, strategy)
+        yield stream.compress(says) + stream.flush()
+    whole, chance = gzip.compress(says, mtime=0), random.Random(len(says))
+    yield from (whole + b"\0", whole * 2, whole[:-1], whole[:4], b"", says)
+    for _ in range(60):
+        hurt = bytearray(whole)
+        hurt[chance.randrange(len(hurt))] ^= 1 << chance.randrange(8)
+        yield bytes(hurt)
 
 
 def _messages(name: str, venue: VenueFile, listing: Listing, messages: list[bytes]) -> Vector:

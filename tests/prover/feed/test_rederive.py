@@ -30,9 +30,9 @@ from tests.prover.feed.tape import (
     session_id,
 )
 from tests.prover.shell import Result, prover
+from tests.recorded.test_websocket import messages
 
 SESSION, GATE = session_id("binance"), session_id("gate")
-RECORDED = Path(__file__).parents[2] / "recorded"
 GARBAGE = b"\x1b[31m<script>\xff"
 FIXED = book(3)
 
@@ -268,7 +268,7 @@ def test_what_was_seen_live_is_derived_again_from_the_store(tmp_path: Path, venu
     file = shipped_venues()[venue]
     instrument = file.instrument("BTC/USD")
     channel, session = Channel(file, instrument), session_id(venue)
-    lines = (RECORDED / venue / "ws.txt").read_bytes().splitlines()
+    lines = messages(venue)
     parts = Parts(tmp_path)
     parts.give(make_start(venue, session))
     quotes = []

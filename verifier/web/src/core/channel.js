@@ -3,6 +3,7 @@
 
 import { fromUtf8, shown, utf8 } from "./bytes.js";
 import { incomplete, malformed, usage } from "./errors.js";
+import { gunzip } from "./inflate.js";
 import { normalize } from "./price.js";
 import { exchangeUs, isAbove, positivePrice } from "./quote.js";
 import { sameScalar, scalar, scalars, textOf } from "./strictjson.js";
@@ -46,10 +47,11 @@ class Excerpt {
     const { messages } = this.channel;
     this.texts = new Set(messages.filter((rule) => rule.text !== undefined).map((r) => r.text));
     this.rules = messages
-      .filter((rule) => rule.when?.length)
+      .filter((rule) => rule.text === undefined)
       .map((rule) => [
         rule,
         venue.checks(rule.when, instrument),
+        venue.placed(rule.present, instrument),
         venue.placed(rule.absent, instrument),
       ]);
     this.when = venue.checks(this.quote.when, instrument);
@@ -74,12 +76,17 @@ class Excerpt {
     return book === null ? null : this.judge(book);
   }
 
-  parse(message, index) {
+  parse(sent, index) {
+    const message = this.channel.encoding === undefined ? sent : gunzip(sent);
     if (this.texts.has(fromUtf8(message))) return null;
     const found = messageScalars(message);
     const late = this.quote.contiguous === true && this.follows(found);
-    for (const [rule, checks, absent] of this.rules) {
-      if (hold(checks, found) && !absent.some((at) => found.has(at))) {
+    for (const [rule, checks, present, absent] of this.rules) {
+      if (
+        hold(checks, found) &&
+        present.every((at) => found.has(at)) &&
+        !absent.some((at) => found.has(at))
+      ) {
         this.pass(rule, found, index);
         return null;
       }

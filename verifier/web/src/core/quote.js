@@ -69,7 +69,7 @@ export function deriveQuote(venue, instrument, found) {
     return value;
   };
   for (const check of rest.checks ?? []) {
-    if (!sameScalar(read(check.at), scalar(check.equals))) {
+    if (!sameScalar(read(check.at), scalar(venue.render(check.equals, instrument)))) {
       throw fail(`${check.at} is not what a quote has`);
     }
   }
