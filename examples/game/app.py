@@ -104,6 +104,7 @@ class Game:
             "type": "hello",
             "now_us": now_us(),
             "market": policy.market,
+            "policy_id": policy.policy_id,
             "duration_us": terms.duration_us,
             "window_us": policy.windows.w_us,
             "grid_us": policy.grid_us,
@@ -195,7 +196,10 @@ def make_app(game: Game, evidence: Evidence) -> ASGIApp:
         if player is None:
             raise RefusedError("choose a name first", rule="player", http_status=401)
         bet, balance = await engine.open(player, **_order(await _body(request)))
-        return JSONResponse({"trade": game.show(bet), "balance": balance / TOKEN}, 202)
+        told = {"trade": game.show(bet), "balance": balance / TOKEN}
+        # The player's receipt: who has it needs nobody's word for what was promised.
+        promise = None if bet.promise is None else json.loads(bet.promise)
+        return JSONResponse({**told, "promise": promise}, 202)
 
     async def live(socket: WebSocket) -> None:
         if not _same_origin(socket.headers) or game.notifier.full:

@@ -91,14 +91,16 @@ class Market:
 
     async def _ticks(self) -> None:
         async for tick in self._data("/v1/ticks", {"interval_ms": TICK_MS}):
-            now = time.monotonic()
             mid = _mid(tick)
             if mid is not None:
-                self._mids[str(tick["venue"])] = (now, mid)
-                self._heard = now
-            fresh = [mid for seen, mid in self._mids.values() if now - seen < FRESH_SECONDS]
-            if fresh:
-                self.now = median(fresh)
+                self.hear(str(tick["venue"]), mid)
+
+    def hear(self, venue: str, mid: float) -> None:
+        """Takes a venue's mid of just now."""
+        self._heard = time.monotonic()
+        self._mids[venue] = (self._heard, mid)
+        since = self._heard - FRESH_SECONDS
+        self.now = median(mid for heard, mid in self._mids.values() if heard > since)
 
     async def _data(self, path: str, asked: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         async with self._http.stream("GET", path, params=asked) as answer:

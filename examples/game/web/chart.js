@@ -2,6 +2,7 @@
 
 const PAST_US = 120e6;
 const FUTURE_US = 40e6;
+const LATE_US = 3e6;
 const price = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
 /** The median of the points inside [from, until), and how many there are. */
@@ -31,7 +32,7 @@ export class Chart {
   }
 
   /** points: [microseconds, mid]; trades: open ones, with their windows. */
-  draw(points, mid, nowUs, trades, rule) {
+  draw(points, mid, nowUs, trades, rule, old) {
     const { pen, width, height } = this;
     const style = getComputedStyle(document.documentElement);
     const color = (name) => style.getPropertyValue(`--${name}`).trim();
@@ -46,29 +47,38 @@ export class Chart {
     for (const trade of trades) if (trade.seen) mids.push(Number(trade.seen));
     if (!mids.length) return;
     const [low, high] = [Math.min(...mids), Math.max(...mids)];
-    const room = Math.max((high - low) * 0.14, high * 0.00005);
+    const room = Math.max((high - low) * 0.16, high * 0.00005);
     const [bottom, top] = [low - room, high + room];
     const y = (value) => 6 + ((top - value) / (top - bottom)) * (height - 28);
     pen.font = "13px Georgia, serif";
     this.grid(bottom, top, y, x, from, until, nowUs, right, color);
-    for (const trade of trades) this.windows(trade, rule, nowUs, x, height, color);
+    for (const trade of trades) this.windows(trade, rule, points, x, y, height, color);
     pen.save();
     pen.beginPath();
     pen.rect(0, 0, right, height);
     pen.clip();
     pen.beginPath();
     for (const [at, value] of shown) pen.lineTo(x(at), y(value));
-    if (mid) pen.lineTo(x(nowUs), y(mid));
-    pen.strokeStyle = color("line");
+    pen.strokeStyle = color(old ? "quiet" : "line");
     pen.lineWidth = 1.75;
     pen.lineJoin = "round";
     pen.stroke();
+    const last = shown.at(-1);
+    if (mid && last) {
+      // What no slot says yet: broken where slots are late.
+      pen.setLineDash(nowUs - last[0] > LATE_US ? [2, 4] : []);
+      pen.beginPath();
+      pen.moveTo(x(last[0]), y(last[1]));
+      pen.lineTo(x(nowUs), y(mid));
+      pen.stroke();
+      pen.setLineDash([]);
+    }
     pen.restore();
     for (const trade of trades) this.marks(trade, rule, points, nowUs, x, y, right, color);
     if (mid) {
       pen.beginPath();
       pen.arc(x(nowUs), y(mid), 4, 0, 7);
-      pen.fillStyle = color("line");
+      pen.fillStyle = color(old ? "quiet" : "line");
       pen.fill();
     }
   }
@@ -104,19 +114,38 @@ export class Chart {
     pen.setLineDash([]);
   }
 
-  windows(trade, rule, nowUs, x, height, color) {
+  /** Bands of the windows, and in them each slot that has come. */
+  windows(trade, rule, points, x, y, height, color) {
     if (!trade.open_us) return;
     const { pen } = this;
-    for (const start of [trade.open_us, trade.close_us - rule.window_us + rule.grid_us]) {
+    const starts = [["entry", trade.open_us], ["close", trade.close_us - rule.window_us + rule.grid_us]];
+    for (const [name, start] of starts) {
       const [left, end] = [x(start), x(start + rule.window_us)];
       pen.fillStyle = color("window");
-      pen.globalAlpha = 0.1;
+      pen.globalAlpha = 0.12;
       pen.fillRect(left, 0, end - left, height - 20);
-      const filled = Math.min(Math.max(x(nowUs) - left, 0), end - left);
-      pen.globalAlpha = 0.16;
-      pen.fillRect(left, 0, filled, height - 20);
+      pen.globalAlpha = 0.3;
+      for (let slot = start; slot < start + rule.window_us; slot += rule.grid_us) {
+        const came = points.some(([at]) => at === slot);
+        if (came) pen.fillRect(x(slot), 0, x(slot + rule.grid_us) - x(slot), height - 20);
+      }
       pen.globalAlpha = 1;
+      pen.fillStyle = color("quiet");
+      pen.textAlign = "center";
+      this.label(name, (left + end) / 2, 14, color);
     }
+  }
+
+  /** Text that the line behind it does not cross. */
+  label(text, x, y, color) {
+    const { pen } = this;
+    const ink = pen.fillStyle;
+    pen.strokeStyle = color("paper");
+    pen.lineWidth = 4;
+    pen.lineJoin = "round";
+    pen.strokeText(text, x, y);
+    pen.fillStyle = ink;
+    pen.fillText(text, x, y);
   }
 
   marks(trade, rule, points, nowUs, x, y, right, color) {
@@ -144,9 +173,8 @@ export class Chart {
     pen.stroke();
     pen.setLineDash([]);
     pen.fillStyle = tint;
-    pen.textAlign = "right";
-    const end = Math.min(x(trade.close_us - rule.window_us), right);
-    pen.fillText(`${trade.side === "up" ? "↑" : "↓"} entry`, end - 4, at - 6);
+    pen.textAlign = "left";
+    this.label(`${trade.side === "up" ? "↑" : "↓"} ${price.format(entry.middle)}`, x(trade.open_us + rule.window_us) + 6, at - 7, color);
   }
 }
 

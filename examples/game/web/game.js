@@ -6,8 +6,10 @@ const amount = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const chart = new Chart(by("chart"));
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const state = { points: [], mid: null, trades: new Map(), rule: null, you: null, ahead: 0, waiting: new Map() };
-const OVER = new Set(["settled", "refused", "incident"]);
+const OVER = new Set(["settled", "refused", "incident", "late", "refunded"]);
 const LATER_MS = 6_000;
+const PAID = new Set(["settled", "late", "refunded"]);
+const SILENT_MS = 3_000;
 
 const nowUs = () => Date.now() * 1000 + state.ahead;
 
@@ -27,7 +29,9 @@ function say(id, text) {
 
 const hear = {
   hello(told) {
-    Object.assign(state, { points: told.history, mid: told.mid, rule: told, you: told.you ?? null });
+    state.connected = true;
+    Object.assign(state, { points: told.history, mid: told.mid, stale: told.stale, rule: told, you: told.you ?? null });
+    if (told.mid) say("mid", price.format(told.mid));
     state.ahead = told.now_us - Date.now() * 1000;
     const known = told.trades ?? [];
     for (const trade of known) keep(trade);
@@ -42,6 +46,7 @@ const hear = {
     }
     hear.board(told);
     showTrades();
+    showTrouble();
     resend();
   },
   price({ mid, stale, now_us, points }) {
@@ -66,7 +71,7 @@ const hear = {
     }));
     const seconds = (us) => (us / 1e6).toFixed(2);
     say("delay", entry
-      ? `From click to entry: median ${seconds(entry.p50_us)} s, p99 ${seconds(entry.p99_us)} s, of ${entry.count} trades.`
+      ? `From click to entry: median ${seconds(entry.p50_us)} s, p99 ${seconds(entry.p99_us)} s, of ${entry.count} ${entry.count === 1 ? "trade" : "trades"}.`
       : "From click to entry: no trade yet.");
   },
 };
@@ -83,11 +88,14 @@ function connect() {
   state.socket = socket;
   socket.onopen = () => { wait = 500; say("link", "live"); by("link").className = "live"; };
   socket.onmessage = ({ data }) => {
+    state.heard = Date.now();
     const told = JSON.parse(data);
     hear[told.type]?.(told);
   };
   socket.onclose = () => {
     if (state.socket !== socket) return;
+    state.connected = false;
+    showTrouble();
     say("link", "reconnecting");
     by("link").className = "";
     setTimeout(connect, wait + Math.random() * 250);
@@ -132,8 +140,9 @@ by("order").addEventListener("submit", async (event) => {
 
 async function send(order) {
   try {
-    const { trade, balance } = await post("/api/trades", order);
+    const { trade, balance, promise } = await post("/api/trades", order);
     state.waiting.delete(order.nonce);
+    keepReceipt(trade.trade, order, promise);
     hear.trade({ trade, balance });
   } catch (error) {
     if (error.final) {
@@ -145,6 +154,37 @@ async function send(order) {
       setTimeout(() => state.waiting.has(order.nonce) && send(order), 1_000);
     }
   }
+}
+
+// --- receipts: kept here, so that the player has what was promised whatever the game says later -
+
+const RECEIPTS = "receipts";
+const KEPT = 50;
+
+function receipts() {
+  try {
+    return JSON.parse(localStorage.getItem(RECEIPTS)) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+function keepReceipt(trade, order, promise) {
+  if (!promise) return;
+  const kept = Object.entries({ ...receipts(), [trade]: { trade, policy_id: state.rule.policy_id, ...order, promise } });
+  try {
+    localStorage.setItem(RECEIPTS, JSON.stringify(Object.fromEntries(kept.slice(-KEPT))));
+  } catch {
+    // A browser that keeps nothing can still play.
+  }
+}
+
+function receiptLink(trade, receipt) {
+  const link = make("a", "receipt");
+  link.href = URL.createObjectURL(new Blob([JSON.stringify(receipt, null, 2)], { type: "application/json" }));
+  link.download = `receipt-${trade.trade.slice(0, 12)}.json`;
+  link.setAttribute("aria-label", `save the receipt of this trade of ${trade.stake} tokens ${trade.side}`);
+  return link;
 }
 
 function resend() {
@@ -159,7 +199,8 @@ function newest() {
 
 function outcomeOf(trade) {
   if (trade.state === "refused") return ["refused", "stake returned", ""];
-  if (trade.state === "incident") return ["incident", "not paid: the bundle is refused", "incident"];
+  if (trade.state === "incident") return ["held", "not paid yet: the operator is looking at it", "incident"];
+  if (trade.state === "late" || trade.state === "refunded") return ["refunded", `${amount.format(trade.payout)} back`, ""];
   if (trade.outcome === "void") return ["void", `${amount.format(trade.payout)} back`, ""];
   if (trade.outcome === "tie") return ["tie", "stake returned", ""];
   const won = trade.outcome === trade.side;
@@ -186,7 +227,9 @@ function checkLink(trade) {
 
 function showTrades() {
   const shown = newest().slice(0, 8);
+  const kept = receipts();
   by("none").hidden = shown.length > 0;
+  for (const link of by("trades").querySelectorAll("a[download]")) URL.revokeObjectURL(link.href);
   by("trades").replaceChildren(...shown.map((trade) => {
     const row = make("li");
     const side = make("span", `${trade.side === "up" ? "↑ Up" : "↓ Down"} ${amount.format(trade.stake)}`, `side ${trade.side}`);
@@ -197,12 +240,16 @@ function showTrades() {
       middle.textContent = trade.entry_price
         ? `${price.format(trade.entry_price)} → ${price.format(trade.close_price)}, ${bps(trade)}`
         : trade.detail ?? "";
-      figure.append(make("span", `${word} ${trade.state === "settled" ? change : ""}`.trim(), kind));
-      if (trade.check) figure.append(checkLink(trade));
+      figure.append(make("span", `${word} ${PAID.has(trade.state) ? change : ""}`.trim(), kind));
     } else {
       middle.textContent = { reserved: "waiting for the promise", promised: "promised", logged: `entry ${trade.entry} of the log`, ended: "verifying" }[trade.state];
       figure.append(make("span", "open"));
     }
+    const links = make("span", "", "links");
+    const receipt = kept[trade.trade];
+    if (receipt) links.append(receiptLink(trade, receipt));
+    if (trade.check) links.append(checkLink(trade));
+    figure.append(links);
     row.append(side, middle, figure);
     return row;
   }));
@@ -213,47 +260,65 @@ function showStage() {
   const trade = newest().find((one) => !OVER.has(one.state) || (one.since && Date.now() - one.since < LATER_MS * 2));
   if (!trade || !state.rule) return;
   const { window_us: width, grid_us: grid } = state.rule;
-  const [head, tail] = stageOf(trade, width, grid, nowUs());
-  const key = `${trade.trade}${head}${tail}`;
+  const { phase, clock = "", tail = "", kind = "", filled } = stageOf(trade, width, grid, nowUs());
+  const what = `${trade.side === "up" ? "↑ Up" : "↓ Down"} ${amount.format(trade.stake)}`;
+  const key = [trade.trade, phase, clock, tail, filled, trade.check].join();
   if (state.staged === key) return;
   state.staged = key;
-  const figure = make("b", head);
-  const lines = [figure, make("span", tail, "quiet")];
-  if (trade.check) lines.splice(1, 0, document.createTextNode(" · "), checkLink(trade));
-  by("stage").replaceChildren(...lines);
+  const head = make("p");
+  head.append(make("span", what, `side ${trade.side}`), make("b", ` ${phase}`, kind), make("b", clock ? ` ${clock}` : ""));
+  if (trade.check) head.append(" · ", checkLink(trade));
+  const cells = make("p", "", "cells");
+  cells.setAttribute("aria-hidden", "true");
+  const slots = filled === undefined ? 0 : Math.round(width / grid);
+  for (let slot = 0; slot < slots; slot += 1) cells.append(make("i", "", slot < filled ? "filled" : ""));
+  by("stage").replaceChildren(head, cells, make("p", tail, "quiet"));
+  const told = OVER.has(trade.state) ? tail : "";
+  say("said", `${trade.side}, ${amount.format(trade.stake)} tokens: ${phase}. ${told}`);
 }
 
 function stageOf(trade, width, grid, now) {
-  const what = `${trade.side === "up" ? "Up" : "Down"}, ${amount.format(trade.stake)} tokens`;
   const seen = trade.seen ? `seen at the click: ${price.format(trade.seen)}` : "";
   if (OVER.has(trade.state)) {
-    const [word, change] = outcomeOf(trade);
-    const head = trade.state === "settled" ? `${what}: ${word} ${change}` : `${what}: ${word}`;
+    const [word, change, kind] = outcomeOf(trade);
     const tail = trade.entry_price
-      ? `entry ${price.format(trade.entry_price)}, close ${price.format(trade.close_price)}; the venues' median return is ${bps(trade)}`
+      ? `entry ${price.format(trade.entry_price)}, close ${price.format(trade.close_price)}; the venues’ median return is ${bps(trade)}`
       : trade.detail ?? change;
-    return [head, tail];
+    return { phase: PAID.has(trade.state) ? `${word} ${change}` : word, tail, kind };
   }
-  if (!trade.open_us) return [`${what}: ${trade.state === "reserved" ? "waiting for the promise" : "promised"}`, seen];
+  if (!trade.open_us) return { phase: trade.state === "reserved" ? "waiting for the promise" : "promised", tail: seen };
   const seconds = (until) => `${Math.max(0, (until - now) / 1e6).toFixed(1)} s`;
-  if (now < trade.open_us) return [`${what}: starts in ${seconds(trade.open_us)}`, seen];
+  if (now < trade.open_us) return { phase: "starts in", clock: seconds(trade.open_us), tail: seen, filled: 0 };
   const slots = Math.round(width / grid);
   const entry = windowOf(state.points, trade.open_us, trade.open_us + width);
   const versus = entry.middle && trade.seen ? `, ${difference(entry.middle, trade.seen)} from what was seen at the click` : "";
   const shown = entry.middle ? `entry ${price.format(entry.middle)}${versus}` : seen;
-  if (entry.count < slots && now < trade.open_us + width + 2e6) return [`${what}: entry window ${entry.count} of ${slots}`, shown];
+  if (entry.count < slots && now < trade.open_us + width + 2e6) return { phase: "entry window", clock: `${entry.count} of ${slots}`, tail: shown, filled: entry.count };
   const begin = trade.close_us - width + grid;
-  if (now < begin) return [`${what}: closes in ${seconds(trade.close_us)}`, shown];
+  if (now < begin) return { phase: "closes in", clock: seconds(trade.close_us), tail: shown, filled: slots };
   const close = windowOf(state.points, begin, begin + width);
   const moved = close.middle && entry.middle ? `close ${price.format(close.middle)}, ${difference(close.middle, entry.middle)} from entry` : shown;
-  if (now < trade.close_us + grid) return [`${what}: close window ${close.count} of ${slots}`, moved];
-  return [`${what}: ${trade.state === "ended" ? "being verified" : "being settled"}`, moved];
+  if (close.count < slots && now < trade.close_us + grid) return { phase: "close window", clock: `${close.count} of ${slots}`, tail: moved, filled: close.count };
+  return { phase: trade.state === "ended" ? "being verified" : "being settled", tail: moved, filled: slots };
+}
+
+/** Says when what is shown is old, and takes no orders on it. */
+function showTrouble() {
+  const silent = Date.now() - (state.heard ?? 0) > SILENT_MS;
+  const trouble = state.connected === false ? "connection lost, connecting again"
+    : silent && state.connected ? "no word from the game"
+    : state.stale && state.connected ? "the venues’ prices have stopped"
+    : "";
+  say("old", trouble && `${trouble}; the price shown is old`);
+  by("old").hidden = !trouble;
+  state.old = trouble !== "";
+  for (const button of by("order").querySelectorAll("button")) button.disabled = state.old || !state.connected || !state.mid;
 }
 
 function frame() {
   if (!state.rule) return;
   const shown = newest().filter((trade) => !OVER.has(trade.state) || (trade.since && Date.now() - trade.since < LATER_MS));
-  chart.draw(state.points, state.mid, nowUs(), shown.slice(0, 3), state.rule);
+  chart.draw(state.points, state.mid, nowUs(), shown.slice(0, 3), state.rule, state.old);
   showStage();
 }
 
@@ -264,3 +329,4 @@ function run() {
 
 connect();
 run();
+setInterval(showTrouble, 500);
