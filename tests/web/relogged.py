@@ -99,6 +99,10 @@ def _before_a_cosignature(entries: Entries, first: int) -> None:
     entries[first]["logged_us"] -= 5_000_000
 
 
+def _early_session(entries: Entries, first: int) -> None:
+    _of(entries, "attested")["logged_us"] -= 10_000
+
+
 def _late_session(entries: Entries, first: int) -> None:
     """The first session's attestation logged as the last of all."""
     began = _of(entries, "attested")
@@ -142,6 +146,7 @@ CHANGES: dict[str, Change] = {
     "slot logged before it was issued": _too_early,
     "entries that go back in time": _backwards,
     "entry before its checkpoint was cosigned": _before_a_cosignature,
+    "session logged before it was issued": _early_session,
     "session attested at the end": _late_session,
     "session closed before": _closed_session,
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import orjson
 
@@ -13,6 +14,7 @@ from attestation.document import Attestation, Field, body_leaves
 from attestation.encoding import JsonObject, decode_object, encode_decoded
 from attestation.errors import MalformedError
 from attestation.hashing import format_hash, hash_string
+from attestation.keys import SigningKey
 from attestation.log.entry import write_entry
 from attestation.settlement.bundle import BundleLog, SettlementBundle
 from tests.fuzz.edits import mutate_json
@@ -88,3 +90,116 @@ def _logged(
     )
     policy = world.included(every, bundle.policy.index)
     return dataclasses.replace(bundle, logs=(changed,), policy=policy)
+
+
+Fields = list[Field]
+
+
+def _gap(reason: str, fault: str) -> Callable[[Fields], None]:
+    def change(fields: Fields) -> None:
+        venue = fields[1].value["venue"]
+        fields[1] = Field(name="gap", value={"venue": venue, "reason": reason, "fault": fault})
+
+    return change
+
+
+def _member(at: int, **members: Any) -> Callable[[Fields], None]:
+    def change(fields: Fields) -> None:
+        fields[at] = Field(name=fields[at].name, value={**fields[at].value, **members})
+
+    return change
+
+
+def _swapped(fields: Fields) -> None:
+    fields[1], fields[2] = fields[2], fields[1]
+
+
+def _out_of_order(fields: Fields) -> None:
+    """Fields in the order of the venues' names, which is not that of bytes."""
+    venues = list(fields[0].value["venues"])
+    venues[0], venues[1] = venues[1], venues[0]
+    _member(0, venues=venues)(fields)
+    _swapped(fields)
+
+
+def _twice(fields: Fields) -> None:
+    fields[2] = fields[1]
+
+
+def _repeated(fields: Fields) -> None:
+    venues = list(fields[0].value["venues"])
+    _member(0, venues=[venues[0], *venues])(fields)
+    fields.insert(1, fields[1])
+
+
+def _short(fields: Fields) -> None:
+    del fields[1]
+
+
+LIES: dict[str, Callable[[Fields], None]] = {
+    "a gap that is blamed on another": _gap("venue_silent", "prover"),
+    "a gap for no known reason": _gap("bad_weather", "venue"),
+    "a gap where there was a quote": _gap("venue_silent", "venue"),
+    "a gap of nobody's": _gap("venue_silent", "nobody"),
+    "fields in another order": _swapped,
+    "venues in another order": _out_of_order,
+    "one venue twice": _twice,
+    "one venue twice, and named twice": _repeated,
+    "a venue without a field": _short,
+    "a venue that is not named": lambda fields: _member(1, venue="zz")(fields),
+    "another slot": _member(0, slot_us=cases.START),
+    "another feed": _member(0, feed="eth"),
+    "a later message": _member(1, received_us=cases.START + 60_000_000),
+    "no message": _member(1, messages=[]),
+    "another session": _member(1, session="0f" * 16),
+    "another bid": _member(1, bid="1"),
+    "another ask": _member(1, ask="99999999"),
+    "another time of the exchange": _member(1, exchange_us=1),
+    "a quote of a request": _member(1, source="rest"),
+    "another listing": _member(1, instrument="ETHUSD"),
+    "another name of the notary": _member(-1, name="n9"),
+    "another key of the notary": _member(-1, vkey=world.attest_key("n1").verifying_key.vkey),
+    "no notary": lambda fields: fields.pop(),  # type: ignore[func-returns-value]
+    "two notaries": lambda fields: fields.append(fields[-1]),
+}
+
+
+def signed_lies() -> Iterator[Vector]:
+    """Each lie in one slot that counts, signed and logged; and a slot signed in another way."""
+    made = test_bundle.honest(policy=cases.policy(venues=3))
+    bundle = world.bundle(made)
+    number = len(bundle.slots) - 1
+    honest = bundle.slots[number]
+    for name, change in LIES.items():
+        fields = list(honest.fields)
+        change(fields)
+        lie = _signed(honest, fields, world.attest_key("n0"))
+        data = dataclasses.replace(
+            _logged(made, bundle, honest, lie), slots=(*bundle.slots[:number], lie)
+        ).encode()
+        yield bundle_vector(f"signed/{name}", data, made.policy)
+    known = world.trust(made.policy)
+    for algorithm in ("ed25519", "ecdsa-secp256k1"):
+        key = SigningKey(name="n0", algorithm=algorithm, seed=world.seeded("another"))
+        fields = list(honest.fields)
+        _member(-1, vkey=key.verifying_key.vkey)(fields)
+        lie = _signed(honest, fields, key)
+        data = dataclasses.replace(
+            _logged(made, bundle, honest, lie), slots=(*bundle.slots[:number], lie)
+        ).encode()
+        trust = dataclasses.replace(known, keys=(*known.keys, world.trusted(key, "attest")))
+        yield bundle_vector(f"signed/by {algorithm}", data, made.policy, trust=trust)
+        yield bundle_vector(f"signed/by {algorithm}, not trusted", data, made.policy)
+
+
+def _signed(honest: Attestation, fields: Fields, key: SigningKey) -> Attestation:
+    """The attestation with other fields, under a key of the notary's name."""
+    leaves = body_leaves(fields, seed=honest.seed, algorithm="sha256")
+    header = dataclasses.replace(
+        honest.header,
+        key=key.verifying_key.short,
+        root=format_hash(merkle.root(leaves)),
+        size=len(fields),
+    )
+    signature = key.sign(header.encode()).hex()
+    return Attestation(header=header, signature=signature, fields=tuple(fields), seed=honest.seed)
