@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import resource
 import secrets
 import sqlite3
 import statistics
@@ -197,8 +198,8 @@ def ends(folder: Path) -> Ends:
     return Ends(late, dict(voids), len(middle) / max(middle[-1] - middle[0], 1e-9))
 
 
-def reconcile(soak: Soak, operator: str) -> tuple[dict[str, Any], float]:
-    """Reconciles ledger, promises, log and bundles; returns the report and the seconds."""
+def reconcile(soak: Soak, operator: str) -> tuple[dict[str, Any], float, float]:
+    """Reconciles ledger, promises, log and bundles; returns the report, seconds, and CPU."""
     folder = soak.stage.folder
     lines = read_pages(
         f"{soak.prover}/v1/ledger", lambda last: {"entry": last["entry"], "trade": last["trade"]}
@@ -219,7 +220,7 @@ def reconcile(soak: Soak, operator: str) -> tuple[dict[str, Any], float]:
         *("--trust", str(folder / "trust.toml"), "--expect", str(folder / "expect.toml")),
         *("--log-policy", str(folder / "log-policy.txt"), "--json"),
     )
-    began = time.monotonic()
+    began, spent = time.monotonic(), children_seconds()
     # Its progress is shown as it goes.
     done = subprocess.run(
         [sys.executable, "-m", "verifier", *command], stdout=subprocess.PIPE, check=False
@@ -227,7 +228,13 @@ def reconcile(soak: Soak, operator: str) -> tuple[dict[str, Any], float]:
     if not done.stdout:
         raise UnavailableError(f"reconcile ended with {done.returncode}", rule="reconcile")
     told: dict[str, Any] = json.loads(done.stdout)
-    return told, time.monotonic() - began
+    return told, time.monotonic() - began, children_seconds() - spent
+
+
+def children_seconds() -> float:
+    """Returns the CPU seconds of processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> int:
@@ -248,15 +255,16 @@ def main() -> int:
         spent = {name: now - before[name] for name, now in cpu_seconds(stage).items()}
         ended = ends(folder)
         key = SigningKey.parse((folder / "prover.key").read_text("ascii").strip())
-        told, seconds = reconcile(soak, key.verifying_key.vkey)
+        told, seconds, cpu = reconcile(soak, key.verifying_key.vkey)
     findings = Counter(finding["kind"] for finding in told["findings"])
     voids = ", ".join(f"{count} {reason}" for reason, count in sorted(ended.voids.items()))
     rows = [
         (
             "trades reconciled",
             f"{told['equal']:,} of {told['trades']:,}",
-            f"{seconds:.0f} s; stakes {told['stakes']}, payouts {told['payouts']}",
+            f"{seconds:.0f} s, {cpu:.0f} of CPU",
         ),
+        ("paid out", told["payouts"], f"of stakes of {told['stakes']}"),
         ("promises kept", f"{told['promises']:,}", f"{refused:,} orders refused: log behind"),
         (
             "findings",
