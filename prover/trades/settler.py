@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from attestation.document import Attestation
 from attestation.errors import IncompleteError, QuotaryError, UnavailableError
@@ -26,7 +26,7 @@ from prover.trades.watch import LogWatch
 
 POLL_SECONDS = 0.1
 CHUNK = 16
-"""Groups whose ends are made durable together."""
+"""Windows that are judged at a time, and groups whose ends are made durable together."""
 KEPT_US = 10_000_000
 """How much older than it needs to be the first checkpoint of a trade is kept."""
 AGAIN_US = 200_000
@@ -37,6 +37,8 @@ LOST = frozenset({"slots.missing", "sessions.missing", "messages.missing", "buil
 """What is missing for good after that: a crash took it before it was on disk."""
 EVIDENCE_LOST = "evidence_lost"
 """Why a trade is void whose outcome the operator cannot prove."""
+
+T = TypeVar("T")
 
 
 class Evidence(Protocol):
@@ -166,18 +168,19 @@ class Settler:
             for windows, wait in self._waits.items()
             if now_us > wait.due_us and (changed or not wait.tried)
         ]
-        judged, failed = await asyncio.to_thread(
-            self._judge, {windows: groups[windows] for windows in due}
-        )
         ended = 0
-        for chunk in _chunks(
-            [(group, found) for windows, found in judged.items() for group in groups[windows]]
-        ):
-            ended += await self._settle(chunk, failed)
-        for error, those in failed:
-            if isinstance(error, UnavailableError):
-                raise error
-            ended += await self._failed(those, error, now_us)
+        # After hours away much is due: the first trades do not wait for the last to be judged.
+        for some in _chunks(due):
+            judged, failed = await asyncio.to_thread(
+                self._judge, {windows: groups[windows] for windows in some}
+            )
+            ready = [(group, judged[windows]) for windows in judged for group in groups[windows]]
+            for chunk in _chunks(ready):
+                ended += await self._settle(chunk, failed)
+            for error, those in failed:
+                if isinstance(error, UnavailableError):
+                    raise error
+                ended += await self._failed(those, error, now_us)
         if changed:
             times = [group.logged_us for found in groups.values() for group in found]
             await asyncio.to_thread(self._forget, min(times, default=now_us))
@@ -324,8 +327,6 @@ def _terms(group: Group) -> Terms:
     )
 
 
-def _chunks(
-    ready: Sequence[tuple[Group, Judged]],
-) -> Iterator[Sequence[tuple[Group, Judged]]]:
-    for at in range(0, len(ready), CHUNK):
-        yield ready[at : at + CHUNK]
+def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for at in range(0, len(items), CHUNK):
+        yield items[at : at + CHUNK]
