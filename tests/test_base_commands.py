@@ -48,7 +48,7 @@ def test_the_extra_that_is_not_installed_is_named(
         cwd=tmp_path,
     )
     assert run.returncode == 2, run.stderr
-    assert f"is not installed: pip install 'quotary[{command}]'" in run.stderr
+    assert f"is not installed: in a checkout of Quotary, pip install '.[{command}]'" in run.stderr
     assert "Traceback" not in run.stderr
 
 
@@ -61,8 +61,16 @@ _SERVING = ("fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings", 
         (("venues", "list"), 0, ""),
         (("feed", "dead-letters", "--help"), 0, ""),
         (("rederive", "--help"), 0, ""),
-        (("feed", "--config", "feed.toml"), 2, "is not installed: pip install 'quotary[feed]'"),
-        (("serve", "--config", "feed.toml"), 2, "is not installed: pip install 'quotary[feed]'"),
+        (
+            ("feed", "--config", "feed.toml"),
+            2,
+            "is not installed: in a checkout of Quotary, pip install '.[feed]'",
+        ),
+        (
+            ("serve", "--config", "feed.toml"),
+            2,
+            "is not installed: in a checkout of Quotary, pip install '.[feed]'",
+        ),
     ],
 )
 def test_only_feeding_and_serving_needs_what_serves(

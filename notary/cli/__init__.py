@@ -49,5 +49,6 @@ def main() -> None:
         package = (error.name or "").partition(".")[0]
         if package in ("attestation", "notary"):
             raise
-        print(f"notary: {package} is not installed: pip install 'quotary[notary]'", file=sys.stderr)
+        cure = "in a checkout of Quotary, pip install '.[notary]'"
+        print(f"notary: {package} is not installed: {cure}", file=sys.stderr)
         raise SystemExit(UsageError.exit_code) from None

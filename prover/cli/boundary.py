@@ -79,7 +79,8 @@ def naming_what_is_missing(extra: str = "prover") -> Iterator[None]:
         if package in ("attestation", "prover"):
             raise
         raise UsageError(
-            f"{package} is not installed: pip install 'quotary[{extra}]'", rule="install"
+            f"{package} is not installed: in a checkout of Quotary, pip install '.[{extra}]'",
+            rule="install",
         ) from error
 
 

@@ -97,4 +97,4 @@ class TestBaseInstall:
 
     def test_serve_names_the_extra_it_needs(self, shell: Shell) -> None:
         done = self.run(shell, "serve", "--trust", "trust.toml")
-        assert b"pip install 'quotary[service]'" in done.stderr
+        assert b"pip install '.[service]'" in done.stderr

@@ -50,7 +50,7 @@ def serve_command(
             from verifier.service import serve as run_service
         except ModuleNotFoundError as error:
             raise UsageError(
-                f"{error.name} is not installed: pip install 'quotary[service]'"
+                f"{error.name} is not installed: in a checkout of Quotary, pip install '.[service]'"
             ) from error
         from attestation.settlement.policy import SettlementPolicy
         from verifier.settlement import SettlementMeans
