@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from attestation.encoding import JsonObject
 from attestation.errors import QuotaryError, RefusedError, UntrustedError
+from attestation.reasons import FAULTS
 from attestation.tls13.certificates import RootStore
 from attestation.venues import load_venue
 from examples.venues.authority import Authority
@@ -84,18 +86,46 @@ async def connected(venues: ThreadedVenueServer, dialling: WitnessedDial) -> Non
     await connector.connect()
 
 
+def plan_of(name: str) -> FetchPlan:
+    venue = load_venue(name)
+    url = f"https://{venue.hosts[0]}{venue.target(venue.instrument(MARKET))}"
+    return plan_request(httpx.Request("GET", url), b"", TransportOptions(mode="sealed"))
+
+
+def ends(folder: Path) -> set[str]:
+    """Why the sessions of a notary's store ended, once all have."""
+    until = time.monotonic() + 20
+    while True:
+        database = sqlite3.connect(f"file:{folder / 'notary.db'}?mode=ro", uri=True)
+        try:
+            rows = database.execute("SELECT state, reason FROM sessions").fetchall()
+        finally:
+            database.close()
+        if rows and all(state != "open" for state, _ in rows):
+            return {reason for _, reason in rows}
+        assert time.monotonic() < until, rows
+        time.sleep(0.005)
+
+
 def test_certificate_that_only_the_notary_takes_is_refused_and_kept_and_nothing_is_said(
-    venues: ThreadedVenueServer, running: RunningNotary
+    venues: ThreadedVenueServer, tmp_path: Path
 ) -> None:
     other = Authority.create().certificate_pem
-    before, lies = venues.served("okx"), Lies()
+    before, lies = (venues.served("okx"), venues.served("kraken")), Lies()
     with (
+        notary_with_feed(tmp_path, venues) as running,
         Notary(running.url, prover_key=PROVER, trust=running.trust, roots_pem=other) as client,
-        pytest.raises(UntrustedError) as caught,
     ):
-        asyncio.run(connected(venues, dial(running, client, other, lies)))
-    assert caught.value.rule == "W4"
-    assert venues.served("okx") == before
+        for fetch in (
+            lambda: asyncio.run(connected(venues, dial(running, client, other, lies))),
+            lambda: run(fetch_sealed(client, plan_of("kraken")), client.timeouts),
+        ):
+            with pytest.raises(UntrustedError) as caught:
+                fetch()
+            assert caught.value.rule == "W4"
+        # Whoever blames a right certificate is to blame.
+        assert {FAULTS[reason] for reason in ends(tmp_path)} == {"prover"}
+    assert (venues.served("okx"), venues.served("kraken")) == before
     ((error, evidence),) = lies.kept
     assert "the notary takes a certificate" in error.detail
     shown = Handshake.from_json(evidence)
@@ -130,12 +160,6 @@ def test_certificate_that_only_the_notary_refuses_is_kept_as_evidence(
     ((error, evidence),) = lies.kept
     assert "the notary refuses a handshake" in error.detail
     assert Handshake.from_json(evidence).judge(RootStore.from_pem(venues.ca_pem)).chain
-
-
-def plan_of(name: str) -> FetchPlan:
-    venue = load_venue(name)
-    url = f"https://{venue.hosts[0]}{venue.target(venue.instrument(MARKET))}"
-    return plan_request(httpx.Request("GET", url), b"", TransportOptions(mode="sealed"))
 
 
 @pytest.mark.parametrize("way", WAYS)
