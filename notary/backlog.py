@@ -5,6 +5,10 @@ gathers is verified, then read for quotes, in slices between which the loop rela
 meanwhile.  So the client, and the relay itself, get the processor as soon as a message is
 written.  A read after a pause is verified at once.
 
+To wake a process that sleeps takes longer than to relay a message.  While reads come faster
+than ``BUSY_SECONDS`` apart in the mean, the loop is kept turning between them, for
+``AWAKE_SECONDS`` after each at most; then there is no use in gathering either.
+
 Bounds: what was relayed and not verified is at most ``MAX_UNVERIFIED`` bytes, and waits
 ``GATHER_SECONDS``, then for the loop.  Whoever needs to know what came - a slot that is
 closed, the session's end, the client's next word - calls ``settle`` first: so what is
@@ -25,6 +29,10 @@ from notary.observer import Observer
 
 GATHER_SECONDS = 0.001
 """How long a read waits for others; one that comes so long after the last does not."""
+BUSY_SECONDS = 0.000_2
+AWAKE_SECONDS = 0.000_4
+_WEIGHT = 1 / 32
+"""Of the latest pause, in the mean of them."""
 SLICE_SECONDS = 0.000_04
 """After so long the loop turns: a read waits no longer than this and one more message."""
 SLICE_BYTES = 2 * 1024
@@ -59,6 +67,7 @@ class Backlog:
         "_loop",
         "_observer",
         "_oldest",
+        "_pause",
         "_unverified",
         "_verify",
         "_verifying",
@@ -82,6 +91,7 @@ class Backlog:
         self._unverified = 0
         self._oldest = 0.0
         self._last = float("-inf")
+        self._pause = GATHER_SECONDS
         self._verifying = False
         self.gathers = False
 
@@ -90,16 +100,22 @@ class Backlog:
         """Raw bytes that wait to be verified."""
         return self._unverified
 
+    @property
+    def busy(self) -> bool:
+        """Whether reads come so fast that sleeping between them would delay them."""
+        return self._pause < BUSY_SECONDS
+
     def add(self, size: int, arrived: float) -> None:
         """Takes note of whole records of ``size`` bytes that came, and were passed on."""
-        close, self._last = arrived - self._last < GATHER_SECONDS, arrived
+        pause, self._last = min(arrived - self._last, GATHER_SECONDS), arrived
+        self._pause += (pause - self._pause) * _WEIGHT
         if not self._unverified:
             self._oldest = arrived
         self._unverified += size
         if self._unverified > MAX_UNVERIFIED or not self.gathers:
             self.settle()
-        elif self._handle is None:
-            if close:
+        elif self._handle is None and self._pause >= BUSY_SECONDS:
+            if pause < GATHER_SECONDS:
                 self._handle = self._loop.call_later(GATHER_SECONDS, self._turn)
                 return
             self.settle()
@@ -132,7 +148,11 @@ class Backlog:
         self._go_on()
 
     def _go_on(self) -> None:
-        if self._handle is None and (self._unverified or self._arrivals):
+        if self._handle is None and (
+            self._unverified
+            or self._arrivals
+            or (self._pause < BUSY_SECONDS and perf_counter() - self._last < AWAKE_SECONDS)
+        ):
             self._handle = self._loop.call_soon(self._turn)
 
     def _verify_some(self, most: int | None) -> None:

@@ -8,7 +8,15 @@ from time import perf_counter
 
 from attestation.live import LiveMessage
 from attestation.venues import load_venue
-from notary.backlog import GATHER_SECONDS, MAX_UNVERIFIED, MAX_WAITING, SLICE_BYTES, Backlog
+from notary.backlog import (
+    AWAKE_SECONDS,
+    BUSY_SECONDS,
+    GATHER_SECONDS,
+    MAX_UNVERIFIED,
+    MAX_WAITING,
+    SLICE_BYTES,
+    Backlog,
+)
 from notary.hops import Hops
 from notary.observer import Observer
 from tests.attestation.test_feed import book_ticker
@@ -131,6 +139,36 @@ def test_what_waits_is_verified_soon_in_slices_that_the_loop_turns_between() -> 
             if sample.name.endswith("_count") and sample.labels == {"hop": "observed"}
         )
         assert 2 <= count <= 150
+
+    play(scene)
+
+
+def test_loop_is_kept_awake_for_a_busy_stream_alone_and_not_for_long() -> None:
+    async def scene(rig: Rig) -> None:
+        began = perf_counter() - 1
+        for number in range(200):
+            # Some jitter: what counts is the mean.
+            arrived = began + number * 0.75 * BUSY_SECONDS + (number % 2) * BUSY_SECONDS / 2
+            rig.arrived += 1
+            rig.backlog.add(SIZE, arrived)
+        assert rig.backlog.busy
+        rig.backlog._last = perf_counter()
+        rig.read()
+        last = rig.backlog._last
+        await rig.until(lambda: rig.observed == 201)
+        while perf_counter() < last + AWAKE_SECONDS / 2:
+            assert rig.backlog._handle is not None
+            await asyncio.sleep(0)
+        # Nothing more comes: it sleeps, whatever the mean was.
+        await rig.until(lambda: rig.backlog._handle is None)
+        assert perf_counter() >= last + AWAKE_SECONDS
+        for number in range(200):
+            rig.arrived += 1
+            rig.backlog.add(SIZE, last + (1 + number) * 1.5 * BUSY_SECONDS)
+        assert not rig.backlog.busy
+        rig.backlog.settle()
+        await rig.until(lambda: rig.observed == 401)
+        await rig.until(lambda: rig.backlog._handle is None)
 
     play(scene)
 
