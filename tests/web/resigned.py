@@ -15,10 +15,10 @@ from attestation.encoding import JsonObject, decode_object, encode_decoded
 from attestation.errors import MalformedError
 from attestation.hashing import format_hash, hash_string
 from attestation.keys import SigningKey
-from attestation.log.entry import write_entry
+from attestation.log.entry import AttestedEntry, write_entry
 from attestation.settlement.bundle import BundleLog, SettlementBundle
 from tests.fuzz.edits import mutate_json
-from tests.settlement import cases, test_bundle, world
+from tests.settlement import cases, test_bundle, test_sessions, world
 from tests.web.vectors import Vector, bundle_vector
 
 NAMES = ("slot", "observation", "gap", "notary", "session", "section", "x")
@@ -145,6 +145,7 @@ LIES: dict[str, Callable[[Fields], None]] = {
     "venues in another order": _out_of_order,
     "one venue twice": _twice,
     "one venue twice, and named twice": _repeated,
+    "a field twice": lambda fields: fields.insert(1, fields[1]),
     "a venue without a field": _short,
     "a venue that is not named": lambda fields: _member(1, venue="zz")(fields),
     "another slot": _member(0, slot_us=cases.START),
@@ -190,6 +191,47 @@ def signed_lies() -> Iterator[Vector]:
         trust = dataclasses.replace(known, keys=(*known.keys, world.trusted(key, "attest")))
         yield bundle_vector(f"signed/by {algorithm}", data, made.policy, trust=trust)
         yield bundle_vector(f"signed/by {algorithm}, not trusted", data, made.policy)
+
+
+def session_lies() -> Iterator[Vector]:
+    """Sessions that are not those of the quotes, and a void that begins too late."""
+    late = cases.START + 3_000_000
+    times: dict[str, object] = {
+        f"connection.{name}": late for name in ("response_first_us", "response_last_us")
+    }
+
+    def dated(made: Attestation) -> Attestation:
+        # Signed after its last time, yet logged as the others are.
+        header = dataclasses.replace(made.header, issued_us=late)
+        signature = world.attest_key("n0").sign(header.encode()).hex()
+        return dataclasses.replace(made, header=header, signature=signature)
+
+    made = test_sessions.with_session(times, edit=dated)
+    yield bundle_vector("session/of later", world.bundle(made).encode(), made.policy)
+    made = test_bundle.honest(notaries=3, policy=cases.policy(venues=3, notaries=3))
+    theirs = world.bundle(made).logs[1].sessions[0].attestation
+    log = made.logs["n0"]
+    at = next(index for index, entry in enumerate(log) if isinstance(entry, AttestedEntry))
+    # The first notary's log claims a session that the second attested.
+    claimed = AttestedEntry(
+        logged_us=theirs.header.issued_us + 5_000,
+        session=theirs.session().id,
+        header=hash_string(theirs.header.encode()),
+    )
+    made.logs["n0"] = [*log[:at], claimed, *log[at + 1 :]]
+    del made.sessions["n0", "v00"]
+    made.sessions["n0", "theirs"] = theirs
+    yield bundle_vector("session/of another notary", world.bundle(made).encode(), made.policy)
+    for seed in range(80):
+        policy, terms, logged = cases.random_case(seed)
+        policy = world.bound(policy)
+        made = world.build(policy, terms, logged)
+        if len(policy.notaries) == 1 and world.settled_outcome(made).outcome == "void":
+            bundle = world.bundle(made, start=made.trade_index)
+            shown = {entry.get("header") for entry in bundle.logs[0].entries}
+            slots = [slot for slot in bundle.slots if hash_string(slot.header.encode()) in shown]
+            data = dataclasses.replace(bundle, slots=tuple(slots)).encode()
+            yield bundle_vector(f"void/{seed} from the batch on", data, policy)
 
 
 def _signed(honest: Attestation, fields: Fields, key: SigningKey) -> Attestation:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from attestation.hashing import hash_string
 from attestation.log.entry import write_entry
 from attestation.settlement.bundle import SettlementBundle
 from attestation.settlement.parts import split_bundle
@@ -94,6 +95,36 @@ def test_bundle_in_parts_is_joined_and_verified(
     tab.wait(SHOWN)
     assert world.settled_outcome(trade.made).outcome.upper() in tab.text("h1")
     assert tab.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda entries, log: entries.update(first=entries["first"] + 60), "parts.entries"),
+        (lambda entries, log: log.update(start="no checkpoint"), "log.start"),
+    ],
+    ids=["entries missing", "no checkpoint"],
+)
+def test_parts_that_do_not_make_a_bundle_are_refused(
+    tab: Tab, site: Site, trade: Market, change: Any, rule: str
+) -> None:
+    link = parted(site, trade)
+    own = orjson.loads(site.files["/v1/trades/1/part"])
+    whole = orjson.loads(site.files[f"/v1/parts/{own['range']}"])
+    (log,) = whole["logs"]
+    (block,) = log["entries"]
+    entries = orjson.loads(site.files[f"/v1/parts/{block}"])
+
+    def put(document: Any) -> str:
+        data = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+        site.files[f"/v1/parts/{hash_string(data)}"] = data
+        return hash_string(data)
+
+    change(entries, log)
+    log["entries"] = [put(entries)]
+    own["range"] = put(whole)
+    site.files["/v1/trades/1/part"] = orjson.dumps(own, option=orjson.OPT_SORT_KEYS)
+    assert rule in refusal(tab, link)
 
 
 def test_part_that_is_another_than_its_name_is_refused(tab: Tab, site: Site, trade: Market) -> None:

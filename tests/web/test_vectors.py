@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import require_peer
 from tests.web import parsed, relogged, vectors, voices
-from tests.web.resigned import resigned_bundles, signed_lies
+from tests.web.resigned import resigned_bundles, session_lies, signed_lies
 from tests.web.vectors import Answer, Vector
 
 PAGE = Path(__file__).parents[2] / "verifier" / "web" / "fairness.html"
@@ -52,7 +52,7 @@ def differences(asked: Sequence[Vector], found: Sequence[dict[str, Any]]) -> lis
 
 def test_node_and_python_agree_on_what_a_lying_notary_signs(tmp_path: Path) -> None:
     require_peer("node")
-    asked = [*signed_lies(), *resigned_bundles(200)]
+    asked = [*signed_lies(), *session_lies(), *resigned_bundles(200)]
     rules = {vector.answer.rule for vector in asked}
     assert {
         "slot.venues",
@@ -61,6 +61,9 @@ def test_node_and_python_agree_on_what_a_lying_notary_signs(tmp_path: Path) -> N
         "notary.vkey",
         "gap.fault",
         "slots.algorithm",
+        "session.start",
+        "session.notary",
+        "settlement.start",
     } <= rules
     assert differences(asked, ask_node(asked, tmp_path)) == []
 
