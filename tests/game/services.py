@@ -50,6 +50,9 @@ class Operator:
     """Every order that was taken, once each time that it was taken anew."""
     silent: set[str] = field(default_factory=set)
     """Nonces whose order is taken, but whose first answer is lost."""
+    slow: set[str] = field(default_factory=set)
+    """Nonces whose order is held up on its way, until it is delivered."""
+    underway: list[dict[str, Any]] = field(default_factory=list)
     false: set[str] = field(default_factory=set)
     """Trades whose bundle is refused."""
     says: dict[str, str] = field(default_factory=dict)
@@ -60,6 +63,9 @@ class Operator:
     async def place(self, order: Mapping[str, Any]) -> dict[str, Any]:
         if self.away:
             raise UnavailableError("away")
+        if order["nonce"] in self.slow:
+            self.underway.append(dict(order))
+            raise UnavailableError("no answer in time")
         trade = trade_id(order["nonce"])
         if trade not in self.orders:
             self.taken.append(trade)
@@ -136,6 +142,14 @@ class Operator:
             checked=(),
             not_checked=(),
         )
+
+    async def deliver(self, nonces: set[str]) -> None:
+        """Has orders arrive that were held up, as often as they were sent."""
+        self.slow -= nonces
+        arrived = [order for order in self.underway if order["nonce"] in nonces]
+        self.underway = [order for order in self.underway if order["nonce"] not in nonces]
+        for order in arrived:
+            await self.place(order)
 
     def log_all(self) -> None:
         """Logs every trade that is not logged."""

@@ -204,3 +204,55 @@ def test_a_nonce_is_one_order_and_a_stake_is_there(tmp_path: Path) -> None:
             engine.clerk.read(Book.check)
 
     asyncio.run(play())
+
+
+def test_no_trade_is_refunded_and_settled_whenever_its_order_arrives_at_a_slow_desk(
+    tmp_path: Path,
+) -> None:
+    draw = random.Random(11)
+    nonces = [draw.randbytes(16).hex() for _ in range(80)]
+    operator, clock = Operator(slow=set(nonces[20:])), Clock()
+
+    async def play() -> None:
+        async with running(tmp_path, operator, clock=clock, follow=False) as engine:
+            player = await enrol(engine, "Mara")
+            for nonce in nonces:
+                await engine.open(player, nonce, "up", TOKEN, None)
+            await engine.look()
+        # Killed with orders on their way; some arrive in time, some while the game is away.
+        await operator.deliver(set(nonces[20:40]))
+        async with running(tmp_path, operator, clock=clock) as engine:
+            clock.now_us += 15_000_000
+            await engine.look()
+            await operator.deliver(set(nonces[40:50]))
+            clock.now_us += 15_000_000
+            looking = asyncio.create_task(engine.look())
+            # In the middle of the refunds, too.
+            await operator.deliver(set(nonces[50:60]))
+            await looking
+            await until(engine, lambda book: not book.bets_in("reserved"))
+        operator.end_all()
+        await operator.deliver(set(nonces[60:70]))
+        async with running(tmp_path, operator, clock=clock) as engine:
+            operator.end_all()
+
+            def accounted(book: Book) -> bool:
+                late = book.bets_in("late")
+                ended = len(book.bets_in("settled")) + sum(bet.house is not None for bet in late)
+                return ended == len(operator.orders) == 70
+
+            await until(engine, accounted)
+            # Whatever the desk has is settled here or known to be late; nothing else is either.
+            ended = engine.clerk.read(lambda book: book.bets_in("settled", "late"))
+            assert {bet.trade for bet in ended} == set(operator.orders)
+            refused = engine.clerk.read(lambda book: book.bets_in("refused"))
+            assert {bet.nonce for bet in refused} == set(nonces[70:])
+            late = engine.clerk.read(lambda book: book.bets_in("late"))
+            assert {bet.nonce for bet in late} >= set(nonces[60:70])
+            settled = [bet for bet in ended if bet.state == "settled"]
+            wanted = GRANT + sum(paid(bet) - bet.stake for bet in settled)
+            assert engine.clerk.read(lambda book: book.balance(player)) == wanted
+            assert engine.clerk.read(lambda book: book.balance(HELD)) == 0
+            engine.clerk.read(Book.check)
+
+    asyncio.run(play())

@@ -52,13 +52,18 @@ export class Chart {
     const y = (value) => 6 + ((top - value) / (top - bottom)) * (height - 28);
     pen.font = "13px Georgia, serif";
     this.grid(bottom, top, y, x, from, until, nowUs, right, color);
-    for (const trade of trades) this.windows(trade, rule, points, x, y, height, color);
+    for (const trade of trades) this.windows(trade, rule, points, x, height, color, trade === trades[0]);
     pen.save();
     pen.beginPath();
     pen.rect(0, 0, right, height);
     pen.clip();
     pen.beginPath();
-    for (const [at, value] of shown) pen.lineTo(x(at), y(value));
+    shown.forEach(([at, value], number) => {
+      // Where no slot came there is no line.
+      const gap = number === 0 || at - shown[number - 1][0] > LATE_US;
+      if (gap) pen.moveTo(x(at), y(value));
+      else pen.lineTo(x(at), y(value));
+    });
     pen.strokeStyle = color(old ? "quiet" : "line");
     pen.lineWidth = 1.75;
     pen.lineJoin = "round";
@@ -115,7 +120,7 @@ export class Chart {
   }
 
   /** Bands of the windows, and in them each slot that has come. */
-  windows(trade, rule, points, x, y, height, color) {
+  windows(trade, rule, points, x, height, color, named) {
     if (!trade.open_us) return;
     const { pen } = this;
     const starts = [["entry", trade.open_us], ["close", trade.close_us - rule.window_us + rule.grid_us]];
@@ -132,7 +137,7 @@ export class Chart {
       pen.globalAlpha = 1;
       pen.fillStyle = color("quiet");
       pen.textAlign = "center";
-      this.label(name, (left + end) / 2, 14, color);
+      if (named) this.label(name, (left + end) / 2, 14, color);
     }
   }
 
