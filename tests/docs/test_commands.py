@@ -15,6 +15,7 @@ import typer.main
 import notary.cli
 import prover.cli
 import verifier.cli
+from tests.docs.test_tables import table
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -146,3 +147,20 @@ def test_help_fits_a_terminal_of_80_columns_and_cuts_nothing_off(path: tuple[str
 )
 def test_every_command_answers_in_json(path: tuple[str, ...]) -> None:
     assert ("--json" in options(dict(COMMANDS)[path])) != (path in PRINTS_ITS_OWN)
+
+
+def test_targets_of_make_that_pages_name_exist() -> None:
+    rules = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", rules, re.MULTILINE))
+    pages = "".join(page.read_text(encoding="utf-8") for page in (*PAGES, ROOT / "CHANGELOG.md"))
+    named = set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)(?:`| )", pages, re.MULTILINE))
+    assert len(named) > 8
+    assert named <= targets
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_exit_codes_that_help_names_are_those_of_the_page(program: str) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    known = {row[0] for row in table(page, "exit codes")}
+    said = set(re.findall(r"\d+", PROGRAMS[program].epilog))
+    assert {"0", "1", "2", "20"} <= said <= known
