@@ -89,7 +89,7 @@ def _play(demo: Demo) -> None:
     demo.demand_log()
     print("8  auditing: what the notaries logged, by a reader who sees their logs alone")
     demo.audit()
-    print("9  feeding eleven venues through both notaries; one falls silent, one sends garbage")
+    print("9  feeding every venue through both notaries; one falls silent, one sends garbage")
     trading.feed()
     print("10 recomputing the trade from its bundle, and with every lie an operator might try")
     trading.recompute()

@@ -58,7 +58,7 @@ class Trading:
         self._begun = time.monotonic()
 
     def feed(self) -> None:
-        """Feeds eleven venues through both notaries; one falls silent, one sends garbage."""
+        """Feeds every venue through both notaries; one falls silent, one sends garbage."""
         live = self._live
         lanes = live.wait_until_live()
         print(f"   {lanes} connections are live, for {time.monotonic() - self._begun:.0f} s now")
