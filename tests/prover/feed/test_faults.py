@@ -16,7 +16,7 @@ import pytest
 
 from attestation.document import GapField, ObservationField
 from attestation.reasons import FAULTS
-from attestation.venues import VenueFile, load_venue
+from attestation.venues import VenueFile, load_venue, shipped_venues
 from attestation.venues.parts import Rate
 from examples.venues.faults import KINDS, Fault
 from examples.venues.server import ThreadedVenueServer, VenueServer
@@ -26,9 +26,10 @@ from prover.feed.locator import Locator
 from prover.feed.records import Record, Slot
 from prover.notary_client import Notary
 from tests.prover.feed.direct import MARKET
-from tests.prover.feed.feeding import NAMES, client_of, feeding, notary_with_log
+from tests.prover.feed.feeding import client_of, feeding, notary_with_log
 
 ROOT = Path(__file__).parents[3]
+NAMES = tuple(shipped_venues())
 LIMIT_S = 30.0
 GRID_US = 100_000
 
@@ -143,7 +144,7 @@ def scene(venues: ThreadedVenueServer, tmp_path_factory: pytest.TempPathFactory)
             market=MARKET,
             venues=NAMES,
             grid_us=GRID_US,
-            late_us=1_000_000,
+            late_us=10_000_000,
             roots_pem=venues.ca_pem,
             connect_to=("127.0.0.1", venues.port),
             rest_fallback=False,
@@ -191,6 +192,12 @@ def unaffected(slots: list[Slot], names: set[str]) -> bool:
     return all(isinstance(one, ObservationField) or one.reason == "overload" for one in fields)
 
 
+def observed(slots: list[Slot], name: str) -> list[ObservationField]:
+    """A venue's quotes in slots."""
+    fields = [slot.fields[name] for slot in slots]
+    return [one for one in fields if isinstance(one, ObservationField)]
+
+
 GAPS = [kind for kind, reasons in DOCUMENTED.items() if reasons and kind not in AT_THE_START]
 QUOTES = [kind for kind, reasons in DOCUMENTED.items() if not reasons]
 
@@ -201,7 +208,6 @@ def test_fault_of_each_venue_is_its_gap_by_its_reason_and_goes_without_a_restart
 ) -> None:
     reasons = DOCUMENTED[kind]
     for hurt, well in halves():
-        starts = {one.venue: one.starts for one in scene.feed.lanes}
         begun, served = len(scene.slots), {name: scene.venues.served(name) for name in hurt}
         scene.hurt(hurt, variants(kind))
         if kind in AT_THE_START:
@@ -226,8 +232,8 @@ def test_fault_of_each_venue_is_its_gap_by_its_reason_and_goes_without_a_restart
         # Ended by the test itself, or late on a busy machine: both say so.
         own = {"overload", "prover_closed"} if kind in AT_THE_START else {"overload"}
         assert {one.reason for one in gaps if one.fault != "venue"} <= own
-        again = {one.venue for one in scene.feed.lanes if one.starts > starts[one.venue]}
-        assert not again & well
+        for name in well:
+            assert len({one.session for one in observed(seen, name)}) == 1, name
     assert scene.feed.incidents.count == 0, scene.feed.incidents.last
 
 
@@ -238,7 +244,7 @@ def ages(kind: str, name: str) -> bool:
         return quote.order == "time"
     if kind == "out_of_order":
         return quote.order is not None or bool(quote.contiguous)
-    return kind in ("silence", "slow")
+    return kind == "silence"  # For a second, what is slow: a busy machine may miss it.
 
 
 @pytest.mark.parametrize("kind", QUOTES)
@@ -291,6 +297,8 @@ def test_channel_that_never_comes_up_is_a_gap_by_its_venues_fault(
                 field = fields[name]
                 if isinstance(field, GapField) and field.reason in DOCUMENTED[kind]:
                     missing.discard(name)
+                    # At once: each attempt that fails is one that its venue allows no more.
+                    venues.set_fault(name, None)
             return not missing and isinstance(fields[well], ObservationField)
 
         for name in hurt:
@@ -298,7 +306,6 @@ def test_channel_that_never_comes_up_is_a_gap_by_its_venues_fault(
         async with feeding(venues, [client], venues=names, feed=f"well-{well}") as fed:
             fed.feed.locate = located  # type: ignore[assignment]
             await fed.slot(gapped)
-            venues.clear_faults()
             # gemini allows a connection a minute.
             late = {"gemini"} if kind != "silence at first" else set()
             await fed.slot(
