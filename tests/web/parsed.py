@@ -1,4 +1,4 @@
-"""Questions about documents by themselves: entries, policies, ledgers, proofs, checkpoints."""
+"""Questions about documents by themselves: those of logs and operators, and the reader's own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from attestation.expect import Expect
 from attestation.keys import SigningKey
 from attestation.log.entry import (
     AbortedEntry,
@@ -27,8 +28,10 @@ from attestation.log.entry import (
 from attestation.log.lines import base64_encode
 from attestation.log.proof import LogProof
 from attestation.rotation import Rotation, RotationStatement
+from attestation.settlement.expect import SettlementExpect
 from attestation.settlement.ledger import read_ledger
 from attestation.settlement.policy import SettlementPolicy
+from attestation.trust import Trust
 from tests.fuzz.edits import mutate_json
 from tests.settlement import cases, world
 from tests.settlement.day import a_day
@@ -41,6 +44,9 @@ READ: dict[str, Callable[[bytes], str]] = {
     "ledger": lambda data: str(len(list(read_ledger(data.splitlines(keepends=True))))),
     "policy": lambda data: SettlementPolicy.decode(data).policy_id,
     "proof": lambda data: json.dumps({"index": LogProof.parse(data).index}, separators=(",", ":")),
+    "trust": lambda data: str(len(Trust.parse(data).keys)),
+    "expect": lambda data: f"{Expect.parse(data).notary_count}",
+    "settlement_expect": lambda data: SettlementExpect.parse(data).policy_id,
 }
 
 
@@ -268,4 +274,10 @@ def proofs() -> Iterator[Vector]:
 @cache
 def documents() -> list[Vector]:
     """All questions about documents by themselves."""
-    return [*entries(), *policies(), *ledgers(), *proofs(), *noted.checkpoints()]
+    return [
+        *entries(),
+        *policies(),
+        *ledgers(),
+        *proofs(),
+        *noted.checkpoints(),
+    ]

@@ -16,7 +16,7 @@ from attestation.settlement.parts import split_bundle
 from examples.demo.browser import Tab
 from tests.settlement import world
 from tests.settlement.served import serve as serve_log
-from tests.web import parsed, relogged, vectors, voices
+from tests.web import owned, parsed, relogged, vectors, voices
 from tests.web.following import KEYS, SHOWN, VERDICT, ledger, refusal
 from tests.web.market import Market
 from tests.web.server import Site
@@ -49,7 +49,13 @@ ASK = """fetch("/questions").then((answer) => answer.text()).then((text) => {
 
 
 def test_browser_and_python_agree_on_every_document(tab: Tab, site: Site) -> None:
-    asked = [*vectors.bundles(), *voices.voices(), *relogged.lies(), *parsed.documents()]
+    asked = [
+        *vectors.bundles(),
+        *voices.voices(),
+        *relogged.lies(),
+        *parsed.documents(),
+        *owned.files(),
+    ]
     site.files["/questions"] = b"\n".join(vector.asked() for vector in asked)
     assert differences(asked, tab.run(ASK)) == []
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from tests.conftest import require_peer
-from tests.web import parsed, relogged, vectors, voices
+from tests.web import owned, parsed, relogged, vectors, voices
 from tests.web.resigned import resigned_bundles, session_lies, signed_lies
 from tests.web.vectors import Answer, Vector
 
@@ -79,7 +79,7 @@ def test_node_and_python_agree_on_logs_that_no_honest_notary_keeps(tmp_path: Pat
 
 def test_node_and_python_agree_on_documents_by_themselves(tmp_path: Path) -> None:
     require_peer("node")
-    asked = parsed.documents()
+    asked = [*parsed.documents(), *owned.files()]
     valid = [vector for vector in asked if vector.answer.error is None]
     assert len(valid) >= 35
     assert len({(vector.call, vector.answer.rule) for vector in asked}) >= 60

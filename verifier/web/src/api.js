@@ -102,9 +102,12 @@ const READERS = {
   ledger: (data) => String(readLedger(data).length),
   policy: (data) => readPolicy(decodeObject(data)).policy_id,
   proof: (data) => write({ index: parseLogProof(data).index }),
+  trust: (data) => String(parseTrust(shown(data)).keys.length),
+  expect: (data) => String(readExpect(shown(data)).notary_count),
+  settlement_expect: (data) => readSettlementExpect(shown(data)).policy_id,
 };
 
-/** Reads a document (bytes) of a kind: entry, ledger, policy, proof. */
+/** Reads a document (bytes) of a kind: entry, ledger, policy, proof, or one of the reader's files. */
 export const judgeDocument = ({ kind, data }) =>
   judged(() => ({ document: READERS[kind](data) }));
 
