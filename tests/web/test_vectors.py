@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import require_peer
 from tests.web import owned, parsed, relogged, vectors, voices
+from tests.web.misattested import misattested
 from tests.web.resigned import resigned_bundles, session_lies, signed_lies
 from tests.web.vectors import Answer, Vector
 
@@ -74,6 +75,15 @@ def test_node_and_python_agree_on_logs_that_no_honest_notary_keeps(tmp_path: Pat
     rules = {vector.answer.rule for vector in asked}
     assert {"session.order", "feed.market", "slots.unlogged", "policy.logged_us"} <= rules
     assert len(rules) >= 40
+    assert differences(asked, ask_node(asked, tmp_path)) == []
+
+
+def test_node_and_python_agree_on_presentations_of_a_lying_notary(tmp_path: Path) -> None:
+    require_peer("node")
+    asked = misattested()
+    refused = [vector for vector in asked if vector.answer.error is not None]
+    assert len(refused) >= 250
+    assert len({vector.answer.rule for vector in refused}) >= 50
     assert differences(asked, ask_node(asked, tmp_path)) == []
 
 

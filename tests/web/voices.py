@@ -181,15 +181,15 @@ def slots_shown() -> Iterator[Vector]:
     ):
         starts = (feeds.start_opened("okx", frames),)
         shown = dataclasses.replace(slot.bare(), sessions=starts)
-        yield _shown(f"subscription/{number}", shown, okx)
+        yield shown_vector(f"subscription/{number}", shown, okx)
     for number, change in enumerate(CHANGES):
         fetched, session = test_slots.fetched(**change)
         shown = dataclasses.replace(fetched.bare(), sessions=(session.present(),))
-        yield _shown(f"request/{number}", shown, coinbase)
-        yield _shown(f"request/{number}/alone", fetched.bare(), coinbase)
+        yield shown_vector(f"request/{number}", shown, coinbase)
+        yield shown_vector(f"request/{number}/alone", fetched.bare(), coinbase)
         either = test_slots.expect("coinbase", bindings=("full", "template"))
-        yield _shown(f"request/{number}/either", shown, either)
-        yield _shown(f"request/{number}/either alone", fetched.bare(), either)
+        yield shown_vector(f"request/{number}/either", shown, either)
+        yield shown_vector(f"request/{number}/either alone", fetched.bare(), either)
 
 
 CHANGES: list[dict[str, Any]] = [
@@ -207,7 +207,7 @@ CHANGES: list[dict[str, Any]] = [
 ]
 
 
-def _shown(name: str, presentation: Presentation, expect: Expect) -> Vector:
+def shown_vector(name: str, presentation: Presentation, expect: Expect) -> Vector:
     lines = [f"{member} = {_toml(value)}" for member, value in expect.to_json().items()]
     return presentation_vector(
         f"shown/{name}",
