@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from attestation.document import MessageRef
 from attestation.keys import SEED_SIZE, SigningKey
 from attestation.log.entry import FeedEntry, FeedVenue
-from attestation.venues import shipped_venues
+from attestation.venues import load_venue, venue_names
 from benchmarks.figures import Figure
 from notary.feeds import ClosedSlot, FeedBook, Lapsed
 from notary.issue import Issued, accept_slot, sign
@@ -190,12 +190,13 @@ async def _miss(slots: SlotStore, feed: FeedEntry, now: _Instant) -> float:
 
 
 def _feed() -> FeedEntry:
+    usual = {name: load_venue(name) for name in venue_names()}
     return FeedEntry(
         feed="btc-usd",
         venues=tuple(
             [
                 FeedVenue(venue=name, instrument=file.instrument("BTC/USD"), venue_file=file.hash)
-                for name, file in shipped_venues().items()
+                for name, file in usual.items()
             ]
         ),
         market="BTC/USD",
