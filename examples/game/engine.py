@@ -114,6 +114,7 @@ class Engine:
         bet = self.clerk.read(lambda book: book.bet(trade))
         if bet is None:
             log.warning("trade %s is not of this book", trade)
+            await self.clerk.do(lambda book: book.take_event(number, trade, "promised", 0))
             return
         known = _receipt(document)
         try:

@@ -178,8 +178,11 @@ export class Chart {
     pen.stroke();
     pen.setLineDash([]);
     pen.fillStyle = tint;
-    pen.textAlign = "left";
-    this.label(`${trade.side === "up" ? "↑" : "↓"} ${price.format(entry.middle)}`, x(trade.open_us + rule.window_us) + 6, at - 7, color);
+    // At the end that the price reaches last, on the side of the line where it is not.
+    pen.textAlign = "right";
+    const end = Math.min(x(trade.close_us - rule.window_us), right) - 6;
+    const below = (points.at(-1)?.[1] ?? 0) > entry.middle;
+    this.label(`${trade.side === "up" ? "↑" : "↓"} ${price.format(entry.middle)}`, end, at + (below ? 17 : -7), color);
   }
 }
 
