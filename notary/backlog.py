@@ -30,7 +30,9 @@ from notary.observer import Observer
 GATHER_SECONDS = 0.001
 """How long a read waits for others; one that comes so long after the last does not."""
 BUSY_SECONDS = 0.000_2
+"""Reads that come closer together, in the mean, find the loop awake."""
 AWAKE_SECONDS = 0.000_4
+"""How long it stays so after the last of them."""
 _WEIGHT = 1 / 32
 """Of the latest pause, in the mean of them."""
 SLICE_SECONDS = 0.000_04
@@ -114,7 +116,7 @@ class Backlog:
         self._unverified += size
         if self._unverified > MAX_UNVERIFIED or not self.gathers:
             self.settle()
-        elif self._handle is None and self._pause >= BUSY_SECONDS:
+        elif self._handle is None and not self.busy:
             if pause < GATHER_SECONDS:
                 self._handle = self._loop.call_later(GATHER_SECONDS, self._turn)
                 return
@@ -151,7 +153,7 @@ class Backlog:
         if self._handle is None and (
             self._unverified
             or self._arrivals
-            or (self._pause < BUSY_SECONDS and perf_counter() - self._last < AWAKE_SECONDS)
+            or (self.busy and perf_counter() - self._last < AWAKE_SECONDS)
         ):
             self._handle = self._loop.call_soon(self._turn)
 
