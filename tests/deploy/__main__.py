@@ -22,13 +22,12 @@ from tests.deploy import container, units
 from tests.deploy.machine import BUILD, Failure, make_tree, missing_tools, say
 
 CHECKS = {"container": container.check, "units": units.check}
-DEBIAN = "http://deb.debian.org/debian"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.deploy", description=__doc__)
     parser.add_argument("what", nargs="*", help=f"{' or '.join(CHECKS)}; default: all")
-    parser.add_argument("--mirror", default=DEBIAN, help="of Debian's packages")
+    parser.add_argument("--mirror", help="of Debian's packages; default: debootstrap's own")
     options = parser.parse_args()
     if unknown := set(options.what) - set(CHECKS):
         parser.error(f"no such check: {', '.join(sorted(unknown))}")

@@ -109,13 +109,15 @@ def descriptors() -> int:
     return 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
 
 
-def make_tree(mirror: str) -> Path:
+def make_tree(mirror: str | None) -> Path:
     """Returns a fresh Debian 12 with Python 3.11 and systemd; the download is kept."""
     kept, tree = BUILD / "debian", BUILD / "tree"
     if not (kept / ".complete").exists():
-        say(f"   fetching Debian packages from {mirror} (once)")
+        say(f"   fetching Debian packages from {mirror or 'the usual mirror'} (once)")
         shutil.rmtree(kept, ignore_errors=True)
-        run(f"debootstrap --variant=minbase --include={_PACKAGES} bookworm {kept} {mirror}")
+        source = [] if mirror is None else [mirror]
+        options = ["--variant=minbase", f"--include={_PACKAGES}"]
+        run(["debootstrap", *options, "bookworm", str(kept), *source])
         (kept / ".complete").touch()
     shutil.rmtree(tree, ignore_errors=True)
     run(["cp", "-a", "--reflink=auto", str(kept), str(tree)])

@@ -26,6 +26,7 @@ from tests.deploy.simulated import development, venues
 
 STOP_SECONDS = 5.0
 _KEYS = Path("etc/quotary/keys")
+_CHECKOUT = Path("srv/quotary")
 
 
 class Booted:
@@ -65,14 +66,14 @@ def booted(tree: Path) -> Iterator[Booted]:
 
 def check(tree: Path) -> None:
     """Raises Failure where a unit or the page's commands do not do what they say."""
-    copy_checkout(tree / "root" / "quotary")
+    copy_checkout(tree / _CHECKOUT)
     with venues() as port, booted(tree) as machine:
         say("   installing, as the page says; starting quotary-notary")
-        machine.run(replace(commands("systemd notary"), "journalctl ", "true "), "/root/quotary")
+        machine.run(replace(commands("systemd notary"), "journalctl ", "true "), f"/{_CHECKOUT}")
         took = wait("the notary", lambda: healthy(CONTROL))
         say(f"   answers after {took:.1f} s, as {_sealed(machine)}")
         _beside_simulated_venues(machine, port)
-        machine.run(replace(commands("systemd feed"), "curl -s", "true"), "/root/quotary")
+        machine.run(replace(commands("systemd feed"), "curl -s", "true"), f"/{_CHECKOUT}")
         wait("slots", lambda: _slots() >= 4)
         say(f"   quotary-feed: {_slots()} slots")
         for unit, url in (("quotary-notary", CONTROL), ("quotary-feed", FEED)):
@@ -109,12 +110,12 @@ def _beside_simulated_venues(machine: Booted, port: int) -> None:
     notary = (folder / "notary.toml").read_text(encoding="utf-8")
     notary = replace(notary, "notary.example:7048", "127.0.0.1:7048")
     (folder / "notary.toml").write_text(notary + development(port, folder), encoding="utf-8")
-    shipped = machine.tree / "root/quotary/docs/deploy/feed.toml"
+    shipped = machine.tree / _CHECKOUT / "docs/deploy/feed.toml"
     feed = f'[development]\nroots = ["venues-ca.pem"]\nconnect_to = "127.0.0.1:{port}"\n'
     with shipped.open("a", encoding="utf-8") as file:
         file.write(feed)
     for name in ("notary", "feed"):
-        unit = machine.tree / f"root/quotary/docs/deploy/quotary-{name}.service"
+        unit = machine.tree / _CHECKOUT / f"docs/deploy/quotary-{name}.service"
         given = [line for line in unit.read_text().splitlines() if line.startswith("ExecStart")]
         lines = ["[Service]", *(f"{line.partition('=')[0]}=" for line in given)]
         lines += [line.replace(".toml", ".toml --development") for line in given]
@@ -148,7 +149,7 @@ def _rotate(machine: Booted) -> None:
     key = f"/{_KEYS}/attest.key"
     machine.run(
         f"/opt/quotary/bin/notary rotate --config /etc/quotary/notary.toml --key {key} --days 1"
-        " > /root/rotation.json && systemctl restart quotary-notary"
+        " > /var/tmp/rotation.json && systemctl restart quotary-notary"
     )
     wait("the notary", lambda: healthy(CONTROL))
     store = machine.tree / "var/lib/quotary"
