@@ -15,6 +15,7 @@ from attestation.settlement.policy import SettlementPolicy
 from attestation.trust import Trust
 from prover.feed.registration import FeedPlan
 from prover.feed.store_reads import StoreReader
+from prover.key_file import read_token_file
 from prover.notary_client import Notary
 from prover.serve.app import system_now_us
 from prover.serve.config import FeedSettings
@@ -58,7 +59,7 @@ class Trading:
             clock=system_now_us,
             on_trouble=self._note,
         )
-        token = None if trades.token is None else _read(trades.token).decode("utf-8").strip()
+        token = None if trades.token is None else read_token_file(trades.token)
         self.router: APIRouter = trade_routes(self._house.desk, self._house.bundles, token=token)
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""A prover's key is read from a file of its owner's alone, by whatever command."""
+"""A prover's secrets are read from files of their owner's alone, by whatever command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from attestation.errors import UsageError
 from prover.cli import app
-from prover.key_file import read_key_file
+from prover.key_file import read_key_file, read_token_file
 from tests.prover.stage import PROVER
 
 
@@ -64,3 +64,18 @@ def test_a_name_in_the_environment_that_is_no_members_is_refused(
     config.write_text('name = "f"\nmarket = "BTC/USD"\nnotaries = ["http://127.0.0.1:1"]\n')
     done = CliRunner().invoke(app, ["serve", "--config", str(config)])
     assert (done.exit_code, "QUOTARY_FEED_LISTNE: no such member" in done.stderr) == (2, True)
+
+
+def test_a_token_is_read_from_its_owners_file_alone(file: Path) -> None:
+    file.write_text("0123456789abcdef\n", encoding="ascii")
+    assert read_token_file(file) == "0123456789abcdef"
+    file.chmod(0o644)
+    with pytest.raises(UsageError, match=f"chmod 600 {file}"):
+        read_token_file(file)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "short", "two words of a token", "é" * 16])
+def test_what_no_header_carries_or_anyone_guesses_is_no_token(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match="is no token: openssl rand -hex 16"):
+        read_token_file(file)
