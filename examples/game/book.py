@@ -326,6 +326,14 @@ class Book:
         self._db.execute(change, (-amount, source))
         self._db.execute(change, (amount, target))
 
+    def seen(self, act: Callable[[Book], T]) -> T:
+        """Reads one state of the book, whatever another connection commits meanwhile."""
+        self._db.execute("BEGIN")
+        try:
+            return act(self)
+        finally:
+            self._db.execute("ROLLBACK")
+
     def begin(self) -> None:
         """Begins a transaction, of ``part`` after ``part``."""
         self._db.execute("BEGIN IMMEDIATE")

@@ -38,13 +38,13 @@ class Clerk:
         return await future
 
     def read(self, act: Callable[[Book], T]) -> T:
-        """Reads what is durable, at once: for a few rows."""
-        return act(self._reader)
+        """Reads what is durable, as it is at one moment, at once: for a few rows."""
+        return self._reader.seen(act)
 
     async def ask(self, act: Callable[[Book], T]) -> T:
-        """Reads what is durable, in a thread: for what takes long."""
+        """Reads what is durable, as it is at one moment, in a thread: for what takes long."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._asked, act, self._slow)
+        return await loop.run_in_executor(self._asked, self._slow.seen, act)
 
     async def close(self) -> None:
         """Waits for what is being written, and closes the book."""

@@ -75,3 +75,23 @@ def test_where_the_disk_fails_everybody_hears_it_and_the_next_order_is_taken(
         await clerk.close()
 
     asyncio.run(write())
+
+
+def test_a_read_sees_one_state_whatever_is_committed_while_it_reads(tmp_path: Path) -> None:
+    async def play() -> None:
+        clerk, other = Clerk(tmp_path / "game.db"), Book(tmp_path / "game.db")
+
+        def read(book: Book) -> tuple[str | None, str | None]:
+            before = book.player_of("secret 0")
+            enrol(0, other)
+            return before, book.player_of("secret 0")
+
+        assert clerk.read(read) == (None, None)
+        assert clerk.read(lambda book: book.player_of("secret 0")) == "player 0"
+        with pytest.raises(ZeroDivisionError):
+            clerk.read(lambda _: 1 // 0)
+        assert await clerk.ask(lambda book: book.player_of("secret 0")) == "player 0"
+        other.close()
+        await clerk.close()
+
+    asyncio.run(play())
