@@ -8,12 +8,13 @@ from fastapi import APIRouter, Path, Response
 
 from attestation.encoding import base64url_encode
 from attestation.errors import RefusedError
+from attestation.hashing import HASHES
 from attestation.slot_presentation import present_start
 from prover.serve.declare import answer, json_response, problems
 from prover.serve.examples import MESSAGE, SESSION
 from prover.serve.service import Service
 
-HashText = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,32}:[0-9a-f]{64}$", max_length=97)]
+HashText = Annotated[str, Path(pattern=rf"^({'|'.join(HASHES)}):[0-9a-f]{{64}}$", max_length=97)]
 SessionId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", max_length=32)]
 
 

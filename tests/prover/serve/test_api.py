@@ -249,7 +249,9 @@ def test_messages_and_sessions_are_given_by_what_slots_name_them_by() -> None:
     found = api.get(f"/v1/messages/{name}").json()
     assert (found["hash"], found["index"]) == (name, 7)
     assert api.get(f"/v1/messages/{hash_string(b'other')}").status_code == 404
-    assert api.get("/v1/messages/sha256:zz").status_code == 422
+    assert api.get(f"/v1/messages/sha3-256:{'00' * 32}").status_code == 404
+    for name in ("sha256:zz", f"md5:{'00' * 32}", f"{'0' * 32}:{'00' * 32}"):
+        assert api.get(f"/v1/messages/{name}").status_code == 422
     session = api.get(f"/v1/sessions/{SESSION}").json()
     assert Presentation.from_json(session["presentation"]).header == start.attestation.header
     assert api.get(f"/v1/sessions/{'00' * 16}").status_code == 404
