@@ -29,6 +29,9 @@ PLAIN_HEADERS = {
 }
 """The headers of a plain request, and their values where not any will do."""
 
+STALL_US = 1_000_000
+"""A venue that was kept waiting so long in a handshake may well give up."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
@@ -58,6 +61,20 @@ def of_waiting(gate: Gate) -> str | None:
         # What is missing is the row, or else the commitment.
         return "timeout" if gate.permitted else "overload"
     return None
+
+
+def of_leaving(gate: Gate, now_us: int, waiting: str | None = None) -> str:
+    """The reason where the venue closes before it was asked: its own, if nobody made it wait.
+
+    ``waiting`` is the reason there would be if the next step were late, if the gate alone
+    does not tell.
+    """
+    # A live stream's records are taken as they are read.
+    released = [gate.times.released_us] if gate.times.released_us else []
+    times = gate.received.times[-1:] + gate.sent.times[-1:] + released
+    stalled = now_us - max(times, default=now_us) > STALL_US
+    late = waiting or of_waiting(gate)
+    return late if stalled and late is not None and FAULTS[late] != "venue" else "venue_closed"
 
 
 def before_opening(error: QuotaryError, direction: Direction | None) -> str:

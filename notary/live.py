@@ -14,7 +14,7 @@ from time import perf_counter
 from attestation.errors import QuotaryError, RefusedError, UnavailableError
 from attestation.request import AttestationRequest, Opened
 from attestation.tls13.wire import Direction
-from notary.blame import before_opening, of_step, of_stream
+from notary.blame import before_opening, of_leaving, of_step, of_stream
 from notary.connection import Alone
 from notary.context import Context
 from notary.gate import Gate
@@ -86,7 +86,9 @@ class LiveWitness(Alone):
         """The venue closed, in order or not."""
         if self._follower is not None:
             self._follower.look()
-        self.end("venue_closed", flush=True)
+        waiting = None if self._turn.verified else self._waiting()
+        now = self._context.clock.now_us()
+        self.end(of_leaving(self._gate, now, waiting), flush=True)
 
     # What the control API asks.
 
@@ -261,9 +263,13 @@ class LiveWitness(Alone):
             )
 
     def _late(self) -> None:
+        self.end(self._waiting())
+
+    def _waiting(self) -> str:
+        """Why the session would end if its next step were late."""
         follower = self._follower
         count = 0 if follower is None else follower.stream.reader.message_count
-        self.end(of_step(self._gate, self._stage, self._turn.session.venue, messages=count))
+        return of_step(self._gate, self._stage, self._turn.session.venue, messages=count)
 
     def _issue_default(self) -> None:
         session = self._turn.session

@@ -16,7 +16,7 @@ from attestation.errors import QuotaryError, RefusedError, UnavailableError
 from attestation.request import AttestationRequest, Opened
 from attestation.seal import SignedSeal
 from attestation.tls13.wire import Direction
-from notary.blame import Ends, before_opening, earns_retry, of_waiting
+from notary.blame import Ends, before_opening, earns_retry, of_leaving, of_waiting
 from notary.context import Context
 from notary.ending import ResponseEnd
 from notary.gate import Gate, Passing
@@ -97,19 +97,19 @@ class Witness:
         if self._venue_gone or self._dead:
             return
         self._venue_gone = True
-        state = self._gate.state
+        state, left = self._gate.state, of_leaving(self._gate, self._context.clock.now_us())
         if self._gate.path == "sealed":
             if state is State.RELEASED:
                 self._guard(self._seal)
             elif state not in _SEALED:
-                self.end("venue_closed")
+                self.end(left)
         elif self._gate.path == "open" and state is State.RELEASED:
             self._legs.finish()
         elif state in (State.RELEASED, State.OPENED):
             self._guard(self._advance)
         else:
             # Between claims it owes nothing: who waited so long to ask is to blame.
-            self.end("timeout" if self._gate.path == "follow" else "venue_closed", flush=True)
+            self.end("timeout" if self._gate.path == "follow" else left, flush=True)
 
     # What the control API asks.
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
+import notary.blame
 import notary.relay
 from attestation.errors import QuotaryError, RefusedError
 from attestation.subscription import subscription
@@ -22,6 +23,7 @@ from examples.venues.server import VenueServer
 from notary.backlog import MAX_UNVERIFIED
 from notary.backup import Source, make_backup, verify_backup
 from notary.limits import Deadlines, ProverLimits, SessionLimits
+from notary.transitions import State
 from tests.notary.live_client import LooseTls
 from tests.notary.live_rig import FEED, LiveRig, entries, live_running
 from tests.notary.rig import until
@@ -66,6 +68,40 @@ def test_venue_that_ends_its_channel_is_named(tmp_path: Path, fault: str, reason
     asyncio.run(scene())
     closed = next(entry for entry in entries(tmp_path / "notary.db") if entry.kind == "closed")
     assert closed.to_json()["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("opens", "reason"), [(False, "not_opened"), (True, "timeout")], ids=["held", "released"]
+)
+def test_slots_are_not_the_venues_gaps_where_the_prover_kept_it_waiting_until_it_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opens: bool, reason: str
+) -> None:
+    """After its Finished it opens nothing, or asks for nothing: a venue does not wait for ever."""
+
+    async def scene(stalls: bool) -> None:
+        folder = tmp_path / str(stalls)
+        folder.mkdir()
+        monkeypatch.setattr(notary.blame, "STALL_US", 20_000 if stalls else 60_000_000)
+        async with live_running(folder) as rig:
+            client = rig.client()
+            await client.handshake()
+            session = rig.desk.registry.get(client.granted.session["id"])
+            witness = session.witness
+            assert witness is not None
+            await until(lambda: witness.gate.state is State.HELD and witness.gate.permitted)
+            attesting = asyncio.create_task(rig.attest(client)) if opens else None
+            if attesting is not None:
+                await until(lambda: witness.gate.times.released_us is not None)
+            await asyncio.sleep(0.03)
+            witness.venue_ended()
+            await rig.ended(client, reason if stalls else "venue_closed")
+            assert gap_reason(rig) == (reason if stalls else "venue_closed")
+            if attesting is not None:
+                with pytest.raises(RefusedError):
+                    await attesting
+
+    asyncio.run(scene(stalls=True))
+    asyncio.run(scene(stalls=False))
 
 
 @pytest.mark.parametrize("fault", ["gzip", "malformed:nan", "wrong_instrument"])

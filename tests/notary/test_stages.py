@@ -16,12 +16,14 @@ from typing import Any
 
 import pytest
 
+import notary.blame
 from attestation.errors import RefusedError, UnavailableError
 from attestation.reasons import FAULTS
 from notary.clock import Clock
 from notary.limits import Deadlines
 from notary.relay import VenueLeg
 from notary.resolve import Endpoint, Resolver
+from notary.transitions import State
 from tests.notary.rig import (
     Rig,
     Tunnel,
@@ -171,6 +173,37 @@ def test_prover_that_does_not_finish_the_handshake_is_to_blame(tmp_path: Path) -
     played(tmp_path, play, "timeout")
 
 
+@pytest.mark.parametrize("finishes", [False, True])
+@pytest.mark.parametrize("mode", ["sealed", "open"])
+def test_venue_that_gives_up_a_handshake_is_not_to_blame_if_the_prover_kept_it_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, finishes: bool
+) -> None:
+    """Before its Finished, or after it without the commitment that the gate waits for."""
+    monkeypatch.setattr(notary.blame, "STALL_US", 50_000)
+
+    async def scene(stalls: bool) -> None:
+        folder = tmp_path / str(stalls)
+        folder.mkdir()
+        monkeypatch.setattr(notary.blame, "STALL_US", 20_000 if stalls else 60_000_000)
+        async with running(folder) as rig:
+            session = rig.session(mode=mode, binding="template", form="quotary")
+            client = rig.client(session)
+            await client.handshake()
+            witness = rig.desk.registry.get(session["id"]).witness
+            assert witness is not None
+            gate = witness.gate
+            if finishes:
+                client.flush()
+                await until(lambda: gate.state is State.HELD)
+            await until(lambda: gate.permitted)
+            await asyncio.sleep(0.03)
+            witness.venue_ended()
+            await rig.ended(session["id"], "timeout" if stalls else "venue_closed")
+
+    asyncio.run(scene(stalls=True))
+    asyncio.run(scene(stalls=False))
+
+
 @pytest.mark.parametrize("late", ["alert", "second hello"])
 def test_prover_that_breaks_the_handshake_off_is_to_blame(tmp_path: Path, late: str) -> None:
     """Neither reaches the venue, which would end the connection and seem to be at fault."""
@@ -194,17 +227,33 @@ def test_prover_that_breaks_the_handshake_off_is_to_blame(tmp_path: Path, late: 
 # Sealed: after the release.
 
 
-@pytest.mark.parametrize("opens", [True, False])
-def test_prover_that_finishes_and_does_not_ask_is_to_blame(tmp_path: Path, opens: bool) -> None:
+@pytest.mark.parametrize(
+    ("mode", "opens", "reason"),
+    [
+        ("sealed", True, "invalid"),
+        ("sealed", False, "not_opened"),
+        ("open", True, "timeout"),
+        ("open", False, "not_opened"),
+    ],
+)
+def test_prover_that_finishes_and_does_not_ask_is_to_blame(
+    tmp_path: Path, mode: str, opens: bool, reason: str
+) -> None:
     """The venue's session tickets look like an answer, its silence like a fault of its own."""
 
     async def play(rig: Rig, session: dict[str, Any], client: Tunnel) -> None:
         await client.handshake()
         client.flush()
-        if opens:
+        if opens and mode == "sealed":
             await opened(rig, session, client)
+        elif opens:
+            witness = rig.desk.registry.get(session["id"]).witness
+            assert witness is not None
+            await until(lambda: witness.gate.times.released_us is not None)
+            with pytest.raises(RefusedError):
+                await rig.attest(session, client)
 
-    played(tmp_path, play, "invalid" if opens else "not_opened")
+    played(tmp_path, play, reason, mode=mode)
 
 
 def silent(connection: VenueConnection, request: bytes) -> None:
