@@ -7,6 +7,7 @@ opening: a plain request, whole and in time, that was not answered well.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import json
 import socket
@@ -449,7 +450,9 @@ def test_client_that_does_not_read_is_to_blame_for_a_slow_response(tmp_path: Pat
     def flood(connection: VenueConnection, request: bytes) -> None:
         connection.write(large)
 
-    played(tmp_path, play, "prover_slow", venue=Venue(flood), mode="open")
+    # The handshake waits for the sockets to be made small.
+    patient = dataclasses.replace(HASTY, flight_us=5_000_000)
+    played(tmp_path, play, "prover_slow", venue=Venue(flood), mode="open", deadlines=patient)
 
 
 def test_kept_connection_that_ends_before_it_was_asked_is_not_the_venues_fault(
