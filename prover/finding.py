@@ -43,8 +43,8 @@ CURES: Mapping[str, str] = MappingProxyType(
         "documentation",
         "quote": "the answer lacks what the venue file names: compare it with the venue's "
         "documentation",
-        "slow": "by default a notary gives an answer 2 s, and in sealed mode takes 300 ms of "
-        "silence for its end: try a network nearer to the venue, or a notary with longer deadlines",
+        "slow": "by default a notary gives an answer 2 s: try a network nearer to the venue, or a "
+        "notary with longer deadlines",
         "clock": "set this machine's clock by NTP; if it is right, the venue's is wrong",
     }
 )

@@ -32,12 +32,13 @@ from prover.route import Direct, ThroughNotary
 from tests.prover.stage import PROVER, RunningNotary, running_notary
 
 ALL = tuple(shipped_venues())
-DEADLINES = (prover.probe.RESPONSE_SECONDS, prover.probe.QUIET_SECONDS)
+DEADLINE = prover.probe.RESPONSE_SECONDS
 
 
 @pytest.fixture(autouse=True)
 def no_fault_left(venues: ThreadedVenueServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    # On a busy machine an honest pause can be longer than a notary's default.
+    # A busy machine can take longer for an honest answer than a notary's default.
+    monkeypatch.setattr(prover.probe, "RESPONSE_SECONDS", 30.0)
     monkeypatch.setattr(prover.probe, "QUIET_SECONDS", 5.0)
     yield
     venues.clear_faults()
@@ -260,25 +261,21 @@ def test_clock_that_is_not_the_venues_is_found(
 def test_answer_after_a_notarys_deadline_is_slow(
     venues: ThreadedVenueServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prover.probe, "RESPONSE_SECONDS", 0.5 - prover.probe.QUIET_SECONDS)
+    monkeypatch.setattr(prover.probe, "RESPONSE_SECONDS", 0.5)
     venues.set_fault("kraken", Fault(kind="slow", value=600))
     (finding,) = found(venues, ["kraken"]).values()
     assert (finding.verdict, finding.detail[:15]) == ("slow", "the answer took")
 
 
-def test_pause_that_ends_an_answer_for_a_notary_is_slow(
-    venues: ThreadedVenueServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prover.probe, "QUIET_SECONDS", 0.3)
-    venues.set_fault("kraken", Fault(kind="slow", value=600))
+def test_pause_that_a_notary_waits_out_is_not_slow(venues: ThreadedVenueServer) -> None:
+    # Longer than `quiet_us`, and behind the session tickets: the venue thinks before it answers.
+    venues.set_fault("kraken", Fault(kind="slow", value=400))
     (finding,) = found(venues, ["kraken"]).values()
-    assert (finding.verdict, finding.detail[:10]) == ("slow", "a pause of")
-    assert finding.bid is not None
+    assert finding.works, finding.detail
 
 
-def test_deadlines_are_those_of_a_notary() -> None:
-    deadlines = Deadlines()
-    assert (deadlines.response_us, deadlines.quiet_us) == tuple(s * 1_000_000 for s in DEADLINES)
+def test_deadline_is_that_of_a_notary() -> None:
+    assert Deadlines().response_us == DEADLINE * 1_000_000
 
 
 def test_no_more_hosts_are_probed_at_a_time_than_allowed(venues: ThreadedVenueServer) -> None:
