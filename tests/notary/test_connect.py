@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,34 @@ def test_any_bytes_are_a_request_or_a_named_error(data: bytes) -> None:
     for candidate in (data, b"CONNECT " + data + b"\r\n\r\n"):
         with contextlib.suppress(MalformedError, RefusedError):
             read_connect(candidate)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"a:" + b" " * 8_000 + b"\x01",
+        b"a:" + b"\t" * 8_000 + b"\x01",
+        b"a:" + b"x " * 4_000 + b"\x01",
+        b"a:" + b"x" * 8_000 + b"\x01",
+        b"a" * 8_000,
+    ],
+    ids=["blanks", "tabs", "words", "one word", "no colon"],
+)
+def test_head_made_to_be_slow_is_refused_as_fast_as_any(line: bytes) -> None:
+    """The notary has one thread: blanks in a header once held it up for minutes."""
+    started = time.process_time()
+    with pytest.raises(MalformedError) as caught:
+        read_connect(f"CONNECT {HOST}:443 HTTP/1.1\r\n".encode() + line + b"\r\n\r\n")
+    assert time.process_time() - started < 0.1
+    assert caught.value.rule == "relay"
+
+
+@pytest.mark.parametrize("value", [b"", b" ", b" \t ", b"x", b" x\ty  z ", b"\xff"])
+def test_blanks_around_a_header_are_no_part_of_it(value: bytes) -> None:
+    line = b"\r\nX-Any:" + value
+    assert read_connect(GOOD.replace(b"\r\n\r\n", line + b"\r\n\r\n")) == read_connect(GOOD)
+    padded = GOOD.replace(b"Basic", b" \tBasic").replace(b"\r\n\r\n", b" \t\r\n\r\n")
+    assert read_connect(padded) == read_connect(GOOD)
 
 
 def test_each_refusal_is_a_problem_and_reaches_no_venue(tmp_path: Path) -> None:
