@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 REMEMBER_US = 60_000_000
 """How long an ended session is known; its attestation is in the store for ever."""
 MAX_SESSIONS = 10_000
+"""Sessions that are known at a time; half of them are kept from strangers."""
+LOOK_AGAIN_US = 100_000
+"""How long strangers are refused at once, after a look found no room for another."""
 
 
 @dataclasses.dataclass(slots=True, eq=False, kw_only=True)
@@ -170,6 +173,8 @@ class SessionRegistry:
         self._random = random
         self.replays = Replays(clock.now_us())
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._strangers = 0
+        self._crowded_us = 0
         self._accounts: dict[str, ProverAccount] = {}
 
     def __len__(self) -> int:
@@ -204,7 +209,8 @@ class SessionRegistry:
         if self._feeds is not None and request.feed is not None:
             self._feeds.admit(request, now)
         parent = self._continued(request, host, port)
-        if not self._has_room(now):
+        known = request.prover in self.admission.provers
+        if not self._has_room(known, now):
             raise RefusedError("the notary is full", rule="limits.sessions", http_status=429)
         account = self._meters(request.prover, limits, address, now)
         account.admit(now)
@@ -217,11 +223,12 @@ class SessionRegistry:
             port=port,
             venue=venue,
             account=account,
-            known=request.prover in self.admission.provers,
+            known=known,
             created_us=now,
             witness=parent,
         )
         self._sessions[session.id] = session
+        self._strangers += not known
         return session
 
     def get(self, identifier: str) -> Session:
@@ -254,13 +261,24 @@ class SessionRegistry:
             del self._accounts[prover]
         self.replays.prune(now_us)
 
-    def _has_room(self, now_us: int) -> bool:
-        """Whether one more session fits; those that ended make room, the latest last."""
+    def _has_room(self, known: bool, now_us: int) -> bool:
+        """Whether one more session fits; those that ended make room, the latest last.
+
+        Keys are free: strangers fill half of the room, and the other half is not theirs.
+        """
+        if not known and now_us < self._crowded_us:
+            return False
         for remembered_us in (REMEMBER_US, REMEMBER_US // 4, 0):
-            if len(self._sessions) < MAX_SESSIONS:
+            if self._fits(known):
                 return True
             self._forget_ended(now_us - remembered_us)
-        return len(self._sessions) < MAX_SESSIONS
+        if not known and not self._fits(known):
+            self._crowded_us = now_us + LOOK_AGAIN_US
+        return self._fits(known)
+
+    def _fits(self, known: bool) -> bool:
+        room = known or self._strangers < MAX_SESSIONS // 2
+        return room and len(self._sessions) < MAX_SESSIONS
 
     def _forget_ended(self, until_us: int) -> None:
         ended = [
@@ -269,10 +287,11 @@ class SessionRegistry:
             if session.ended is not None
             and session.ended_us <= until_us
             # The first session of a kept-alive connection names it.
-            and (session.witness is None or not session.witness.alive)
+            and (session.request.conn is not None or not _stands(session))
         ]
         for session in ended:
             del self._sessions[session.id]
+            self._strangers -= not session.known
 
     def _continued(self, request: SessionRequest, host: str, port: int) -> Connection | None:
         """Finds the kept-alive connection that ``conn`` names."""
@@ -320,6 +339,10 @@ class SessionRegistry:
         if account is None:
             account = self._accounts[prover] = ProverAccount(limits, now)
         return account
+
+
+def _stands(session: Session) -> bool:
+    return session.witness is not None and session.witness.alive
 
 
 def token_hash(token: str) -> bytes:

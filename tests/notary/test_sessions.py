@@ -288,6 +288,78 @@ def test_ended_sessions_make_room_for_new_ones(
     in_rig(tmp_path, scene)
 
 
+STRANGER = SigningKey(name="stranger.example", algorithm="ed25519", seed=b"s" * 32)
+
+
+def test_strangers_fill_half_of_the_room_and_known_provers_have_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys are free: whatever limits strangers are given, they keep no known prover out."""
+    monkeypatch.setattr(notary.sessions, "MAX_SESSIONS", 6)
+    free = ProverLimits(sessions=1_000)
+
+    def scene(rig: Rig) -> None:
+        made = [rig.desk.create_session(rig.envelope(STRANGER)) for _ in range(3)]
+        for _ in range(3):
+            full = ("refused", "limits.sessions", 429)
+            assert refused(rig, rig.envelope(STRANGER)) == full
+            rig.session()
+        assert refused(rig, rig.envelope()) == full
+        # A stranger's that ended makes room for a stranger's, and only for that.
+        rig.desk.registry._crowded_us = 0
+        rig.desk.end_session(made[0]["id"], made[0]["token"])
+        rig.desk.create_session(rig.envelope(STRANGER))
+        assert refused(rig, rig.envelope(STRANGER)) == full
+
+    limits = {"address_limits": free, "strangers_limits": free}
+    in_rig(tmp_path, scene, admission=limits, unknown_limits=free, prover_limits=free)
+
+
+def test_full_house_is_not_searched_for_each_stranger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notary.sessions, "MAX_SESSIONS", 2)
+    free = ProverLimits(sessions=1_000)
+
+    def scene(rig: Rig) -> None:
+        searched = []
+        forget = rig.desk.registry._forget_ended
+        monkeypatch.setattr(
+            rig.desk.registry, "_forget_ended", lambda until: (searched.append(until), forget(until))
+        )
+        rig.desk.create_session(rig.envelope(STRANGER))
+        for _ in range(20):
+            assert refused(rig, rig.envelope(STRANGER))[1] == "limits.sessions"
+        # A slow machine may take longer for them than a look holds.
+        assert len(searched) < 20 * 3
+        rig.session()
+
+    limits = {"address_limits": free, "strangers_limits": free}
+    in_rig(tmp_path, scene, admission=limits, unknown_limits=free)
+
+
+def test_claims_of_a_connection_that_stands_make_room_when_they_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first is kept: it names the connection.  A thousand claims are no thousand places."""
+    monkeypatch.setattr(notary.sessions, "MAX_SESSIONS", 3)
+
+    async def scene() -> None:
+        async with running(tmp_path, venue=Venue(answer_and_keep)) as rig:
+            first = session = rig.session(mode="open")
+            client = rig.client(session)
+            await client.handshake()
+            for _ in range(5):
+                client.send(http_request(close=False))
+                await client.read_response(len(http_response(close=False)))
+                await rig.attest(session, client)
+                session = rig.session(mode="open", conn=first["id"])
+            assert len(rig.desk.registry) <= 3
+            assert rig.desk.registry.known(first["id"]) is not None
+
+    asyncio.run(scene())
+
+
 def test_ended_sessions_are_forgotten_after_a_while(tmp_path: Path) -> None:
     def scene(rig: Rig) -> None:
         session = rig.session()
