@@ -1,7 +1,7 @@
 """One connection to the control API: counted, bounded and timed before it is read.
 
-uvicorn bounds none of it: connections, the time until a request is whole, and
-the size of its head.
+uvicorn bounds none of it: connections, the time until a request is whole, the size of
+its head, how many are sent ahead, and how long a client leaves its answers unread.
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ REQUEST_SECONDS = 10.0
 """From the connection, or the last answer, to a whole request that has begun."""
 MAX_HEAD = 16 * 1024
 """Bytes of a request line with its headers."""
+MAX_UNREAD = 1024 * 1024
+"""Bytes of a body that are thrown away once it is answered."""
+MAX_AHEAD = 32
+"""Requests that may be sent before the answer to the first."""
+STALL_SECONDS = 30.0
+STALL_BYTES = 64 * 1024
+"""A client that takes less of its answers than this in that time, while more waits, is gone."""
 
 
 _NEXT_SESSION = ("POST", "/v1/sessions")
@@ -50,7 +57,10 @@ class ControlProtocol(HttpToolsProtocol):
         self._metrics = metrics
         self._guest: Guest | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._head = 0
+        self._stall: asyncio.TimerHandle | None = None
+        self._head = self._unread = 0
+        self._whole = True
+        self._headed = False
         self._refused = False
         self._active: RequestResponseCycle | None = None
         self._early: _Early | None = None
@@ -79,24 +89,41 @@ class ControlProtocol(HttpToolsProtocol):
             )
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MAX_AHEAD:
+            # What a callback raises ends the parsing, as wrong bytes do.
+            raise ValueError(f"more than {MAX_AHEAD} requests at a time")
         super().on_message_begin()
+        self._whole = self._headed = False
         # For the routes: where a request comes from, and whose it turns out to be.
         self.scope["state"].update(guest=self._guest, crowd=self._crowd)
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
+        self._headed = True
         self.scope["state"]["answer"] = functools.partial(self._answer, self.cycle)
 
     def on_body(self, body: bytes) -> None:
         self._head = 0
         super().on_body(body)
+        if self.cycle.response_complete:
+            self._unread += len(body)
+            if self._unread > MAX_UNREAD:
+                self._let_go()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        self._whole = True
         if self.pipeline:
             self._begin_early()
-        self._head = 0
+        self._head = self._unread = 0
         self._stop_timer()
+        if self.cycle.response_complete:
+            # It was answered before it was whole: nothing is under way.
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+            return
         if self._guest is None:
             return
         # Beyond the strangers' share it works all the same, but may have to make room.
@@ -105,11 +132,29 @@ class ControlProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if not self._whole and self._timer is None:
+            # Of the next request a part came while this one was answered.
+            self._await_request()
         if self._guest is not None and not self._answering:
             self._crowd.rest(self._guest)
+        if self.transport.is_closing():
+            self._watch()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._stop_watching()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._let_go()
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
+        self._stop_watching()
         if self._early is not None and not self._early.turn.done():
             self._early.turn.set_result(None)
         self._stop_timer()
@@ -176,8 +221,15 @@ class ControlProtocol(HttpToolsProtocol):
     def _await_request(self) -> None:
         self._timer = self.loop.call_later(REQUEST_SECONDS, self._too_slow)
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuses bytes that are no request."""
+        self._refuse(RefusedError("not HTTP/1.1", rule="http", http_status=400))
+
     def _too_slow(self) -> None:
-        self._refuse(RefusedError("no request in time", rule="http", http_status=408))
+        if self._headed and not self._whole and self.cycle.response_complete:
+            self._let_go()  # The rest of a request that was answered.
+        else:
+            self._refuse(RefusedError("no request in time", rule="http", http_status=408))
 
     def _refuse(self, error: RefusedError) -> None:
         """Answers with the problem and closes; a client that does not read is cut off."""
@@ -188,7 +240,35 @@ class ControlProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             body = problems.encode(error)
             self.transport.write(refusal_response(error.http_status, body, problems.CONTENT_TYPE))
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Closes once what was written is read, or after a while; reads nothing any more."""
+        self._refused = True
+        self._stop_timer()
+        if not self.transport.is_closing():
             self.transport.close()
+            self._watch()
+
+    def _watch(self) -> None:
+        """Sees to it that the client goes on reading what was written."""
+        if self._stall is None:
+            self._expect_less(self.transport.get_write_buffer_size())
+
+    def _expect_less(self, unsent: int) -> None:
+        self._stall = self.loop.call_later(STALL_SECONDS, self._check_less, unsent)
+
+    def _check_less(self, before: int) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if before - unsent < STALL_BYTES:
+            self.transport.abort()
+        else:
+            self._expect_less(unsent)
+
+    def _stop_watching(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

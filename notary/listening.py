@@ -19,6 +19,8 @@ from notary.config import LimitSettings, split_address
 
 BACKLOG = 256
 """Connections that may wait to be accepted; asyncio accepts so many at once."""
+KEEP_ALIVE_SECONDS = 120
+"""How long a connection is kept on which nothing is asked."""
 _OWN_DESCRIPTORS = 64
 """Of the store, the loop, the log, and a little over."""
 _LEAST = 16
@@ -41,7 +43,7 @@ class ControlServer(uvicorn.Server):
                 server_header=False,
                 date_header=False,
                 proxy_headers=False,
-                timeout_keep_alive=120,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=3,
                 backlog=BACKLOG,
             )

@@ -14,7 +14,9 @@ from attestation import errors
 from attestation.keys import SigningKey
 from attestation.reasons import FAULTS
 from examples.venues.faults import KINDS
+from notary import control, envelope
 from notary.config import Allow, Config, LimitSettings, LogSettings, LogWitness, load_config
+from notary.listening import KEEP_ALIVE_SECONDS
 from notary.metrics import Metrics
 from notary.preflight import examine
 from prover.finding import CURES
@@ -163,6 +165,20 @@ def test_every_exit_code_is_listed() -> None:
 def test_the_limits_of_the_verify_api_are_those_said() -> None:
     assert f"up to {MAX_VOICES} notaries" in PAGE
     assert f"up to {MAX_BATCH} questions, {BODY_LIMIT // 1024**2} MiB" in PAGE
+
+
+def test_limits_of_the_control_api_are_those_said() -> None:
+    (page,) = re.findall(r"<!-- control limits -->\n(.*?)\n\n", PAGE, re.DOTALL)
+    for said in (
+        f"{control.REQUEST_SECONDS:.0f} s from the connection",
+        f"{control.MAX_HEAD // 1024} KiB for its head",
+        f"{envelope.MAX_BODY // 1024} KiB for its body",
+        f"| {control.MAX_AHEAD} |",
+        f"{control.MAX_UNREAD // 2**20} MiB",
+        f"| nothing asked | {KEEP_ALIVE_SECONDS} s |",
+        f"{control.STALL_BYTES // 1024} KiB of it every {control.STALL_SECONDS:.0f} s",
+    ):
+        assert said in page
 
 
 def test_every_check_before_a_start_is_listed(tmp_path: Path) -> None:

@@ -325,7 +325,9 @@ def test_full_house_is_not_searched_for_each_stranger(
         searched = []
         forget = rig.desk.registry._forget_ended
         monkeypatch.setattr(
-            rig.desk.registry, "_forget_ended", lambda until: (searched.append(until), forget(until))
+            rig.desk.registry,
+            "_forget_ended",
+            lambda until: (searched.append(until), forget(until)),
         )
         rig.desk.create_session(rig.envelope(STRANGER))
         for _ in range(20):
@@ -341,7 +343,7 @@ def test_full_house_is_not_searched_for_each_stranger(
 def test_claims_of_a_connection_that_stands_make_room_when_they_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the first is kept: it names the connection.  A thousand claims are no thousand places."""
+    """Only the first is kept, which names it: a thousand claims are no thousand places."""
     monkeypatch.setattr(notary.sessions, "MAX_SESSIONS", 3)
 
     async def scene() -> None:
