@@ -1,4 +1,4 @@
-"""Prover, notary and game killed at every step of a trade: each trade ends exactly once.
+"""Prover, settler, notary and game killed at every step: each trade ends exactly once.
 
 python -m tests.test_any_trade_kill --rounds N --seed S     a longer run of the same
 """
@@ -28,7 +28,7 @@ from attestation.settlement.policy import SettlementPolicy
 from benchmarks.soak import Soak
 from examples.demo.configure import NOTARIES
 from examples.demo.stage import Stage
-from tests.prover.trades.killing import STEPS
+from tests.prover.trades.killing import ALONE, STEPS, died_file
 from tests.prover.trades.player import GRANT, UNIT
 from tests.test_any_kill import pin
 
@@ -128,6 +128,13 @@ class Table:
             self._wait_window(step)
             self.stage.kill("prover")
             return
+        if step in ALONE:
+            died = died_file(str(self.folder / "feed.toml"))
+            died.unlink(missing_ok=True)
+            self.start_prover(step, number)
+            self._wait_settled_again(died)
+            self.stage.kill("prover")
+            return
         with contextlib.suppress(Exception):
             # It may be dead before it was ready.
             self.start_prover(step, number)
@@ -171,6 +178,21 @@ class Table:
                     time.sleep(max(0.0, left + (inside if member == "open_us" else -inside)))
                     return
                 time.sleep(0.05)
+
+    def _wait_settled_again(self, died: Path) -> None:
+        """Waits until the settler has died, and a trade ends all the same."""
+        deadline = time.monotonic() + LIMIT
+        with contextlib.closing(self.account()) as account:
+            ended = None
+            while ended is None or self._ended(account) == ended:
+                assert time.monotonic() < deadline, f"the settler died: {died.exists()}"
+                if ended is None and died.exists():
+                    ended = self._ended(account)
+                time.sleep(0.02)
+
+    def _ended(self, account: sqlite3.Connection) -> int:
+        query = "SELECT count(*) FROM orders WHERE state IS NOT NULL"
+        return int(account.execute(query).fetchone()[0])
 
     def account(self) -> sqlite3.Connection:
         return sqlite3.connect(self.folder / "account.db", timeout=10.0)
@@ -278,7 +300,7 @@ def play(folder: Path, steps: list[str], seed: int) -> Counter[str]:
 def test_each_trade_ends_once_and_balances_conserve_whatever_is_killed_at_any_step(
     tmp_path: Path,
 ) -> None:
-    steps = [*[step for step in STEPS if step not in READING], *WINDOWS]
+    steps = [*[step for step in STEPS if step not in READING], *ALONE, *WINDOWS]
     random.Random(11).shuffle(steps)
     ended = play(tmp_path, steps, 11)
     assert sum(ended.values()) > 20, ended
@@ -291,7 +313,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     chance = random.Random(options.seed)
-    steps = [chance.choice([*STEPS, *WINDOWS]) for _ in range(options.rounds)]
+    steps = [chance.choice([*STEPS, *ALONE, *WINDOWS]) for _ in range(options.rounds)]
     with TemporaryDirectory() as name:
         print(play(Path(name), steps, options.seed))
 

@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 
 from attestation.errors import QuotaryError, UsageError
+from examples.event_loop import new_event_loop
 from examples.venues.authority import CA_FILE
 from examples.venues.faults import KINDS, Fault
 from examples.venues.prices import Script
-from examples.venues.server import HOSTS, VenueServer, new_event_loop
+from examples.venues.server import HOSTS, VenueServer
 from examples.venues.tls import HANDSHAKES
 
 

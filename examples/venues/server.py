@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from examples.event_loop import new_event_loop
 from examples.venues.admin import AdminConnection
 from examples.venues.authority import Authority, KeyType
 from examples.venues.connection import Connection, Simulation
@@ -25,15 +26,6 @@ HOSTS: tuple[str, ...] = tuple(BY_HOST)
 def wall_clock_us() -> int:
     """UTC microseconds of the system's clock."""
     return time.time_ns() // 1000
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where it is installed, else asyncio's."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 class VenueServer:

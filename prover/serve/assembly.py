@@ -125,7 +125,6 @@ async def run_configured(
                 settings,
                 feed.config.plan(key.verifying_key.vkey),
                 notaries,
-                reader=reader,
                 key=key,
                 trust=trust,
             )

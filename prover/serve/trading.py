@@ -14,7 +14,6 @@ from attestation.keys import SigningKey
 from attestation.settlement.policy import SettlementPolicy
 from attestation.trust import Trust
 from prover.feed.registration import FeedPlan
-from prover.feed.store_reads import StoreReader
 from prover.key_file import read_token_file
 from prover.notary_client import Notary
 from prover.serve.app import system_now_us
@@ -38,7 +37,6 @@ class Trading:
         plan: FeedPlan,
         notaries: Sequence[Notary],
         *,
-        reader: StoreReader,
         key: SigningKey,
         trust: Trust,
     ) -> None:
@@ -53,7 +51,7 @@ class Trading:
             plan,
             notaries,
             folder=settings.data / FOLDER,
-            reader=reader,
+            store=settings.data,
             key=key,
             trust=trust,
             clock=system_now_us,

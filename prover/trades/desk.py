@@ -146,10 +146,7 @@ class TradeDesk:
 
     async def settling(self, groups: Sequence[Group]) -> list[tuple[Batch, list[Trade]]]:
         """Returns groups' batches, and their trades that have not ended."""
-        reader = self._reader
-        return await self._read(
-            lambda: [(reader.batch(group.batch), reader.members(group)) for group in groups]
-        )
+        return await self._read(self._reader.settling, groups)
 
     async def events(self, after: int, *, most: int = 1_000) -> list[Event]:
         """Returns the events after a number, oldest first."""

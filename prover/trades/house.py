@@ -1,41 +1,31 @@
-"""The trading house: policy, desk and settler over a feed that runs."""
+"""The trading house: policy, desk and the settler's process over a feed that runs."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import httpx
 
 from attestation.errors import QuotaryError, RefusedError, UnavailableError, UsageError
 from attestation.hashing import hash_string
 from attestation.keys import SigningKey
 from attestation.log.entry import PolicyEntry, TradesEntry
-from attestation.log.files import Read
-from attestation.log.policy import LogPolicy
 from attestation.settlement.policy import SettlementPolicy
 from attestation.trust import Trust
 from prover.entries import log_entry
 from prover.feed.registration import FeedPlan, Registered, register
-from prover.feed.store_reads import StoreReader
 from prover.flow import run_async
 from prover.notary_client import Notary
 from prover.trades.bundles import BundleFolder
 from prover.trades.desk import TradeDesk
-from prover.trades.evidence import StoredEvidence
 from prover.trades.payout import Payouts
-from prover.trades.settler import Place, Settler
+from prover.trades.settler_process import LogPlace, SettlerPlan, SettlerProcess
 from prover.trades.store import TradeStore
-from prover.trades.watch import LogWatch, NoteStore
 
 RETRY_SECONDS = 1.0
 CONFLICT = 409
-LOG_SECONDS = 5.0
-"""How long a notary's log may take to answer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +64,8 @@ class HouseRules:
 class TradingHouse:
     """Takes trades over one feed and settles them; files under ``folder``.
 
-    ``notaries`` are those of the policy, found by the names they give.
+    The feed's are under ``store``.  ``notaries`` are those of the policy, found by the
+    names they give.
     """
 
     def __init__(
@@ -84,7 +75,7 @@ class TradingHouse:
         notaries: Sequence[Notary],
         *,
         folder: Path,
-        reader: StoreReader,
+        store: Path,
         key: SigningKey,
         trust: Trust,
         clock: Callable[[], int],
@@ -95,14 +86,15 @@ class TradingHouse:
         self._plan = plan
         self._notaries = notaries
         self._folder = folder
-        self._reader = reader
+        self._trades = folder / "trades.db"
+        self._store = store
         self._trust = trust
         self._clock = clock
         self._on_trouble = on_trouble
         self._first: Notary | None = None
         self.bundles = BundleFolder(folder / "bundles")
         self.desk = TradeDesk(
-            TradeStore(folder / "trades.db"),
+            TradeStore(self._trades),
             rules.policy,
             key,
             self._submit,
@@ -126,43 +118,45 @@ class TradingHouse:
             raise UsageError("a notary of the policy is not the feed's", found=missing)
         self._first = by_name[wanted[0]][0]
         index = await self._log_policy(self._first)
-        with contextlib.ExitStack() as stack:
-            notes = stack.enter_context(contextlib.closing(NoteStore(self._folder / "notes.db")))
-            known = LogPolicy.parse(self._rules.log_policy)
-            places = [
-                Place(
-                    watch=LogWatch(
-                        one.log,
-                        stack.enter_context(_reading(by_name[one.notary][0].url)),
-                        known,
-                        notes,
-                    ),
-                    notary=one.notary,
-                    feed=by_name[one.notary][1].index,
-                )
-                for one in policy.notaries
-            ]
-            settler = Settler(
-                self.desk,
-                places=places,
+        settler = SettlerProcess(
+            SettlerPlan(
+                policy=policy.encode(),
                 policy_index=index,
-                evidence=StoredEvidence(self._reader, self._plan.feed),
-                bundles=self.bundles,
-                trust=self._trust,
                 log_policy=self._rules.log_policy,
-                on_trouble=self._on_trouble,
-            )
-            # A trade begins with a checkpoint from before it.
-            await settler.begin()
-            self.desk.closed = None
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self.desk.run())
-                group.create_task(settler.run())
+                win=self._rules.win,
+                trust=self._trust,
+                feed=self._plan.feed,
+                store=self._store,
+                trades=self._trades,
+                folder=self._folder,
+                places=tuple(
+                    [
+                        LogPlace(
+                            notary=one.notary,
+                            log=one.log,
+                            url=by_name[one.notary][0].url,
+                            feed=by_name[one.notary][1].index,
+                        )
+                        for one in policy.notaries
+                    ]
+                ),
+            ),
+            self.desk,
+            begun=self._open,
+            on_trouble=self._on_trouble,
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.desk.run())
+            group.create_task(settler.run())
 
     async def close(self) -> None:
         """Waits for what is being stored, and closes."""
         self.desk.closed = "the house is closing"
         await self.desk.close()
+
+    def _open(self) -> None:
+        """Takes orders: the settler knows a checkpoint from before them."""
+        self.desk.closed = None
 
     async def _submit(self, entry: TradesEntry) -> tuple[int, int]:
         if self._first is None:
@@ -196,19 +190,3 @@ class TradingHouse:
             except QuotaryError as error:
                 self._on_trouble(error)
             await asyncio.sleep(RETRY_SECONDS)
-
-
-@contextlib.contextmanager
-def _reading(url: str) -> Iterator[Read]:
-    """Gives what reads a log's files at a URL."""
-    with httpx.Client(base_url=url, timeout=LOG_SECONDS, trust_env=False) as client:
-
-        def read(path: str) -> bytes:
-            try:
-                answer = client.get(f"/{path}")
-                answer.raise_for_status()
-            except httpx.HTTPError as error:
-                raise UnavailableError(f"the log does not answer: {error}", rule="log") from error
-            return answer.content
-
-        yield read

@@ -77,6 +77,10 @@ class TradeReader:
         )
         return [_trade(row) for row in rows.fetchall()]
 
+    def settling(self, groups: Sequence[Group]) -> list[tuple[Batch, list[Trade]]]:
+        """Returns groups' batches, and their trades as ``members``."""
+        return [(self.batch(group.batch), self.members(group)) for group in groups]
+
     def ended(self, after: tuple[int, str] = (-1, ""), *, most: int = 1_000) -> list[Trade]:
         """Returns trades that ended and are in the log, by entry and trade: the ledger's order."""
         rows = self._database.execute(

@@ -17,10 +17,11 @@ from attestation.hashing import hash_string
 from attestation.log.policy import LogPolicy
 from attestation.settlement.build import BundleBuilder, Judged
 from attestation.settlement.parts import TradePart, WrittenParts, split_bundle
+from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.rule import Terms, needed_slots
 from attestation.settlement.source import LogSource
 from attestation.trust import Trust
-from prover.trades.desk import TradeDesk
+from prover.trades.payout import Payouts
 from prover.trades.records import Batch, End, Group, Trade
 from prover.trades.watch import LogWatch
 
@@ -39,6 +40,27 @@ EVIDENCE_LOST = "evidence_lost"
 """Why a trade is void whose outcome the operator cannot prove."""
 
 T = TypeVar("T")
+
+
+class Desk(Protocol):
+    """Who takes trades under a policy, and ends them, each once."""
+
+    @property
+    def policy(self) -> SettlementPolicy:
+        """What is traded under."""
+
+    @property
+    def payouts(self) -> Payouts:
+        """What an outcome pays."""
+
+    async def pending(self) -> list[Group]:
+        """Returns what waits for its settlement, in the log's order."""
+
+    async def settling(self, groups: Sequence[Group]) -> list[tuple[Batch, list[Trade]]]:
+        """Returns groups' batches, and their trades that have not ended."""
+
+    async def end(self, ends: Sequence[End]) -> int:
+        """Ends trades, each once; returns how many had not ended before."""
 
 
 class Evidence(Protocol):
@@ -102,7 +124,7 @@ class Settler:
 
     def __init__(
         self,
-        desk: TradeDesk,
+        desk: Desk,
         *,
         places: Sequence[Place],
         policy_index: int,

@@ -3,15 +3,20 @@
 python -m tests.prover.trades.killing STEP NUMBER serve --config ...
 
 Before or after the ``NUMBER``-th time of the step, counted from the start of the process.
-``none`` is no step.  Trades whose evidence a kill took are given up after seconds.
+``none`` is no step.  A step of the settler's process kills both; one of ``ALONE`` kills it and
+not the prover, once, and leaves ``died_file``.  Trades whose evidence a kill took are given
+up after seconds.
 """
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from prover.cli import main
@@ -34,16 +39,41 @@ STEPS: dict[str, tuple[Any, str, bool]] = {
     "the ledger is read": (routes, "ledger_line", False),
 }
 """What is wrapped, and whether it dies after it was done, or before."""
+ALONE: dict[str, tuple[Any, str, bool]] = {
+    "the settler alone dies, nothing written": (BundleFolder, "keep", False),
+    "the settler alone dies, bundles written": (BundleFolder, "keep", True),
+}
 LONG_US = 4_000_000
+TOLD = "KILLED_AT"
+"""The variable of the environment by which the settler's process knows the step."""
 
 
-def die() -> None:
+def died_file(config: str) -> Path:
+    """Where it is told that the settler died, beside the prover's configuration."""
+    return Path(config).parent / "settler-died"
+
+
+def die(died: Path | None) -> None:
+    parent = multiprocessing.parent_process()
+    if died is not None:
+        died.touch()
+    elif parent is not None:
+        assert parent.pid is not None
+        os.kill(parent.pid, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def wrap(step: str, number: int) -> None:
-    """Has the step end the process."""
-    owner, name, after = STEPS[step]
+def prepare(step: str, number: int, config: str) -> None:
+    """Has the step end the process, if it is one of this process."""
+    settler.LONG_US = LONG_US
+    if step in STEPS:
+        wrap(STEPS[step], number, None)
+    elif step in ALONE and not died_file(config).exists():
+        wrap(ALONE[step], number, died_file(config))
+
+
+def wrap(step: tuple[Any, str, bool], number: int, died: Path | None) -> None:
+    owner, name, after = step
     inner: Callable[..., Any] = getattr(owner, name)
     seen = 0
 
@@ -51,13 +81,13 @@ def wrap(step: str, number: int) -> None:
         nonlocal seen
         seen += 1
         if seen == number and not after:
-            die()
+            die(died)
         found = inner(*arguments, **named)
         # A batch of nothing is none.
         if name == "make_batch" and found is None:
             seen -= 1
         elif seen == number and after:
-            die()
+            die(died)
         return found
 
     setattr(owner, name, wrapped)
@@ -65,8 +95,11 @@ def wrap(step: str, number: int) -> None:
 
 if __name__ == "__main__":
     step, number, *arguments = sys.argv[1:]
-    settler.LONG_US = LONG_US
-    if step != "none":
-        wrap(step, int(number))
+    told = step, int(number), arguments[arguments.index("--config") + 1]
+    os.environ[TOLD] = json.dumps(told)
+    prepare(*told)
     sys.argv[1:] = arguments
     main()
+elif __name__ == "__mp_main__":
+    # Imported by the settler's process, which begins as its parent did.
+    prepare(*json.loads(os.environ[TOLD]))
