@@ -31,11 +31,15 @@ class Clerk:
 
     async def do(self, act: Callable[[Book], T]) -> T:
         """Has the book changed; what it returns is durable, what it raises left nothing."""
+        return await self.give(act)
+
+    def give(self, act: Callable[[Book], T]) -> asyncio.Future[T]:
+        """As ``do``, for who need not wait: a clerk that is closed does first what it was given."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((act, future))
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
-        return await future
+        return future
 
     def read(self, act: Callable[[Book], T]) -> T:
         """Reads what is durable, as it is at one moment, at once: for a few rows."""

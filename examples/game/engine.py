@@ -8,6 +8,7 @@ one taken, and what has ended but is not paid is verified again.  Nothing here k
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -78,8 +79,8 @@ class Engine:
         )
         bet = await self.clerk.do(lambda book: book.reserve(new))
         if bet.state == "reserved" and bet.trade not in self._placing:
-            await self._place(bet)
-        return self.clerk.read(lambda book: (_known(book, bet.trade), book.balance(player)))
+            bet = await self._place(bet)
+        return bet, self.clerk.read(lambda book: book.balance(player))
 
     async def run(self) -> None:
         """Follows every trade until cancelled."""
@@ -134,28 +135,45 @@ class Engine:
             if state == "ended":
                 self._settler.wake()
 
-    async def _place(self, bet: Bet) -> None:
+    async def _place(self, bet: Bet) -> Bet:
+        """Has a trade promised, if that can be now; returns it as it is then."""
         self._placing.add(bet.trade)
         try:
             placed = await self._trades.place(self.terms.order(bet))
             known = self._promise(bet, placed)
         except UnavailableError as error:
             log.warning("an order has no answer: %s", error)
-            return
         except RefusedError as error:
             await self._refuse(bet, error)
-            return
         except QuotaryError as error:
             # Promised by another key, or another trade: the order stands, and is shown so.
             await self._settler.incident(bet, error.rule or "promise", str(error))
-            return
+        else:
+            self._note_promise(bet.trade, known)
+            return dataclasses.replace(bet, state="promised", **known)
         finally:
             self._placing.discard(bet.trade)
+        return self.clerk.read(lambda book: _known(book, bet.trade))
+
+    def _note_promise(self, trade: str, known: dict[str, Any]) -> None:
+        """Has a promise written down, without waiting for it.
+
+        It is durable where it was given: one that a crash loses here is asked for again.
+        """
         now_us = self._clock()
-        if await self.clerk.do(
-            lambda book: book.advance(bet.trade, "promised", now_us, after=("reserved",), **known)
-        ):
-            self._tell(bet.trade)
+        noting = self.clerk.give(
+            lambda book: book.advance(trade, "promised", now_us, after=("reserved",), **known)
+        )
+
+        def noted(noting: asyncio.Future[bool]) -> None:
+            if noting.cancelled():
+                return
+            if error := noting.exception():
+                log.error("the promise of trade %s is not written down: %r", trade, error)
+            elif noting.result():
+                self._tell(trade)
+
+        noting.add_done_callback(noted)
 
     async def _look_at(self, bet: Bet) -> None:
         document = await self._trades.trade(bet.trade)

@@ -19,6 +19,7 @@ from pathlib import Path
 from attestation.errors import QuotaryError
 from attestation.keys import VerifyingKey
 from attestation.settlement.policy import SettlementPolicy
+from examples.event_loop import new_event_loop
 from examples.game.app import Evidence, Game, make_app, now_us
 from examples.game.clerk import Clerk
 from examples.game.engine import Engine
@@ -39,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     try:
         (options.data / "bundles").mkdir(parents=True, exist_ok=True)
-        asyncio.run(_serve(options))
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_serve(options))
     except (QuotaryError, OSError) as error:
         print(f"game: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, QuotaryError) else 20

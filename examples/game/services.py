@@ -13,6 +13,7 @@ from attestation.errors import RefusedError, UnavailableError
 from attestation.settlement.verdict import SettlementVerdict
 from attestation.verdict import Rejected
 
+CONNECTIONS = 16
 KEPT_SECONDS = 3.0
 """How long an idle connection is kept."""
 
@@ -58,9 +59,12 @@ class TradesClient:
 
     def __init__(self, url: str, token: str | None = None) -> None:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        # Shorter than the server keeps a connection: none is used that is being closed.
+        # Shorter than the server keeps a connection: none is used that is being closed.  Few:
+        # each order looks through all, and what waits for one the desk would have wait.
         limits = httpx.Limits(
-            max_connections=256, max_keepalive_connections=64, keepalive_expiry=KEPT_SECONDS
+            max_connections=CONNECTIONS,
+            max_keepalive_connections=CONNECTIONS,
+            keepalive_expiry=KEPT_SECONDS,
         )
         self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=5, limits=limits)
 

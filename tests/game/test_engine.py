@@ -160,6 +160,35 @@ def test_a_promise_by_another_key_is_an_incident(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
+def test_a_promise_that_was_answered_and_not_written_down_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play() -> None:
+        operator = Operator()
+        with monkeypatch.context() as crashing:
+            crashing.setattr(Book, "advance", _no_disk)
+            async with running(tmp_path, operator, follow=False) as engine:
+                player = await enrol(engine, "Mara")
+                answered, balance = await engine.open(player, "0a" * 16, "up", TOKEN, None)
+        assert (answered.state, balance) == ("promised", GRANT - TOKEN)
+        assert answered.promise is not None
+        async with running(tmp_path, operator, follow=False) as engine:
+            (kept,) = engine.clerk.read(lambda book: book.bets_of(player, 9))
+            assert (kept.state, kept.promise) == ("reserved", None)
+            await engine.look()
+            await until(engine, lambda book: bool(book.bets_in("promised")))
+            (kept,) = engine.clerk.read(lambda book: book.bets_of(player, 9))
+            assert kept == answered
+            assert operator.taken == [answered.trade]
+            engine.clerk.read(Book.check)
+
+    asyncio.run(play())
+
+
+def _no_disk(*_: object, **__: object) -> bool:
+    raise OSError("no space left on device")
+
+
 def test_an_order_that_never_arrived_gives_its_stake_back(tmp_path: Path) -> None:
     async def play() -> None:
         operator, clock = Operator(away=True), Clock()
