@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket
 
 from attestation.errors import QuotaryError, RefusedError, UsageError
 from attestation.hashing import digest, hash_string
-from examples.game.bet import TOKEN, Bet
+from examples.game.bet import HOLDING, TOKEN, Bet
 from examples.game.book import GRANT, Book
 from examples.game.clerk import Clerk
 from examples.game.engine import Engine
@@ -37,6 +37,7 @@ FILES = {
     "/game.css": ("game.css", "text/css; charset=utf-8"),
     "/game.js": ("game.js", "text/javascript; charset=utf-8"),
     "/chart.js": ("chart.js", "text/javascript; charset=utf-8"),
+    "/receipts.js": ("receipts.js", "text/javascript; charset=utf-8"),
 }
 HEADERS = {
     "Content-Security-Policy": (
@@ -49,6 +50,8 @@ HEADERS = {
 }
 MAX_BODY = 2_048
 MAX_STAKE = 250 * TOKEN
+LEAST_STAKE = 10 * TOKEN
+"""The smallest that the page offers: who has less may begin anew."""
 BOARD_SECONDS = 1.0
 SHOWN = 20
 """Trades of a player, and leaders, that a page is told."""
@@ -129,9 +132,15 @@ class Game:
         return told
 
     def show(self, bet: Bet) -> dict[str, Any]:
-        """A trade as its player sees it."""
+        """A trade as its player sees it: nonce and promise are the receipt.
+
+        Who has that needs nobody's word for what was promised; it is in every message, as
+        the answer to the order may be lost.
+        """
         shown: dict[str, Any] = {
             "trade": bet.trade,
+            "nonce": bet.nonce,
+            "promise": None if bet.promise is None else json.loads(bet.promise),
             "state": bet.state,
             "side": bet.side,
             "stake": bet.stake / TOKEN,
@@ -179,6 +188,10 @@ def make_app(game: Game, evidence: Evidence) -> ASGIApp:
 
     async def enrol(request: Request) -> Response:
         name = player_name((await _body(request)).get("name"))
+        known = _player(clerk, request.cookies.get(COOKIE))
+        if known is not None and clerk.read(lambda book: _plays(book, known)):
+            # Two windows of one browser are one player.
+            raise RefusedError("this browser plays already", rule="player", http_status=409)
         secret = secrets.token_hex(32)
         # The trades API and the log know a player by a hash of nothing else.
         player = hash_string(secrets.token_bytes(32))
@@ -196,10 +209,7 @@ def make_app(game: Game, evidence: Evidence) -> ASGIApp:
         if player is None:
             raise RefusedError("choose a name first", rule="player", http_status=401)
         bet, balance = await engine.open(player, **_order(await _body(request)))
-        told = {"trade": game.show(bet), "balance": balance / TOKEN}
-        # The player's receipt: who has it needs nobody's word for what was promised.
-        promise = None if bet.promise is None else json.loads(bet.promise)
-        return JSONResponse({**told, "promise": promise}, 202)
+        return JSONResponse({"trade": game.show(bet), "balance": balance / TOKEN}, 202)
 
     async def live(socket: WebSocket) -> None:
         if not _same_origin(socket.headers) or game.notifier.full:
@@ -279,6 +289,12 @@ def _standing(book: Book) -> dict[str, Any]:
         p50, p99 = delays[last // 2], delays[min(last, len(delays) * 99 // 100)]
         told["entry"] = {"p50_us": p50, "p99_us": p99, "count": len(delays)}
     return told
+
+
+def _plays(book: Book, player: str) -> bool:
+    """Whether a player has a stake left, or one that may come back."""
+    held = any(bet.state in HOLDING for bet in book.bets_of(player, SHOWN))
+    return held or book.balance(player) >= LEAST_STAKE
 
 
 def _player(clerk: Clerk, secret: str | None) -> str | None:

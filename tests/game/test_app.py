@@ -94,8 +94,12 @@ def test_only_the_games_own_pages_place_orders(tmp_path: Path) -> None:
             strange = {"Origin": "http://elsewhere.example"}
             answer = await http.post("/api/trades", json=order(), headers=strange)
             assert (answer.status_code, answer.json()["rule"]) == (403, "origin")
+            again = await http.post("/api/players", json={"name": "Mara again"})
+            assert (again.status_code, again.json()["rule"]) == (409, "player")
+            http.cookies.clear()
             taken = await http.post("/api/players", json={"name": "Mara"})
             assert (taken.status_code, taken.json()["rule"]) == (409, "name")
+            await http.post("/api/players", json={"name": "Jonas"})
             hidden = await http.post("/api/players", json={"name": HOSTILE})
             assert (hidden.status_code, hidden.json()["rule"]) == (422, "name")
             for changed in (
@@ -122,6 +126,7 @@ def test_every_answer_forbids_what_the_page_does_not_need(tmp_path: Path) -> Non
                 "/",
                 "/game.js",
                 "/chart.js",
+                "/receipts.js",
                 "/game.css",
                 "/trust.toml",
                 "/fairness.html",
@@ -137,7 +142,7 @@ def test_every_answer_forbids_what_the_page_does_not_need(tmp_path: Path) -> Non
     asyncio.run(play())
 
 
-@pytest.mark.parametrize("name", ["game.js", "chart.js", "index.html"])
+@pytest.mark.parametrize("name", ["game.js", "chart.js", "receipts.js", "index.html"])
 def test_the_page_makes_text_and_never_markup(name: str) -> None:
     text = (WEB / name).read_text(encoding="utf-8")
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|style=", text)

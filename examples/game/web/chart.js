@@ -3,6 +3,8 @@
 const PAST_US = 120e6;
 const FUTURE_US = 40e6;
 const LATE_US = 3e6;
+const TOP = 20;
+const APART = 16;
 const price = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
 /** The median of the points inside [from, until), and how many there are. */
@@ -36,22 +38,25 @@ export class Chart {
     const { pen, width, height } = this;
     const style = getComputedStyle(document.documentElement);
     const color = (name) => style.getPropertyValue(`--${name}`).trim();
-    const from = nowUs - PAST_US * (width < 560 ? 0.6 : 1);
-    const until = nowUs + FUTURE_US;
-    const right = width - 80;
+    const [from, until] = [nowUs - PAST_US, nowUs + FUTURE_US];
+    pen.font = `${width < 560 ? 12 : 13}px ${getComputedStyle(this.canvas).fontFamily}`;
+    const right = Math.floor(width - pen.measureText(`↓ ${price.format(mid ?? 0)}`).width - 8);
     const x = (at) => ((at - from) / (until - from)) * right;
     pen.clearRect(0, 0, width, height);
     const shown = points.filter(([at]) => at >= from - 1e6);
     const mids = shown.map(([, value]) => value);
     if (mid) mids.push(mid);
-    for (const trade of trades) if (trade.seen) mids.push(Number(trade.seen));
+    for (const trade of trades) {
+      if (trade.seen) mids.push(Number(trade.seen));
+      if (trade.entry_price) mids.push(Number(trade.entry_price));
+    }
     if (!mids.length) return;
     const [low, high] = [Math.min(...mids), Math.max(...mids)];
     const room = Math.max((high - low) * 0.16, high * 0.00005);
     const [bottom, top] = [low - room, high + room];
-    const y = (value) => 6 + ((top - value) / (top - bottom)) * (height - 28);
-    pen.font = "13px Georgia, serif";
-    this.grid(bottom, top, y, x, from, until, nowUs, right, color);
+    const y = (value) => TOP + ((top - value) / (top - bottom)) * (height - 22 - TOP);
+    const tags = this.tags(trades, rule, points, y, height);
+    this.grid(bottom, top, y, x, nowUs, right, tags, color);
     for (const trade of trades) this.windows(trade, rule, points, x, height, color, trade === trades[0]);
     pen.save();
     pen.beginPath();
@@ -79,7 +84,8 @@ export class Chart {
       pen.setLineDash([]);
     }
     pen.restore();
-    for (const trade of trades) this.marks(trade, rule, points, nowUs, x, y, right, color);
+    for (const trade of trades) this.clicked(trade, x, y, color);
+    for (const tag of tags) this.entry(tag, x, right, color);
     if (mid) {
       pen.beginPath();
       pen.arc(x(nowUs), y(mid), 4, 0, 7);
@@ -88,9 +94,31 @@ export class Chart {
     }
   }
 
-  grid(bottom, top, y, x, from, until, nowUs, right, color) {
+  /** Entry lines of trades, named where the prices stand: none over another. */
+  tags(trades, rule, points, y, height) {
+    const found = [];
+    for (const trade of trades) {
+      if (!trade.open_us) continue;
+      // What is settled is shown as it was settled.
+      const value = Number(trade.entry_price ?? windowOf(points, trade.open_us, trade.open_us + rule.window_us).middle ?? NaN);
+      if (Number.isNaN(value)) continue;
+      found.push({ trade, value, line: y(value), at: y(value), until: trade.close_us + rule.grid_us });
+    }
+    found.sort((one, other) => one.at - other.at);
+    for (const [number, tag] of found.entries()) {
+      if (number) tag.at = Math.max(tag.at, found[number - 1].at + APART);
+    }
+    let floor = height - 26;
+    for (const tag of found.reverse()) {
+      tag.at = Math.min(tag.at, floor);
+      floor = tag.at - APART;
+    }
+    return found;
+  }
+
+  grid(bottom, top, y, x, nowUs, right, tags, color) {
     const { pen, height } = this;
-    const rough = (top - bottom) / 4;
+    const rough = (top - bottom) / 6;
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((times) => times * power).find((one) => one >= rough);
     pen.lineWidth = 1;
@@ -103,7 +131,7 @@ export class Chart {
       pen.moveTo(0, at);
       pen.lineTo(right, at);
       pen.stroke();
-      pen.fillText(price.format(value), right + 6, at + 4);
+      if (tags.every((tag) => Math.abs(tag.at - at) >= APART)) pen.fillText(price.format(value), right + 6, at + 4);
     }
     pen.textAlign = "center";
     for (let seconds = -120; seconds <= 30; seconds += 30) {
@@ -113,7 +141,7 @@ export class Chart {
     }
     pen.setLineDash([2, 4]);
     pen.beginPath();
-    pen.moveTo(x(nowUs), 0);
+    pen.moveTo(x(nowUs), TOP);
     pen.lineTo(x(nowUs), height - 20);
     pen.stroke();
     pen.setLineDash([]);
@@ -128,61 +156,51 @@ export class Chart {
       const [left, end] = [x(start), x(start + rule.window_us)];
       pen.fillStyle = color("window");
       pen.globalAlpha = 0.12;
-      pen.fillRect(left, 0, end - left, height - 20);
+      pen.fillRect(left, TOP, end - left, height - 20 - TOP);
       pen.globalAlpha = 0.3;
       for (let slot = start; slot < start + rule.window_us; slot += rule.grid_us) {
         const came = points.some(([at]) => at === slot);
-        if (came) pen.fillRect(x(slot), 0, x(slot + rule.grid_us) - x(slot), height - 20);
+        if (came) pen.fillRect(x(slot), TOP, x(slot + rule.grid_us) - x(slot), height - 20 - TOP);
       }
       pen.globalAlpha = 1;
       pen.fillStyle = color("quiet");
       pen.textAlign = "center";
-      if (named) this.label(name, (left + end) / 2, 14, color);
+      if (named) pen.fillText(name, (left + end) / 2, 14);
     }
   }
 
-  /** Text that the line behind it does not cross. */
-  label(text, x, y, color) {
+  clicked(trade, x, y, color) {
+    if (!trade.seen) return;
     const { pen } = this;
-    const ink = pen.fillStyle;
-    pen.strokeStyle = color("paper");
-    pen.lineWidth = 4;
-    pen.lineJoin = "round";
-    pen.strokeText(text, x, y);
-    pen.fillStyle = ink;
-    pen.fillText(text, x, y);
+    pen.beginPath();
+    pen.arc(x(trade.clicked_us), y(Number(trade.seen)), 4.5, 0, 7);
+    pen.fillStyle = color("paper");
+    pen.fill();
+    pen.strokeStyle = color(trade.side);
+    pen.lineWidth = 2;
+    pen.stroke();
   }
 
-  marks(trade, rule, points, nowUs, x, y, right, color) {
+  entry({ trade, value, line, at, until }, x, right, color) {
     const { pen } = this;
-    const tint = color(trade.side);
-    if (trade.seen) {
-      pen.beginPath();
-      pen.arc(x(trade.clicked_us), y(Number(trade.seen)), 4.5, 0, 7);
-      pen.fillStyle = color("paper");
-      pen.fill();
-      pen.strokeStyle = tint;
-      pen.lineWidth = 2;
-      pen.stroke();
-    }
-    if (!trade.open_us) return;
-    const entry = windowOf(points, trade.open_us, trade.open_us + rule.window_us);
-    if (entry.middle === null) return;
-    const at = y(entry.middle);
-    pen.strokeStyle = tint;
+    pen.strokeStyle = pen.fillStyle = color(trade.side);
     pen.lineWidth = 1.5;
     pen.setLineDash([6, 4]);
     pen.beginPath();
-    pen.moveTo(x(trade.open_us), at);
-    pen.lineTo(Math.min(x(trade.close_us + rule.grid_us), right), at);
+    pen.moveTo(x(trade.open_us), line);
+    pen.lineTo(Math.min(x(until), right), line);
+    pen.stroke();
+    // From its end to its name, faintly.
+    pen.lineWidth = 0.75;
+    pen.setLineDash([1, 3]);
+    pen.beginPath();
+    pen.moveTo(Math.min(x(until), right), line);
+    pen.lineTo(right - 6, line);
+    pen.lineTo(right, at);
     pen.stroke();
     pen.setLineDash([]);
-    pen.fillStyle = tint;
-    // At the end that the price reaches last, on the side of the line where it is not.
-    pen.textAlign = "right";
-    const end = Math.min(x(trade.close_us - rule.window_us), right) - 6;
-    const below = (points.at(-1)?.[1] ?? 0) > entry.middle;
-    this.label(`${trade.side === "up" ? "↑" : "↓"} ${price.format(entry.middle)}`, end, at + (below ? 17 : -7), color);
+    pen.textAlign = "left";
+    pen.fillText(`${trade.side === "up" ? "↑" : "↓"} ${price.format(value)}`, right + 4, at + 4);
   }
 }
 

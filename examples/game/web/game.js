@@ -1,5 +1,6 @@
 // The page of the game. It shows; what it shows of prices decides nothing.
 import { Chart, price, windowOf } from "/chart.js";
+import { keepReceipt, receiptLink, receipts } from "/receipts.js";
 
 const by = (id) => document.getElementById(id);
 const amount = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
@@ -9,7 +10,11 @@ const state = { points: [], mid: null, trades: new Map(), rule: null, you: null,
 const OVER = new Set(["settled", "refused", "incident", "late", "refunded"]);
 const LATER_MS = 6_000;
 const PAID = new Set(["settled", "late", "refunded"]);
+/** What comes by two ways may come in the other order: a trade never goes back. */
+const RANK = { reserved: 0, promised: 1, logged: 2, ended: 3, refused: 4, incident: 4, late: 5, settled: 6, refunded: 6 };
 const SILENT_MS = 3_000;
+const ANSWER_MS = 10_000;
+const LEAST = Math.min(...[...by("order").elements].filter((one) => one.name === "stake").map((one) => one.value));
 
 const nowUs = () => Date.now() * 1000 + state.ahead;
 
@@ -36,15 +41,15 @@ const hear = {
     const known = told.trades ?? [];
     for (const trade of known) keep(trade);
     say("market", told.market);
-    const seconds = told.duration_us / 1e6;
+    const [seconds, width] = [told.duration_us / 1e6, told.window_us / 1e6];
     say("terms", `${seconds} seconds. A won trade pays ${told.win} stakes; a tie or a void gives the stake back.`);
-    by("enrol").hidden = state.you !== null;
-    by("order").hidden = by("account").hidden = state.you === null;
-    if (state.you) {
-      say("name", state.you.name);
-      say("balance", amount.format(state.you.balance));
+    if (!state.staged) {
+      const rule = `Will ${told.market} be higher or lower in ${seconds} seconds? Entry and close are medians of all venues over ${width} seconds: no single tick decides.`;
+      by("stage").replaceChildren(make("p", rule, "quiet"));
     }
+    if (state.you) say("name", state.you.name);
     hear.board(told);
+    showPurse();
     showTrades();
     showTrouble();
     resend();
@@ -59,11 +64,13 @@ const hear = {
     if (calm.matches) frame();
   },
   trade({ trade, balance }) {
-    keep(trade);
-    if (state.you) say("balance", amount.format(balance));
+    if (!keep(trade)) return;
+    if (state.you) state.you.balance = balance;
+    showPurse();
     showTrades();
   },
   board({ board, entry }) {
+    by("nobody").hidden = board.length > 0;
     by("board").replaceChildren(...board.map(({ name, won, settled, worth }, at) => {
       const row = make("tr", "", name === state.you?.name ? "you" : "");
       row.append(make("td", String(at + 1)), make("td", name), make("td", `${won} of ${settled}`), make("td", amount.format(worth)));
@@ -76,10 +83,14 @@ const hear = {
   },
 };
 
+/** Takes what is said of a trade, unless more is known of it; returns whether it was taken. */
 function keep(trade) {
   const before = state.trades.get(trade.trade);
+  if (before && RANK[trade.state] < RANK[before.state]) return false;
   const since = OVER.has(trade.state) && before && !OVER.has(before.state) ? Date.now() : before?.since;
   state.trades.set(trade.trade, { ...trade, since });
+  if (trade.promise) keepReceipt(trade, state.rule.policy_id);
+  return true;
 }
 
 let wait = 500;
@@ -105,11 +116,27 @@ function connect() {
 
 // --- orders ----------------------------------------------------------------------------------
 
+/** Asks the game; what it throws says in words why, and is `final` where that stays so. */
 async function post(path, body) {
-  const answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-  const found = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(found.detail), { final: answer.status < 500 });
+  let answer, found;
+  try {
+    const signal = AbortSignal.timeout(ANSWER_MS);
+    answer = await fetch(path, { method: "POST", signal, headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+    found = await answer.json();
+  } catch {
+    throw new Error("The game does not answer. Try again in a moment.");
+  }
+  if (!answer.ok) throw Object.assign(new Error(sentence(found.detail)), { final: answer.status < 500, rule: found.rule });
   return found;
+}
+
+const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+
+/** Opens the connection anew, as whoever plays in this browser. */
+function reconnect() {
+  const old = state.socket;
+  connect();
+  old.close();
 }
 
 by("enrol").addEventListener("submit", async (event) => {
@@ -117,78 +144,63 @@ by("enrol").addEventListener("submit", async (event) => {
   say("trouble", "");
   try {
     await post("/api/players", { name: by("who").value });
-    // The connection is opened anew, as this player.
-    const old = state.socket;
-    connect();
-    old.close();
+    state.enrolled = true;
+    state.trades.clear();
+    reconnect();
   } catch (error) {
     say("trouble", error.message);
+    // Enrolled meanwhile in another window: this one goes on as the same player.
+    if (error.rule === "player") reconnect();
   }
 });
 
 by("order").addEventListener("submit", async (event) => {
   event.preventDefault();
   say("trouble", "");
+  const stake = Number(new FormData(by("order")).get("stake"));
+  if (stake > state.you.balance) {
+    say("trouble", `You have ${tokens(state.you.balance)}: not enough for a stake of ${stake}.`);
+    return;
+  }
   // Drawn here: it names the trade, and the same order again is the same trade.
   const nonce = [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
-  const stake = Number(new FormData(by("order")).get("stake"));
   const order = { nonce, side: event.submitter.value, stake, seen: state.mid };
-  state.waiting.set(nonce, order);
-  say("stage", "sending");
-  await send(order);
+  state.waiting.set(nonce, { order, until: Date.now() + ANSWER_MS });
+  state.staged = nonce;
+  by("stage").replaceChildren(make("p", "sending"));
+  await send(nonce);
 });
 
-async function send(order) {
+async function send(nonce) {
+  const { order, until } = state.waiting.get(nonce) ?? {};
+  if (!order) return;
+  if (Date.now() > until) {
+    // Prices have gone on: what did not arrive must not arrive now.
+    state.waiting.delete(nonce);
+    by("stage").replaceChildren();
+    say("trouble", "The game did not answer, and the order is not sent again. If it arrived all the same, it is among your trades.");
+    return;
+  }
   try {
-    const { trade, balance, promise } = await post("/api/trades", order);
-    state.waiting.delete(order.nonce);
-    keepReceipt(trade.trade, order, promise);
-    hear.trade({ trade, balance });
+    const found = await post("/api/trades", order);
+    state.waiting.delete(nonce);
+    say("trouble", "");
+    hear.trade(found);
   } catch (error) {
     if (error.final) {
-      state.waiting.delete(order.nonce);
-      say("stage", "");
+      state.waiting.delete(nonce);
+      by("stage").replaceChildren();
       say("trouble", error.message);
+      if (error.rule === "player") reconnect();
     } else {
       say("trouble", "No answer yet; the same order is sent again.");
-      setTimeout(() => state.waiting.has(order.nonce) && send(order), 1_000);
+      setTimeout(() => send(nonce), 1_000);
     }
   }
 }
 
-// --- receipts: kept here, so that the player has what was promised whatever the game says later -
-
-const RECEIPTS = "receipts";
-const KEPT = 50;
-
-function receipts() {
-  try {
-    return JSON.parse(localStorage.getItem(RECEIPTS)) ?? {};
-  } catch {
-    return {};
-  }
-}
-
-function keepReceipt(trade, order, promise) {
-  if (!promise) return;
-  const kept = Object.entries({ ...receipts(), [trade]: { trade, policy_id: state.rule.policy_id, ...order, promise } });
-  try {
-    localStorage.setItem(RECEIPTS, JSON.stringify(Object.fromEntries(kept.slice(-KEPT))));
-  } catch {
-    // A browser that keeps nothing can still play.
-  }
-}
-
-function receiptLink(trade, receipt) {
-  const link = make("a", "receipt");
-  link.href = URL.createObjectURL(new Blob([JSON.stringify(receipt, null, 2)], { type: "application/json" }));
-  link.download = `receipt-${trade.trade.slice(0, 12)}.json`;
-  link.setAttribute("aria-label", `save the receipt of this trade of ${trade.stake} tokens ${trade.side}`);
-  return link;
-}
-
 function resend() {
-  for (const order of state.waiting.values()) send(order);
+  for (const nonce of state.waiting.keys()) send(nonce);
 }
 
 // --- what is shown ---------------------------------------------------------------------------
@@ -216,12 +228,33 @@ function difference(value, base) {
   return `${by < 0 ? "−" : "+"}${price.format(Math.abs(by))}`;
 }
 
+const tokens = (count) => `${amount.format(count)} ${count === 1 ? "token" : "tokens"}`;
+
+/** Name and tokens; and the form for who can play, or for who has to begin anew. */
+function showPurse() {
+  const { you } = state;
+  by("purse").hidden = !you;
+  const busy = [...state.trades.values()].some((trade) => !OVER.has(trade.state) || trade.state === "incident");
+  const broke = you && !busy && you.balance < LEAST;
+  by("enrol").hidden = Boolean(you) && !broke;
+  by("order").hidden = !you || broke;
+  say("why", broke ? "No stake left: begin anew, under another name" : "Your name in the tournament");
+  if (!you) return;
+  say("balance", amount.format(you.balance));
+  say("unit", you.balance === 1 ? "token" : "tokens");
+  if (state.enrolled) by("order").querySelector("input:checked").focus();
+  state.enrolled = false;
+}
+
+/** A trade in words; the time tells it from others. */
+const named = (trade) => `${trade.side}, ${tokens(trade.stake)}, at ${new Date(trade.clicked_us / 1000).toLocaleTimeString("en-GB")}`;
+
 function checkLink(trade) {
   const link = make("a", "check this");
   link.href = trade.check;
   link.target = "_blank";
   link.rel = "noopener";
-  link.setAttribute("aria-label", `check this trade of ${trade.stake} tokens ${trade.side}`);
+  link.setAttribute("aria-label", `check this: ${named(trade)}`);
   return link;
 }
 
@@ -229,6 +262,7 @@ function showTrades() {
   const shown = newest().slice(0, 8);
   const kept = receipts();
   by("none").hidden = shown.length > 0;
+  const focused = document.activeElement?.getAttribute("aria-label");
   for (const link of by("trades").querySelectorAll("a[download]")) URL.revokeObjectURL(link.href);
   by("trades").replaceChildren(...shown.map((trade) => {
     const row = make("li");
@@ -247,12 +281,12 @@ function showTrades() {
     }
     const links = make("span", "", "links");
     const receipt = kept[trade.trade];
-    if (receipt) links.append(receiptLink(trade, receipt));
+    if (receipt) links.append(receiptLink(receipt, named(trade)));
     if (trade.check) links.append(checkLink(trade));
-    figure.append(links);
-    row.append(side, middle, figure);
+    row.append(side, middle, figure, links);
     return row;
   }));
+  if (focused) [...by("trades").querySelectorAll("a")].find((link) => link.getAttribute("aria-label") === focused)?.focus();
 }
 
 /** In words, what the newest trade is doing; the seconds are told to eyes alone. */
@@ -281,8 +315,9 @@ function stageOf(trade, width, grid, now) {
   const seen = trade.seen ? `seen at the click: ${price.format(trade.seen)}` : "";
   if (OVER.has(trade.state)) {
     const [word, change, kind] = outcomeOf(trade);
+    const versus = trade.entry_price && trade.seen ? `, ${difference(trade.entry_price, trade.seen)} from the click` : "";
     const tail = trade.entry_price
-      ? `entry ${price.format(trade.entry_price)}, close ${price.format(trade.close_price)}; the venues’ median return is ${bps(trade)}`
+      ? `entry ${price.format(trade.entry_price)}${versus}; close ${price.format(trade.close_price)}; the venues’ median return is ${bps(trade)}`
       : trade.detail ?? change;
     return { phase: PAID.has(trade.state) ? `${word} ${change}` : word, tail, kind };
   }
@@ -291,13 +326,13 @@ function stageOf(trade, width, grid, now) {
   if (now < trade.open_us) return { phase: "starts in", clock: seconds(trade.open_us), tail: seen, filled: 0 };
   const slots = Math.round(width / grid);
   const entry = windowOf(state.points, trade.open_us, trade.open_us + width);
-  const versus = entry.middle && trade.seen ? `, ${difference(entry.middle, trade.seen)} from what was seen at the click` : "";
-  const shown = entry.middle ? `entry ${price.format(entry.middle)}${versus}` : seen;
+  const versus = entry.middle && trade.seen ? `, ${difference(entry.middle, trade.seen)} from the click` : "";
+  const shown = entry.middle ? `entry about ${price.format(entry.middle)}${versus}` : seen;
   if (entry.count < slots && now < trade.open_us + width + 2e6) return { phase: "entry window", clock: `${entry.count} of ${slots}`, tail: shown, filled: entry.count };
   const begin = trade.close_us - width + grid;
   if (now < begin) return { phase: "closes in", clock: seconds(trade.close_us), tail: shown, filled: slots };
   const close = windowOf(state.points, begin, begin + width);
-  const moved = close.middle && entry.middle ? `close ${price.format(close.middle)}, ${difference(close.middle, entry.middle)} from entry` : shown;
+  const moved = close.middle && entry.middle ? `close about ${price.format(close.middle)}, ${difference(close.middle, entry.middle)} from entry` : shown;
   if (close.count < slots && now < trade.close_us + grid) return { phase: "close window", clock: `${close.count} of ${slots}`, tail: moved, filled: close.count };
   return { phase: trade.state === "ended" ? "being verified" : "being settled", tail: moved, filled: slots };
 }
@@ -312,7 +347,15 @@ function showTrouble() {
   say("old", trouble && `${trouble}; the price shown is old`);
   by("old").hidden = !trouble;
   state.old = trouble !== "";
-  for (const button of by("order").querySelectorAll("button")) button.disabled = state.old || !state.connected || !state.mid;
+  const closed = state.old || !state.connected || !state.mid;
+  const focused = document.activeElement;
+  for (const button of by("order").querySelectorAll("button")) {
+    if (closed && button === focused) state.left = button;
+    button.disabled = closed;
+  }
+  // A disabled button loses the focus: who had it there has it there again.
+  if (!closed && state.left && focused === document.body) state.left.focus();
+  if (!closed) state.left = null;
 }
 
 function frame() {
