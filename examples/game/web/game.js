@@ -233,7 +233,7 @@ const tokens = (count) => `${amount.format(count)} ${count === 1 ? "token" : "to
 /** Name and tokens; and the form for who can play, or for who has to begin anew. */
 function showPurse() {
   const { you } = state;
-  by("purse").hidden = !you;
+  by("purse").classList.toggle("absent", !you);
   const busy = [...state.trades.values()].some((trade) => !OVER.has(trade.state) || trade.state === "incident");
   const broke = you && !busy && you.balance < LEAST;
   by("enrol").hidden = Boolean(you) && !broke;
