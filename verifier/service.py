@@ -1,8 +1,9 @@
 """The verify API: ``POST /v1/verify`` answers with verdicts, on settlements another route.
 
 Stateless: a trust file at the start, a question with its expectation in each
-request.  Run it yourself, beside what relies on it: a verdict from somebody
-else's server proves nothing.
+request; at most a folder of evidence is read, for the page at ``/``.  Run it
+yourself, beside what relies on it: a verdict from somebody else's server proves
+nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client import generate_latest as render_metrics
@@ -30,6 +32,8 @@ from attestation.trust import Trust
 from attestation.venues import shipped_venues
 from attestation.verdict import Rejected, rejected
 from verifier import openapi, settlement_openapi
+from verifier.evidence import EvidenceFolder
+from verifier.evidence_routes import add_evidence_routes
 from verifier.page import page, page_headers
 from verifier.patience import PatientProtocol
 from verifier.question import BODY_LIMIT, MissingExpectError, read_questions
@@ -51,14 +55,20 @@ def system_clock() -> int:
 
 
 def create_app(
-    *, trust: Trust, clock: Clock = system_clock, settlement: SettlementMeans | None = None
+    *,
+    trust: Trust,
+    clock: Clock = system_clock,
+    settlement: SettlementMeans | None = None,
+    evidence: EvidenceFolder | None = None,
 ) -> FastAPI:
     """Builds the application; ``clock`` says what time it is, in microseconds.
 
-    ``settlement`` is what bundles are recomputed with, if they are.
+    ``settlement`` is what bundles are recomputed with, if they are; ``evidence`` what the
+    page at ``/`` opens, if anything.
     """
     shipped_venues()  # read before the first request, not in it
     metrics, receiver = Metrics(), Receiver()
+    means = settlement or SettlementMeans()
     app = FastAPI(
         title="Quotary verify API",
         version="1",
@@ -98,13 +108,9 @@ def create_app(
             async with receiver.body(request, limit=BODY_LIMIT) as body:
                 return await _answer(body, trust, clock, metrics)
 
-    add_settlement_routes(
-        app,
-        trust=trust,
-        means=settlement or SettlementMeans(),
-        receiver=receiver,
-        metrics=metrics,
-    )
+    add_settlement_routes(app, trust=trust, means=means, receiver=receiver, metrics=metrics)
+    if evidence is not None:
+        add_evidence_routes(app, folder=evidence, trust=trust, log_policy=means.log_policy)
 
     @app.get("/", summary="The fairness page", response_class=HTMLResponse)
     async def show_page() -> HTMLResponse:
@@ -125,6 +131,12 @@ def create_app(
             is_bundle = request.url.path == SETTLEMENTS
             example = settlement_openapi.expect_example() if is_bundle else openapi.EXPECT_EXAMPLE
         return _problem(metrics, error.http_status, error.slug, error, example=example)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(request: Request, error: RequestValidationError) -> Response:
+        name = str(error.errors()[0]["loc"][-1])
+        found = UsageError("a parameter is not what it must be", rule=name[:80])
+        return _problem(metrics, found.http_status, found.slug, found)
 
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
@@ -232,13 +244,20 @@ def server_config(app: FastAPI) -> uvicorn.Config:
     )
 
 
-def serve(*, trust: Trust, host: str, port: int, settlement: SettlementMeans | None = None) -> None:
+def serve(
+    *,
+    trust: Trust,
+    host: str,
+    port: int,
+    settlement: SettlementMeans | None = None,
+    evidence: EvidenceFolder | None = None,
+) -> None:
     """Serves until SIGTERM or SIGINT; port 0 is the system's choice."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=1024) as listener:
         # Inherited by what is accepted: asyncio sets it on sockets that name their protocol alone.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        config = server_config(create_app(trust=trust, settlement=settlement))
+        config = server_config(create_app(trust=trust, settlement=settlement, evidence=evidence))
         # What start-up made is not garbage: no collection has to walk it again.
         gc.collect()
         gc.freeze()

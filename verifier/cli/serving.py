@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,10 +38,21 @@ def serve_command(
         typer.Option(metavar="FILE", help="Settlement policy to show by its id. Repeatable."),
     ] = None,
     venue_file: VenueOption = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help=(
+                "Bundles to serve beside the page: /#trade=ID opens one. "
+                "A folder as prover serve, the game or verifier mirror write it."
+            ),
+        ),
+    ] = None,
 ) -> None:
     """Serve the verify API. Run it yourself: somebody else's verdict proves nothing.
 
     Settlements are recomputed under the log policy of --log-policy, or of the trust file.
+    The fairness page is at /.
     """
     with boundary():
         if listen is not None:
@@ -53,6 +65,7 @@ def serve_command(
                 f"{error.name} is not installed: in a checkout of Quotary, pip install '.[service]'"
             ) from error
         from attestation.settlement.policy import SettlementPolicy
+        from verifier.evidence import EvidenceFolder
         from verifier.settlement import SettlementMeans
 
         logs = None
@@ -63,7 +76,13 @@ def serve_command(
             policies=tuple(SettlementPolicy.decode(read(name)) for name in policy or ()),
             venue_files=read_venue_files(venue_file or ()),
         )
-        run_service(trust=believed, host=host, port=port, settlement=means)
+        run_service(
+            trust=believed,
+            host=host,
+            port=port,
+            settlement=means,
+            evidence=None if evidence is None else EvidenceFolder(evidence),
+        )
 
 
 def _address(text: str) -> tuple[str, int]:
