@@ -12,13 +12,18 @@ from collections.abc import Sequence
 from attestation.document import Attestation
 from attestation.encoding import Json
 from attestation.errors import (
+    MalformedError,
     QuotaryError,
     RefusedError,
     UnavailableError,
+    UntrustedError,
+    UsageError,
     naming,
 )
+from attestation.hashing import hasher
 from attestation.http1 import Request, Response, read_response
 from attestation.keys import DEFAULT_SIGNATURE
+from attestation.keys import signature_algorithm as known_signature
 from attestation.log.inclusion import Inclusion
 from attestation.quote import QuoteClaim
 from attestation.request import AttestationRequest
@@ -52,6 +57,9 @@ class FetchPlan:
     ``plaintext`` is the exact request, ``request`` the same as parsed;
     ``expect_json`` says whether the body is to be committed by JSON value where
     that must be settled before it is seen.
+
+    Raises UsageError for what every notary would refuse: it is said before a session,
+    and with it a trade's only place, is spent.
     """
 
     spec: SessionSpec
@@ -61,6 +69,18 @@ class FetchPlan:
     expect_json: bool = False
     hash_algorithm: str = "sha256"
     signature_algorithm: str = DEFAULT_SIGNATURE
+
+    def __post_init__(self) -> None:
+        try:
+            self.spec.check()
+            hasher(self.hash_algorithm)
+            with naming("signature"):
+                known_signature(self.signature_algorithm)
+        except (MalformedError, UntrustedError) as error:
+            raise UsageError(
+                error.detail, rule=error.rule, found=error.found, wanted=error.wanted
+            ) from None
+        self.attestation_request("00" * 16, json_body=self.expect_json, quote=True)
 
     @property
     def closes(self) -> bool:
@@ -110,7 +130,7 @@ def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
     Where the venue's certificate does not verify, nothing is asked of it; the handshake
     alone is sealed and opened, so that the notary sees whose fault it is.
     """
-    lane = yield from notary.acquire(plan.spec)
+    lane = yield from notary.acquire(plan.spec, signature=plan.signature_algorithm)
     link: Link | None = None
     session: GrantedSession | None = None
     try:

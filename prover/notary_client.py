@@ -18,7 +18,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from attestation.encoding import JsonObject, encode_decoded
-from attestation.errors import QuotaryError, UnavailableError, UntrustedError, UsageError
+from attestation.errors import (
+    QuotaryError,
+    RefusedError,
+    UnavailableError,
+    UntrustedError,
+    UsageError,
+)
 from attestation.feed_request import (
     EntryRequest,
     FeedRequest,
@@ -126,8 +132,34 @@ class Notary:
         """As ``info``, on the running asyncio loop."""
         return await run_async(self._ask_info(), self.timeouts)
 
-    def acquire(self, spec: SessionSpec | None = None) -> Flow[Lane]:
-        """Takes an idle lane, one with a session for ``spec`` ready first, or opens one."""
+    def acquire(
+        self, spec: SessionSpec | None = None, *, signature: str | None = None
+    ) -> Flow[Lane]:
+        """Takes an idle lane, one with a session for ``spec`` ready first, or opens one.
+
+        Raises RefusedError if the notary says that it has no key of the algorithm
+        ``signature``: else a session would be spent to hear it.
+        """
+        lane = yield from self._lane(spec)
+        algorithms = self._signatures()
+        if signature is not None and algorithms and signature not in algorithms:
+            self.release(lane)
+            raise RefusedError(
+                "the notary has no key of the algorithm",
+                rule="signature",
+                found=signature,
+                wanted=algorithms,
+            )
+        return lane
+
+    def _signatures(self) -> list[str]:
+        """The algorithms that the notary says it signs with; empty where it does not say."""
+        document = {} if self._info is None else self._info.document
+        algorithms = document.get("algorithms")
+        named = algorithms.get("signature") if isinstance(algorithms, dict) else None
+        return [str(name) for name in named] if isinstance(named, list) else []
+
+    def _lane(self, spec: SessionSpec | None) -> Flow[Lane]:
         while True:
             with self._lock:
                 if self._closed:

@@ -281,7 +281,7 @@ class OpenPool:
             finally:
                 self._put(connection, plan.spec)
                 connection.lock.release()
-        lane = yield from self._notary.acquire(plan.spec)
+        lane = yield from self._notary.acquire(plan.spec, signature=plan.signature_algorithm)
         connection = OpenConnection(self._notary, lane)
         with self._lock:
             self._all[connection] = None

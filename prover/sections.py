@@ -25,6 +25,7 @@ _TEXT = re.compile(
     r"(?:=(?P<scheme>hash|tree/(?:json|fixed:[1-9][0-9]{0,6})))?",
     re.ASCII,
 )
+_FORMS = "NAME, or NAME=hash, NAME=tree/json, NAME=tree/fixed:BYTES"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class Section:
         """Reads ``name[=scheme]`` or ``x.name@direction[start:end][=scheme]``."""
         match = _TEXT.fullmatch(text)
         if match is None:
-            raise UsageError("not a section", found=text[:120])
+            raise UsageError("not a section", rule="section", found=text[:120], wanted=_FORMS)
         start, end = match["start"], match["end"]
         return cls(
             name=match["name"],

@@ -8,8 +8,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from attestation.encoding import hex_decode
+from attestation.encoding import JsonObject, hex_decode
 from attestation.errors import ExpectationError, MalformedError, QuotaryError, UsageError
+from attestation.request import SessionRequest
 
 T = TypeVar("T")
 
@@ -17,6 +18,8 @@ MODES = ("sealed", "open")
 DEFAULT_LIFETIME_SECONDS = 10.0
 DEFAULT_COMMIT_SECONDS = 2.0
 MAX_LIFETIME_US = 86_400_000_000
+_ANY: JsonObject = {"notary": "any", "prover": "any", "at_us": 1, "nonce": "00" * 16}
+"""What a session request has besides what it asks for."""
 EARLY_SECONDS = 1.0
 """A session made ahead is dropped so long before the notary would drop it."""
 
@@ -83,6 +86,12 @@ class SessionSpec:
         bound = {"mode": self.mode, "binding": self.binding, "form": self.form}
         again = {} if self.retry_of is None else {"retry_of": self.retry_of}
         return place | bound | purpose | again
+
+    def check(self) -> None:
+        """Raises MalformedError for what no session request can ask for."""
+        asked: JsonObject = {"type": "quotary/session_request/v1", **_ANY}
+        asked |= {name: value for name, value in self.members().items() if value is not None}
+        SessionRequest.from_json(asked)
 
     @property
     def purpose(self) -> str:

@@ -81,6 +81,7 @@ def plan_template(
             adhoc=purpose.adhoc,
             trade=purpose.trade,
             leg=purpose.leg,
+            retry_of=purpose.retry_of,
             binding="template",
             form=form,
         ),
@@ -175,9 +176,10 @@ class Sidecar:
         if not head:
             return  # Somebody looked whether the port is open.
         self._check_head(head)
-        lane = await run_async(job.notary.acquire(job.plan.spec), timeouts)
+        spec, signature = job.plan.spec, job.plan.signature_algorithm
+        lane = await run_async(job.notary.acquire(spec, signature=signature), timeouts)
         try:
-            session = await run_async(lane.take_session(job.plan.spec), timeouts)
+            session = await run_async(lane.take_session(spec), timeouts)
             channel, early = await run_async(dial(session), timeouts)
             try:
                 one.relayed = Relayed(job, lane, session, channel, reader, writer)

@@ -49,7 +49,11 @@ def fetch(
     ] = None,
     section: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[=SCHEME]", help="Sections to commit, instead of the default."),
+        typer.Option(
+            metavar="NAME[=SCHEME]",
+            help="Sections to commit, instead of the default; SCHEME: hash, tree/json or "
+            "tree/fixed:BYTES.",
+        ),
     ] = None,
     hash_algorithm: Annotated[str, typer.Option("--hash", help="sha256 or sha3-256.")] = "sha256",
     signature_algorithm: Annotated[

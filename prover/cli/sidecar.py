@@ -63,7 +63,11 @@ def sidecar(
     leg: Annotated[str | None, typer.Option(help="open or close, of the trade.")] = None,
     section: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[=SCHEME]", help="Sections to commit, instead of the default."),
+        typer.Option(
+            metavar="NAME[=SCHEME]",
+            help="Sections to commit, instead of the default; SCHEME: hash, tree/json or "
+            "tree/fixed:BYTES.",
+        ),
     ] = None,
     listen: Annotated[
         str, typer.Option(metavar="ADDRESS:PORT", help="On loopback; port 0: the system's choice.")

@@ -49,6 +49,7 @@ def running_notary(
     *,
     log: SigningKey | None = None,
     witnesses: str = "",
+    algorithms: tuple[str, ...] = ("ed25519", "ecdsa-secp256k1"),
 ) -> Iterator[RunningNotary]:
     """Runs a notary on loopback until the end of the block.
 
@@ -57,8 +58,7 @@ def running_notary(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "roots.pem").write_bytes(venues.ca_pem)
     keys = [
-        SigningKey(name=name, algorithm=algorithm, seed=os.urandom(32))
-        for algorithm in ("ed25519", "ecdsa-secp256k1")
+        SigningKey(name=name, algorithm=algorithm, seed=os.urandom(32)) for algorithm in algorithms
     ]
     for key in keys:
         write_key(key_path(folder, key.algorithm), key)

@@ -221,7 +221,8 @@ def test_fetch_through_two_notaries_keeps_both(
         ((*KRAKEN, "--mode", "live"), 2),
         ((*KRAKEN, "--trade", "t"), 2),
         ((*KRAKEN, "--section", "no such"), 2),
-        ((*KRAKEN, "--hash", "md5"), 18),
+        ((*KRAKEN, "--hash", "md5"), 2),
+        ((*KRAKEN, "--trade", "t", "--leg", "up"), 2),
     ],
 )
 def test_exit_code_tells_who_is_at_fault(

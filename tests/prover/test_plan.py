@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -10,6 +12,7 @@ from prover.fetch import FetchPlan
 from prover.plan import TransportOptions, plan_request
 from prover.sections import Section, attestation_request
 from prover.session import Purpose
+from prover.sidecar import plan_template
 
 KRAKEN = "https://api.kraken.com/0/public/Ticker?pair=XXBTZUSD"
 
@@ -171,3 +174,35 @@ def test_sections_have_fresh_salts_and_the_schemes_asked_for() -> None:
 def test_section_that_makes_no_sense_is_the_callers_mistake(text: str) -> None:
     with pytest.raises(UsageError):
         Section.parse(text).request(json_body=False)
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        ("trade", {"purpose": Purpose(trade="T 1", leg="open")}),
+        ("leg", {"purpose": Purpose(trade="t1", leg="up")}),
+        ("retry_of", {"purpose": Purpose(trade="t1", leg="open", retry_of="zz")}),
+        ("adhoc", {"purpose": Purpose(adhoc="a\x1bb")}),
+        ("hash", {"hash_algorithm": "md5"}),
+        ("signature", {"signature_algorithm": "rsa"}),
+        ("name", {"sections": (Section(name="nonsense"),)}),
+    ],
+)
+def test_what_every_notary_would_refuse_is_refused_before_a_session_is_spent(
+    rule: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(KRAKEN, options=TransportOptions(**options))
+    assert caught.value.rule == rule
+    for name in ("hash_algorithm", "mode", "binding"):
+        options.pop(name, None)
+    if rule != "hash":
+        with pytest.raises(UsageError) as caught:
+            plan_template(venue="kraken", instrument="XXBTZUSD", form="curl", **options)
+        assert caught.value.rule == rule
+
+
+def test_host_that_no_session_can_name_is_a_usage_error() -> None:
+    with pytest.raises(UsageError) as caught:
+        plan("https://venue.example./price")
+    assert caught.value.rule == "host"

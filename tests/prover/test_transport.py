@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -154,6 +155,31 @@ def test_sections_and_algorithms_by_name(notary: Notary, running: RunningNotary)
         expect=expect,
         now_us=time.time_ns() // 1000,
     )
+
+
+@pytest.mark.parametrize("mode", ["sealed", "open"])
+def test_mistaken_options_leave_a_trades_place_free(
+    tmp_path: Path, venues: ThreadedVenueServer, mode: str
+) -> None:
+    """A place has one session: what would be refused at its end is refused before it begins."""
+    trade: dict[str, Any] = {"mode": mode, "trade": "t1", "leg": "open"}
+    mistakes: list[tuple[type[QuotaryError], dict[str, Any]]] = [
+        (UsageError, {"hash_algorithm": "md5"}),
+        (UsageError, {"sections": ["nonsense"]}),
+        (RefusedError, {"signature_algorithm": "ecdsa-secp256k1"}),
+    ]
+    with (
+        running_notary(tmp_path, venues, algorithms=("ed25519",)) as running,
+        Notary(
+            running.url, prover_key=PROVER, trust=running.trust, roots_pem=running.roots_pem
+        ) as notary,
+    ):
+        for kind, mistake in mistakes:
+            with pytest.raises(kind):
+                get(notary, KRAKEN, **trade, **mistake)
+        found = get(notary, KRAKEN, **trade).extensions["attestation"]
+        fetch = found.result() if mode == "open" else found
+        assert fetch.quote is not None
 
 
 def test_chunked_response_is_joined_and_attested(
