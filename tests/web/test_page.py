@@ -18,6 +18,7 @@ from attestation.settlement.promise import Promise, sign_promise
 from examples.demo.browser import Tab
 from tests.settlement import cases, world
 from tests.web import market as markets
+from tests.web.axe import violations
 from tests.web.market import Market, market
 from tests.web.reader import SHOWN, changed, opened, show_quote
 from verifier.page import PAGE
@@ -313,3 +314,53 @@ def test_several_bundles_are_listed_searched_and_counted(tab: Tab, tmp_path: Pat
     assert "1 of 3 bundles" in tab.text()
     tab.run("document.querySelector('tbody .plainly').click(), true")
     tab.wait("document.querySelector('h1').textContent.startsWith('DOWN')")
+
+
+def test_what_would_have_been_says_each_direction_once(tab: Tab, tmp_path: Path) -> None:
+    falling = market(9, drift=-0.9)
+    text = opened(tab, falling.write(tmp_path))
+    assert tab.text("h1").startswith("DOWN by ")
+    assert "instead of windows: DOWN by" in text
+    assert "by −" not in text.replace("\u00a0", " ")
+
+
+def test_trade_without_gaps_says_so_in_a_sentence(
+    tab: Tab, trade: Market, files: list[Path]
+) -> None:
+    folder = SAMPLES / SETTLEMENTS
+    keys = [folder / name for name in ("trust.toml", "log_policy.txt", "expect.toml")]
+    table = "document.querySelector('[aria-label=\"Gaps of each venue\"]') !== null"
+    opened(tab, files)
+    assert tab.run(table)
+    text = opened(tab, [folder / "up.0.json", *keys])
+    assert "None: every venue has a price in every slot." in text
+    assert not tab.run(table)
+
+
+def test_wrong_file_among_good_ones_is_named_beside_the_verdict(
+    tab: Tab, files: list[Path], tmp_path: Path
+) -> None:
+    picture = tmp_path / "holiday.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40)
+    tab.give(*files, picture)
+    tab.wait(SHOWN)
+    assert "holiday.png" in tab.text(".refusal")
+    assert tab.run("document.querySelectorAll('h1').length") == 1
+    assert violations(tab) == []
+
+
+def test_folder_that_was_dropped_as_a_file_is_told(tab: Tab) -> None:
+    tab.run(
+        """(() => {
+          const unreadable = new DOMException("", "NotReadableError");
+          Blob.prototype.arrayBuffer = () => Promise.reject(unreadable);
+          const carried = new DataTransfer();
+          carried.items.add(new File([], "evidence"));
+          dispatchEvent(new DragEvent("drop", { dataTransfer: carried }));
+        })()"""
+    )
+    tab.wait("document.querySelector('.banner dl')")
+    text = tab.text(".banner")
+    assert "evidence" in text
+    assert "a folder is opened by" in text
+    assert tab.complaints == []

@@ -73,6 +73,9 @@ def test_link_without_own_keys_verifies_in_amber(
     assert "The keys came with this page from its own server" in tab.text(".banner .amber")
     assert "brought by this page" in text
     assert "Policy and trade are those of the link" in text
+    # What a server says is not what its reader agreed to.
+    assert "The policy that the link you followed names" in text
+    assert "The policy you agreed to" not in text
     assert set(site.asked) <= {
         "/",
         "/bundle.json",
@@ -255,14 +258,38 @@ def test_log_that_does_not_hold_what_was_seen_is_told_in_red(
     link = with_log(site, trade)
     size = len(trade.made.logs["n0"]) - 1
     head = orjson.dumps({"size": size, "root": "A" * 43 + "="}).decode()
-    tab.run(f"localStorage.setItem('quotary head n0/log', {head!r}), true")
+    tab.open(link)
+    tab.wait(VERDICT)
+    with_venues(tab, trade, tmp_path)
+    tab.wait(SHOWN)
+    name = tab.run(
+        "Object.keys(localStorage).find((one) => one.startsWith('quotary head n0/log '))"
+    )
+    tab.run(f"localStorage.setItem({name!r}, {head!r}), true")
     tab.open(link)
     tab.wait(VERDICT)
     with_venues(tab, trade, tmp_path)
     tab.wait("document.querySelector('.banner .refused')")
     assert "NOT the log that this browser saw before" in tab.text()
     # Once more: what was seen first was not forgotten.
-    assert tab.run("localStorage.getItem('quotary head n0/log')") == head
+    assert tab.run(f"localStorage.getItem({name!r})") == head
+
+
+def test_log_of_the_same_name_under_another_key_is_told_and_is_no_fork(
+    tab: Tab, site: Site, trade: Market, tmp_path: Path
+) -> None:
+    # As a demonstration that is started again: its logs have their names, and new keys.
+    head = orjson.dumps({"size": 1, "root": "A" * 43 + "="}).decode()
+    tab.run(f"localStorage.setItem('quotary head n0/log 0000 0000', {head!r}), true")
+    for told in ("under another key", "The same head as this browser saw last"):
+        tab.open(site.link(**KEYS))
+        tab.wait(VERDICT)
+        with_venues(tab, trade, tmp_path)
+        tab.wait(SHOWN)
+        assert told in tab.text()
+        assert not tab.run("!!document.querySelector('.banner .refused')")
+        another = "had another key when this browser saw it"
+        assert (another in tab.text(".banner")) == (told == "under another key")
 
 
 def test_page_needs_nothing_that_plain_http_lacks(

@@ -5,7 +5,7 @@ import { fromUtf8 } from "../core/bytes.js";
 import { isKind, QuotaryError, usage } from "../core/errors.js";
 import { readExpect } from "../presentation/expect.js";
 import { readSettlementExpect } from "../settlement/expect.js";
-import { acceptedBanner, FORKED, refusedBanner } from "./banner.js";
+import { acceptedBanner, FORKED, refusedBanner, REKEYED } from "./banner.js";
 import { chartSection } from "./chart.js";
 import { checkedSection } from "./checked.js";
 import { againSection, elsewhereSection, whatIfSection } from "./checks.js";
@@ -20,7 +20,7 @@ import { readLink } from "./link.js";
 import { remember, remembered } from "./memory.js";
 import { quoteReport } from "./quote.js";
 import { casesSection, statisticsSection } from "./several.js";
-import { BUNDLE_LIMIT, checkId, classify, logPolicySource, trustSource } from "./sources.js";
+import { BUNDLE_LIMIT, checkId, classify, logPolicySource, readFile, trustSource } from "./sources.js";
 import { acceptDrops, dropZone, intro, settings, steps } from "./start.js";
 import { Survey, surveyKnown } from "./survey.js";
 import { venuesSection } from "./venues.js";
@@ -168,28 +168,17 @@ export class App {
   /** Takes files: keys and expectations first, then all bundles. */
   async take(files) {
     this.failure = null;
-    const read = await Promise.all(
-      files.map(async (file) => [
-        file.name,
-        file.size,
-        file.size > BUNDLE_LIMIT ? null : new Uint8Array(await file.arrayBuffer()),
-      ]),
-    );
+    const read = await Promise.all(files.map(readFile));
     const fresh = [];
     const shown = [];
-    for (const [name, size, data] of read) {
+    for (const { name, data, error } of read) {
       this.guard(() => {
-        if (data === null) {
-          throw usage(`${visible(name, 80)} is larger than any bundle`, {
-            rule: "file",
-            found: size,
-          });
-        }
+        if (error !== undefined) throw error;
         const found = classify(name, data);
         if (found.kind === "bundle") fresh.push({ name, data });
         else if (found.kind === "presentation") shown.push(data);
         else this.learn({ ...found, name });
-      });
+      }, visible(name, 80));
     }
     // Presentations given together are several notaries' of one quote.
     if (shown.length)
@@ -250,7 +239,10 @@ export class App {
       this.ledger === null
         ? null
         : [ledgerSection(this.shownLines, canOpen, this.times), this.survey?.element];
-    const failure = this.failure === null ? null : refusedBanner(this.failure, "what was opened");
+    const failure =
+      this.failure === null
+        ? null
+        : refusedBanner(this.failure, this.failed, item !== null);
     if (item === null) {
       const found = [failure, intro(), ledger, zone, own, steps()];
       this.root.replaceChildren(...found.flat().filter(Boolean));
@@ -303,9 +295,9 @@ export class App {
       this.proveHeads(item);
     }
     const warnings = warningsOf(item, this);
-    if (item.heads.some((head) => head.state === "fork")) {
-      warnings.unshift(FORKED);
-    }
+    const states = item.heads.map((head) => head.state);
+    if (states.includes("rekeyed")) warnings.unshift(REKEYED);
+    if (states.includes("fork")) warnings.unshift(FORKED);
     return [
       acceptedBanner(result, warnings, item.took, this.expect.insecure_allow_development ?? false),
       checkedSection(result, {
@@ -316,7 +308,10 @@ export class App {
       }),
       chartSection(result),
       venuesSection(result),
-      policySection(result, this.expect.policy_id !== undefined),
+      policySection(
+        result,
+        this.expect.policy_id === undefined ? "unsaid" : this.linked ? "linked" : "agreed",
+      ),
       keysSection(result, sources, item.heads),
       statisticsSection(this.items),
       whatIfSection(result),
@@ -373,10 +368,11 @@ export class App {
     scrollTo({ top: 0 });
   }
 
-  guard(step) {
+  guard(step, what = "what was opened") {
     try {
       step();
     } catch (error) {
+      this.failed = what;
       if (!isKind(error, "UsageError", "MalformedError", "UntrustedError", "UnavailableError"))
         throw error;
       this.failure = error;
@@ -387,6 +383,7 @@ export class App {
     try {
       await step();
     } catch (error) {
+      this.failed = "what was opened";
       if (!(error instanceof QuotaryError)) throw error;
       this.failure = error;
     }

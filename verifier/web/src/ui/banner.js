@@ -2,10 +2,12 @@
 
 import { moved, noise } from "./derived.js";
 import { code, h, visible, when } from "./dom.js";
-import { duration, grouped, list, percentage, plural, points } from "./format.js";
+import { distance, duration, grouped, list, percentage, plural, points } from "./format.js";
 
 /** A warning that is more than one. */
 export const FORKED = "This is not the log that this browser saw before. See “Log and keys”.";
+export const REKEYED =
+  "A log of this name had another key when this browser saw it. See “Log and keys”.";
 
 const WORDS = { up: "UP", down: "DOWN", tie: "TIE", void: "VOID" };
 
@@ -35,7 +37,7 @@ function headline(result) {
   const word = h("strong", { class: "outcome" }, WORDS[outcome]);
   if (outcome === "void" || by === null) return [word];
   if (outcome === "tie") return [word, " at exactly the open"];
-  return [word, ` by ${points(by, { sign: false }).replace("−", "")}`];
+  return [word, ` by ${distance(by)}`];
 }
 
 function noiseText({ settlement }) {
@@ -157,8 +159,12 @@ function refusalTitle(error) {
   return `Claimed ${found}, but ${wanted} follows`;
 }
 
-/** The banner of a refusal, with the rule and what was compared. */
-export function refusedBanner(error, name) {
+/**
+ * The banner of a refusal, with the rule and what was compared; `beside` a verdict that stands on the
+ * same page.
+ */
+export function refusedBanner(error, name, beside = false) {
+  const id = beside ? "trouble" : "verdict";
   const rows = [fact("What", name), fact("Rule", code(error.rule ?? "–"))];
   for (const member of ["found", "wanted"]) {
     const value = error[member];
@@ -169,9 +175,9 @@ export function refusedBanner(error, name) {
   const setUp = ["usage", "unavailable"].includes(error.slug);
   return h(
     "section",
-    { class: setUp ? "banner" : "banner refusal", "aria-labelledby": "verdict", role: "alert" },
+    { class: setUp ? "banner" : "banner refusal", "aria-labelledby": id, role: "alert" },
     h("p", { class: "kicker" }, setUp ? "Nothing was decided" : "Refused"),
-    h("h1", { id: "verdict", tabindex: "-1" }, refusalTitle(error)),
+    h(beside ? "h2" : "h1", { id, tabindex: "-1" }, refusalTitle(error)),
     h("p", { class: "lead" }, sentence(visible(error.detail, 400))),
     error.slug in MEANS ? h("p", {}, MEANS[error.slug]) : null,
     error.rule === "session.address" ? h("p", { class: "amber" }, SIMULATED) : null,

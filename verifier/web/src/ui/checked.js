@@ -19,6 +19,8 @@ function logItems(result) {
   return [...result.ranges].map(([notary, range]) => {
     const { signed, quorumTime } = result.witnessed.get(notary);
     const count = signed.times.size;
+    const { origin } = signed.checkpoint;
+    const told = notary === first || origin.startsWith(notary);
     const seen =
       quorumTime === null
         ? "No witness is asked for."
@@ -26,7 +28,7 @@ function logItems(result) {
     return item(
       true,
       "Nothing is hidden.",
-      `All ${integer(range.entries.length)} entries of the log ${visible(signed.checkpoint.origin, 80)}${notary === first ? "" : `, ${visible(notary, 80)}’s,`} from before the trade to after its end are here, in their order. ${seen}`,
+      `All ${integer(range.entries.length)} entries of the log ${visible(origin, 80)}${told ? "" : ` of ${visible(notary, 80)}`} from before the trade to after its end are here, in their order. ${seen}`,
     );
   });
 }

@@ -4,7 +4,7 @@
 import { hashString } from "../core/hashing.js";
 import { singleInstant, withoutEach } from "./derived.js";
 import { code, h, save, section, visible } from "./dom.js";
-import { list, points } from "./format.js";
+import { distance, list, plural } from "./format.js";
 
 // Public history of the venues, where it has an address that a browser can open. Nothing of it is
 // part of the proof: it is what the venue says today.
@@ -63,7 +63,7 @@ function candles({ policy, settlement }) {
   });
   if (!links.length) return null;
   return [
-    h("h3", {}, "The venues' own public history"),
+    h("h3", {}, "The venues’ own public history"),
     h(
       "p",
       {},
@@ -158,6 +158,9 @@ function outcomeWord(settlement) {
   return settlement.outcome.toUpperCase();
 }
 
+const tickText = ({ outcome, points: by }) =>
+  outcome === "tie" ? "a TIE" : `${outcome.toUpperCase()} by ${distance(by)}`;
+
 export function whatIfSection(result) {
   const { settlement } = result;
   const official = settlement.outcome;
@@ -176,7 +179,7 @@ export function whatIfSection(result) {
       : null,
     tick === null
       ? null
-      : `Had one tick at each end decided instead of windows: ${tick.outcome.toUpperCase()} by ${points(tick.points)}, over ${tick.venues} venues.`,
+      : `Had one tick at each end decided instead of windows: ${tickText(tick)}, over ${plural(tick.venues, "venue")}.`,
   ];
   return section(
     "What if",

@@ -60,6 +60,9 @@ export function points(value, { sign = true } = {}) {
   return `${sign && value.n > 0n ? "+" : ""}${text}\u00a0bp`;
 }
 
+/** 1.83 bp, where a word says which way */
+export const distance = (value) => points(value, { sign: false }).replace("−", "");
+
 /** Basis points as 0.0183 % */
 export const percentage = (value) =>
   `${decimal(new Fraction(value.n, value.d * 100n), 4).replace(/0{1,2}$/, "")}\u00a0%`;

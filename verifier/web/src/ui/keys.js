@@ -7,13 +7,17 @@ import { entryLeaf } from "../log/entry.js";
 import { CHECKPOINT_PATH, LogFiles } from "../log/files.js";
 import { code, h, scrolling, section, visible, when } from "./dom.js";
 import { integer, list, plural } from "./format.js";
-import { remember, remembered } from "./memory.js";
+import { remember, remembered, rememberedNames } from "./memory.js";
 
 /** Whether the log of a bundle extends the head of it that this browser saw last. */
-function compare(bundleLog, checkpoint, startSize) {
-  const seen = remembered(`head ${checkpoint.origin}`);
+function compare(bundleLog, name, checkpoint, startSize) {
+  const seen = remembered(name);
   const own = { size: checkpoint.size, root: base64(checkpoint.root) };
-  if (seen === null) return { state: "first", own };
+  // A log is a name and a key: another key's is another log, and that is worth a word.
+  if (seen === null) {
+    const others = rememberedNames(headName({ checkpoint })).filter((other) => other !== name);
+    return { state: others.length ? "rekeyed" : "first", own };
+  }
   if (seen.size === own.size) return { state: seen.root === own.root ? "same" : "fork", own, seen };
   if (seen.size > own.size) return { state: "older", own, seen };
   if (seen.size < startSize) return { state: "beyond", own, seen };
@@ -26,8 +30,14 @@ function compare(bundleLog, checkpoint, startSize) {
   return { state: base64(tree.root()) === seen.root ? "extends" : "fork", own, seen };
 }
 
+/** What the head of a log is remembered by: without a key, how those of all keys begin. */
+const headName = ({ checkpoint, log = null }) =>
+  `head ${checkpoint.origin} ${log === null ? "" : log.fingerprint}`;
+
 const SAYS = {
   first: () => "This browser sees this log for the first time, and remembers its head.",
+  rekeyed: () =>
+    "This browser has seen a log of this name under another key. A log keeps its key, unless it was made anew, as a demonstration’s is each time. If you know of no reason, ask who keeps it. This head is remembered, too.",
   same: () => "The same head as this browser saw last.",
   extends: ({ seen }) =>
     `Extends the head that this browser saw last (${plural(seen.size, "entry", "entries")}): nothing before it was changed.`,
@@ -46,9 +56,10 @@ export function checkHeads(bundle, result) {
   return bundle.logs.map((log) => {
     const { signed } = result.witnessed.get(log.notary);
     const { first } = result.ranges.get(log.notary);
-    const found = compare(log, signed.checkpoint, first);
-    if (["first", "extends", "beyond"].includes(found.state)) {
-      remember(`head ${signed.checkpoint.origin}`, found.own);
+    const name = headName(signed);
+    const found = compare(log, name, signed.checkpoint, first);
+    if (["first", "rekeyed", "extends", "beyond"].includes(found.state)) {
+      remember(name, found.own);
     }
     return { log, signed, ...found };
   });
@@ -74,12 +85,14 @@ export async function proveHeads(heads, logPolicy, read) {
       const same = roots[0] === head.seen.root && roots[1] === head.own.root;
       head.state = same ? "proven" : "fork";
       // What was seen first stays remembered.
-      if (!same) remember(`head ${latest.origin}`, head.seen);
+      if (!same) remember(headName(head.signed), head.seen);
     } catch (error) {
       if (!(error instanceof QuotaryError)) throw error;
     }
   }
 }
+
+const TONE = { fork: "refused", rekeyed: "amber" };
 
 function logText(result, head) {
   const range = result.ranges.get(head.log.notary);
@@ -105,7 +118,7 @@ function logText(result, head) {
         ? "; the log policy asks for no witness."
         : [", the quorum complete by ", when(Number(quorumTime) * 1000000), "."],
     ),
-    h("p", { class: head.state === "fork" ? "refused" : "quiet" }, SAYS[head.state](head)),
+    h("p", { class: TONE[head.state] ?? "quiet" }, SAYS[head.state](head)),
   );
 }
 

@@ -12,6 +12,17 @@ export function remembered(name) {
   }
 }
 
+/** The names that begin so, of all that is kept. */
+export function rememberedNames(start) {
+  try {
+    return Object.keys(localStorage)
+      .filter((name) => name.startsWith(PREFIX + start))
+      .map((name) => name.slice(PREFIX.length));
+  } catch {
+    return [];
+  }
+}
+
 export function remember(name, value) {
   try {
     if (value === null) localStorage.removeItem(PREFIX + name);

@@ -128,6 +128,8 @@ export function statisticsSection(items) {
     }
   }
   const decided = counts.up + counts.down;
+  const whole = gaps.size && [...gaps.values()].every((sum) => !sum.venue && !sum.prover && !sum.notary);
+  const one = results.length === 1;
   const names = ["venue", "slots", "the venue’s gaps", "the prover’s", "the notary’s"];
   const rows = [...gaps].map(([venue, sum]) =>
     h(
@@ -139,32 +141,34 @@ export function statisticsSection(items) {
     ),
   );
   return section(
-    results.length === 1 ? "Gaps in this trade" : `Statistics over ${results.length} trades`,
+    one ? "Gaps in this trade" : `Statistics over ${results.length} trades`,
     h(
       "p",
       {},
-      results.length === 1
-        ? "Recomputed from the signed slots of this bundle. Open many bundles at once for void rate and shares."
+      one
+        ? `${whole ? "None: every venue has a price in every slot. " : ""}Recomputed from the signed slots of this bundle. Open many bundles at once for void rate and shares.`
         : `Recomputed from the bundles opened here. Void ${percent(counts.void, results.length)}, ties ${percent(counts.tie, results.length)}; of the rest UP ${percent(counts.up, decided)}, DOWN ${percent(counts.down, decided)}. From log to first slot ${duration(middle(delays) ?? 0)} in the middle.`,
     ),
-    scrolling(
-      "Gaps of each venue",
-      h(
-        "table",
-        {},
-        h(
-          "thead",
-          {},
+    one && whole
+      ? null
+      : scrolling(
+          "Gaps of each venue",
           h(
-            "tr",
+            "table",
             {},
-            names.map((name) =>
-              h("th", { scope: "col", class: TEXTS.includes(name) ? "text" : null }, name),
+            h(
+              "thead",
+              {},
+              h(
+                "tr",
+                {},
+                names.map((name) =>
+                  h("th", { scope: "col", class: TEXTS.includes(name) ? "text" : null }, name),
+                ),
+              ),
             ),
+            h("tbody", {}, rows),
           ),
         ),
-        h("tbody", {}, rows),
-      ),
-    ),
   );
 }

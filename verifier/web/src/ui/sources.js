@@ -35,6 +35,18 @@ export function checkId(value, member) {
   }
 }
 
+/** A file that a reader gave: {name, data}, or {name, error} where it cannot be one of these. */
+export async function readFile(file) {
+  const { name, size } = file;
+  const refused = (why) => ({ name, error: usage(why, { rule: "file", found: size }) });
+  if (size > BUNDLE_LIMIT) return refused("it is larger than any bundle");
+  try {
+    return { name, data: new Uint8Array(await file.arrayBuffer()) };
+  } catch {
+    return refused("it cannot be read; a folder is opened by “Open a folder”");
+  }
+}
+
 /** Tells what a file is and reads it: {kind, ...}. */
 export function classify(name, data) {
   const text = fromUtf8(data.subarray(0, 4096)) ?? fromUtf8(data) ?? "";

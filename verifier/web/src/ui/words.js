@@ -20,22 +20,27 @@ function sentences(policy) {
     `A quote is left out if bid and ask cross, if its spread is over ${policy.max_spread_bps} bp, or if it is too old for its venue.`,
     `The outcome is the median over the venues of close divided by open: above one is UP, below is DOWN, exactly one is a tie and returns the stake. At least ${policy.k} venues must count.`,
     `A price that the operator’s side withheld is not left out: it counts as the price that favours the player most.`,
-    `Too few venues at the close: the window slides by at most ${duration(policy.slide_us)}; then the trade is void, the stake returns, and the operator pays ${visible(policy.fee, 80)} unless the venues were already too few before the trade.`,
+    `Too few venues at the close: the window slides by at most ${duration(policy.slide_us)}; then the trade is void, the stake returns, and the operator pays a fee of ${visible(policy.fee, 80)} unless the venues were already too few before the trade.`,
     `Final ${duration(policy.late_us)} after the closing slot; the witnesses must have seen it at most ${duration(policy.max_cosign_delay_us)} later.`,
   ];
 }
 
-export function policySection(result, agreed) {
+const WHOSE = {
+  agreed: "The policy you agreed to, ",
+  linked: "The policy that the link you followed names, ",
+  unsaid: "You did not say which policy you agreed to. Compare this id: ",
+};
+
+/** `whose`: whether the reader gave the policy's id, or a link, or nobody. */
+export function policySection(result, whose) {
   const { policy } = result;
   const json = JSON.stringify(JSON.parse(write(policy.json)), null, 2);
   return section(
     "The policy",
     h(
       "p",
-      { class: agreed ? null : "amber" },
-      agreed
-        ? "The policy you agreed to, "
-        : "You did not say which policy you agreed to. Compare this id: ",
+      { class: whose === "unsaid" ? "amber" : null },
+      WHOSE[whose],
       code(policy.policy_id),
       ", in effect since ",
       when(policy.effective_us),
@@ -76,7 +81,7 @@ export function limitsSection(result) {
       h(
         "li",
         {},
-        "That the market was not pushed. Venues' prices are venues' prices; windows and medians make a push dear, not impossible.",
+        "That the market was not pushed. Venues’ prices are venues’ prices; windows and medians make a push dear, not impossible.",
       ),
       h(
         "li",
