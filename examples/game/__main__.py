@@ -24,7 +24,7 @@ from examples.game import incidents
 from examples.game.parties import Parties
 
 FOLDER = Path("build/play")
-PORT = 7080
+PORT = 7050
 
 
 def main() -> int:
@@ -32,7 +32,9 @@ def main() -> int:
     if sys.argv[1:2] == ["incidents"]:
         return incidents.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m examples.game", description=__doc__)
-    parser.add_argument("--port", type=int, default=PORT, help="0: the system's choice")
+    parser.add_argument(
+        "--port", type=int, default=PORT, help="0: the system's choice, for all that listens"
+    )
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument(
         "--far-ms", type=int, default=150, help="round trip to the second region; 0: none"
@@ -47,7 +49,7 @@ def main() -> int:
                 "starting venues, two notaries, a witness, prover, verifier and the game",
                 flush=True,
             )
-            parties = Parties(stage)
+            parties = Parties(stage, own_ports=options.port != 0)
             parties.start()
             url = parties.start_game(options.port)
             # From here on a signal is waited for; what was started has not inherited this.
@@ -63,6 +65,7 @@ def main() -> int:
         return 130
     except QuotaryError as error:
         print(f"game: {error}\nlogs: {options.folder / 'logs'}", file=sys.stderr)
+        print("where ports are taken: make play ARGS='--port 0'", file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -29,13 +29,15 @@ class Parties:
     """Starts everything in ``stage``, the game last.
 
     Trades last ``duration`` seconds and are settled over windows of ``window`` seconds;
-    the policy takes effect ``effective`` seconds after it was drawn up.
+    the policy takes effect ``effective`` seconds after it was drawn up.  With ``own_ports``
+    everything listens where it does by default, else where the system chooses.
     """
 
     stage: Stage
     duration: float = 30.0
     window: float = 3.0
     effective: float = 15.0
+    own_ports: bool = False
     prover: str = ""
     verifier: str = ""
     admin: str = ""
@@ -55,7 +57,8 @@ class Parties:
         ready = stage.start(
             *("verifier", "verifier", "serve", "--trust", self._file("trust.toml")),
             *("--log-policy", self._file("log-policy.txt")),
-            *("--policy", self._file("policy.json"), "--port", "0"),
+            *("--policy", self._file("policy.json")),
+            *(() if self.own_ports else ("--port", "0")),
         )
         self.verifier = ready["url"]
         self.start_prover()
@@ -92,7 +95,9 @@ class Parties:
         known = [prover[prover.index("[[provers]]") :]]
         blocks, configs, keys = [], [], []
         for party in NOTARIES:
-            config, block = make_notary(stage, party, venues_port, provers=known)
+            config, block = make_notary(
+                stage, party, venues_port, own_ports=self.own_ports, provers=known
+            )
             log = logs.make_key(f"{party.name}/log", party.operator, "log", config.parent)
             blocks += [block, log.block]
             configs.append(config)
@@ -119,7 +124,7 @@ class Parties:
             f'market = "{MARKET}"',
             f"notaries = {json.dumps([url for _, _, url in notaries])}",
             'data = "feed"',
-            'listen = "127.0.0.1:0"',
+            *([] if self.own_ports else ['listen = "127.0.0.1:0"']),
             "[trades]",
             'policy = "policy.json"',
             'log_policy = "log-policy.txt"',
