@@ -149,8 +149,8 @@ class Soak:
         found = []
         for command in (
             ("verifier", "audit", mirror, *policy),
-            ("prover", "rederive", "--store", str(folder / "data")),
-            ("prover", "feed", "reconcile", "--store", str(folder / "data")),
+            ("prover", "rederive", "--data", str(folder / "data")),
+            ("prover", "feed", "reconcile", "--data", str(folder / "data")),
         ):
             try:
                 print(self.stage.run(*command), file=sys.stderr)

@@ -89,11 +89,11 @@ def test_every_slot_is_whole_a_gap_or_missed_whatever_is_killed_in_any_order(
         stage.run("verifier", "mirror", soak.notary, str(tmp_path / "mirror"), *policy)
         # Exactly one entry for each slot, each in time or owned up to: the audit finds nothing.
         stage.run("verifier", "audit", str(tmp_path / "mirror"), *policy)
-    derived = run(tmp_path, "prover", "rederive", "--store", str(tmp_path / "data"), "--json")
+    derived = run(tmp_path, "prover", "rederive", "--data", str(tmp_path / "data"), "--json")
     # 15: a slot that was signed as the prover died names a message that no disk has.
     assert derived.returncode in (0, 15), derived.stdout + derived.stderr
     report = json.loads(derived.stdout)
     assert report["different"] == 0, report
     assert report["same"] > 100, report
-    reconciled = run(tmp_path, "prover", "feed", "reconcile", "--store", str(tmp_path / "data"))
+    reconciled = run(tmp_path, "prover", "feed", "reconcile", "--data", str(tmp_path / "data"))
     assert reconciled.returncode == 0, reconciled.stdout + reconciled.stderr

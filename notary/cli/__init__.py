@@ -9,6 +9,7 @@ import typer
 
 from attestation.errors import UsageError
 from notary.cli.backup import backup
+from notary.cli.boundary import Options
 from notary.cli.keys import keygen, rotate
 from notary.cli.log import log, witness
 from notary.cli.serving import serve
@@ -30,15 +31,24 @@ app.add_typer(log, name="log")
 app.add_typer(witness, name="witness")
 
 
-@app.callback(invoke_without_command=True)
-def main_options(
-    version: Annotated[bool, typer.Option("--version", help="Print versions and exit.")] = False,
-) -> None:
-    if version:
-        from notary.server import software
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from notary.server import software
 
-        typer.echo(f"{software()} (formats v1)")
-        raise typer.Exit
+    typer.echo(f"{software()} (formats v1)")
+    raise typer.Exit
+
+
+@app.callback()
+def _before(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print versions."),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+) -> None:
+    Options.debug = debug
 
 
 def main() -> None:

@@ -34,9 +34,9 @@ def serve(
     from notary.server import load_roots, load_signer
     from notary.server import serve as run_server
 
-    if check:
-        raise typer.Exit(_check(config, development=development, as_json=as_json))
     with boundary():
+        if check:
+            raise typer.Exit(_check(config, development=development, as_json=as_json))
         settings = load_config(config, development=development)
         configure_logging(settings.log_level)
         _run(run_server(settings, load_signer(settings), load_roots(settings), announce=_announce))

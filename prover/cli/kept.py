@@ -27,8 +27,8 @@ from prover.feed.rederive import Rederivation
 from prover.feed.store_database import DATABASE_FILE
 from prover.feed.store_reads import StoreReader
 
-StoreOption = Annotated[
-    Path, typer.Option("--store", metavar="DIR", help="The folder of the feed's store.")
+DataOption = Annotated[
+    Path, typer.Option(metavar="DIR", help="The feed's folder, `data` of its configuration.")
 ]
 FromOption = Annotated[
     str | None, typer.Option("--from", metavar="TIME", help="RFC 3339 in UTC, or microseconds.")
@@ -51,7 +51,7 @@ _DAY_US = 86_400_000_000
 
 
 def rederive(
-    store: StoreOption,
+    data: DataOption,
     since: FromOption = None,
     to: ToOption = None,
     feed: Annotated[str | None, typer.Option(help="Only this feed.")] = None,
@@ -64,7 +64,7 @@ def rederive(
     Exit codes: 0 all are the same, 11 one differs or is damaged, 15 a message is missing.
     """
     with boundary(as_json=as_json):
-        reader = _open(store)
+        reader = _open(data)
         walk = Rederivation(reader, _venues(venue_file))
         first, last = _time(since, 0), _time(to, MAX_INTEGER)
         streams = [
@@ -102,7 +102,7 @@ def rederive(
 
 @dead_letters.command("list", short_help="List messages that could not be read, and counts.")
 def list_letters(
-    store: StoreOption,
+    data: DataOption,
     venue: Annotated[str | None, typer.Option(help="Only this venue's.")] = None,
     after: Annotated[int, typer.Option(metavar="N", help="Only later ones than number N.")] = 0,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
@@ -110,7 +110,7 @@ def list_letters(
 ) -> None:
     """List messages that could not be read, and how many there are by venue."""
     with boundary(as_json=as_json):
-        reader = _open(store)
+        reader = _open(data)
         counts = count_letters(reader)
         letters = read_letters(reader, venue=venue, after=after, limit=limit)
         if as_json:
@@ -135,13 +135,13 @@ def list_letters(
 
 @dead_letters.command("show")
 def show_letter(
-    store: StoreOption,
+    data: DataOption,
     number: Annotated[int, typer.Argument(metavar="N", help="As `list` numbers them.")],
     as_json: JsonOption = False,
 ) -> None:
     """Show one of them with its bytes."""
     with boundary(as_json=as_json):
-        letter = read_letter(_open(store), number)
+        letter = read_letter(_open(data), number)
         if letter is None:
             raise UsageError("no dead letter has this number", rule="number", found=number)
         received = letter.received
@@ -156,7 +156,7 @@ def show_letter(
 
 @dead_letters.command("replay", short_help="Read them again by this version's venue files.")
 def replay_letters(
-    store: StoreOption,
+    data: DataOption,
     venue: Annotated[str | None, typer.Option(help="Only this venue's.")] = None,
     venue_file: VenueFileOption = None,
     as_json: JsonOption = False,
@@ -166,7 +166,7 @@ def replay_letters(
     Nothing is changed by it: a slot that was attested with a gap keeps the gap.
     """
     with boundary(as_json=as_json):
-        reader, files = _open(store), _venues(venue_file)
+        reader, files = _open(data), _venues(venue_file)
         counts: dict[str, int] = {}
         rows: list[Json] = []
         after, total = 0, sum(each.letters for each in count_letters(reader))
@@ -194,7 +194,7 @@ def replay_letters(
 
 
 def reconcile(
-    store: StoreOption,
+    data: DataOption,
     since: FromOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -204,7 +204,7 @@ def reconcile(
     looked at from --from on, by default the last day. Exit code 15 if any is missing.
     """
     with boundary(as_json=as_json):
-        reader = _open(store)
+        reader = _open(data)
         counts = latest_counts(reader)
         first = _time(since, time.time_ns() // 1_000 - _DAY_US)
         holes = find_holes(reader, from_us=first)

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def present_slot_command(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="A feed's folder.")],
+    data: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="The feed's folder, `data` of its configuration."),
+    ],
     at_us: Annotated[
         int | None,
         typer.Option(
@@ -55,7 +58,7 @@ def present_slot_command(
 
         if out == "-" and as_json:
             raise UsageError("stdout holds one document: with --json name a file by --out")
-        reader = StoreReader(store)
+        reader = StoreReader(data)
         try:
             name, who = _stream(reader, feed, notary)
             slot, earlier = _slots(reader, name, who, at_us)

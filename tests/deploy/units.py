@@ -178,9 +178,7 @@ def _stop_with_streams_open(machine: Booted) -> None:
 
 
 def _look_at_what_is_left(machine: Booted) -> None:
-    rederive = (
-        "runuser -u quotary -- /opt/quotary/bin/prover rederive --store /var/lib/quotary-feed"
-    )
+    rederive = "runuser -u quotary -- /opt/quotary/bin/prover rederive --data /var/lib/quotary-feed"
     # 15: a message that was in memory alone when the feed was killed (docs/feeds.md).
     said = machine.run(f"{rederive} 2>&1 || [ $? = 15 ]")
     if " 0 different," not in said or " 0 damaged slots" not in said:

@@ -65,6 +65,8 @@ def invocations(text: str) -> Iterator[list[str]]:
             continue
         substituted = re.search(r"\$\(((?:notary|prover|verifier) [^)]*)\)", line)
         call = found[1] if substituted is None else substituted[1]
+        # `podman exec notary notary ...`: the container has the program's name.
+        call = re.sub(r"^(notary|verifier) (?=\1 )", "", call)
         lexer = shlex.shlex(call, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
         words = list(lexer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,19 @@ from pydantic import BaseModel
 from attestation import errors
 from attestation.keys import SigningKey
 from attestation.reasons import FAULTS
+from examples.game import __main__ as game
 from examples.venues.faults import KINDS
 from notary import control, envelope
+from notary.cli.log import serve_witness
 from notary.config import Allow, Config, LimitSettings, LogSettings, LogWitness, load_config
 from notary.listening import KEEP_ALIVE_SECONDS
 from notary.metrics import Metrics
 from notary.preflight import examine
 from prover.finding import CURES
+from prover.serve.config import FeedSettings
 from tests.docs.test_tables import table
 from verifier import service_metrics
+from verifier.cli.serving import DEFAULT_PORT as VERIFIER_PORT
 from verifier.question import BODY_LIMIT, MAX_BATCH, MAX_VOICES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,6 +170,17 @@ def test_every_exit_code_is_listed() -> None:
 def test_the_limits_of_the_verify_api_are_those_said() -> None:
     assert f"up to {MAX_VOICES} notaries" in PAGE
     assert f"up to {MAX_BATCH} questions, {BODY_LIMIT // 1024**2} MiB" in PAGE
+
+
+def test_default_ports_are_those_said() -> None:
+    (said,) = re.findall(r"^By default: (.*?)\. Port 0", PAGE, re.MULTILINE)
+    config, feed = Config.model_fields, FeedSettings.model_fields
+    listens = (config["listen"].default, config["relay"].default, feed["listen"].default)
+    control, relay, slots = (int(listen.rpartition(":")[2]) for listen in listens)
+    served = (control, relay, VERIFIER_PORT, game.PORT, slots, 7052)
+    assert [int(number) for number in re.findall(r"70\d\d", said)] == list(served)
+    witnessed = signature(serve_witness).parameters["listen"].default
+    assert witnessed == f"127.0.0.1:{served[-1]}"
 
 
 def test_limits_of_the_control_api_are_those_said() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import notary.config as notary_config
 from attestation.errors import UsageError
 from notary.cli import app
 from notary.config import Config, load_config
@@ -25,6 +26,28 @@ def load(folder: Path, text: str) -> Config:
 def notary(*arguments: str) -> tuple[int, str, str]:
     result = CliRunner().invoke(app, list(arguments))
     return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--check",)])
+def test_a_bug_is_one_harmless_line_and_its_traceback_is_shown_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    def broken(*_: object, **__: object) -> Config:
+        raise RuntimeError("boom\x1b[31m")
+
+    monkeypatch.setattr(notary_config, "load_config", broken)
+    command = ("serve", "--config", str(tmp_path / "notary.toml"), *more)
+    said = "bug in quotary: RuntimeError: boom\\x1b[31m\nrun again with: notary --debug ...\n"
+    assert notary(*command) == (1, "", said)
+    code, _, traced = notary("--debug", *command)
+    assert code == 1
+    assert "Traceback" in traced
+    monkeypatch.undo()
+    refused = ("log", "status", "--config", str(tmp_path / "notary.toml"))
+    code, _, traced = notary("--debug", *refused)
+    assert code == 2
+    assert traced.startswith("Traceback")
+    assert "Traceback" not in notary(*refused)[2]
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_the_command_shows_the_first_slot_after_an_instant(folder: Path) -> None
     out, before = str(folder / "slot.json"), str(folder / "before.json")
     at_us = feeds.SLOT_US - feeds.GRID_US + 1
     arguments = ["--at-us", str(at_us), "--before", before, "--out", out, "--json"]
-    done = prover("present-slot", str(folder), *arguments)
+    done = prover("present-slot", "--data", str(folder), *arguments)
     assert done.code == 0, done.err
     assert done.json()["slot_us"] == feeds.SLOT_US
     assert done.json()["bytes"] + 1 == Path(out).stat().st_size
@@ -176,7 +176,9 @@ def test_the_command_shows_the_first_slot_after_an_instant(folder: Path) -> None
 
 def test_the_command_shows_chosen_venues_alone(folder: Path) -> None:
     common = ["--at-us", str(feeds.SLOT_US), "--alone"]
-    done = prover("present-slot", str(folder), *common, "--venue", "okx", "--venue", "coinbase")
+    done = prover(
+        "present-slot", "--data", str(folder), *common, "--venue", "okx", "--venue", "coinbase"
+    )
     assert done.code == 0, done.err
     shown = Presentation.from_json(decode_object(done.out.encode()))
     assert (shown.messages, shown.sessions, len(shown.fields)) == (None, None, 4)
@@ -197,9 +199,9 @@ def test_the_command_shows_chosen_venues_alone(folder: Path) -> None:
 def test_the_command_says_why_there_is_nothing_to_show(
     folder: Path, arguments: list[str], code: int, said: str
 ) -> None:
-    done = prover("present-slot", str(folder), *arguments)
+    done = prover("present-slot", "--data", str(folder), *arguments)
     assert (done.code, said in done.err) == (code, True), done.err
 
 
 def test_a_folder_without_a_store_is_named(tmp_path: Path) -> None:
-    assert prover("present-slot", str(tmp_path)).code == 20
+    assert prover("present-slot", "--data", str(tmp_path)).code == 20

@@ -83,7 +83,7 @@ def change(store: Path, statement: str, *values: object) -> None:
 
 
 def rederive(store: Path, *more: str) -> Result:
-    return prover("rederive", "--store", str(store), "--json", *more)
+    return prover("rederive", "--data", str(store), "--json", *more)
 
 
 def test_all_observations_are_derived_again(store: Path) -> None:
@@ -102,7 +102,7 @@ def test_all_observations_are_derived_again(store: Path) -> None:
         "damaged": 0,
         "differences": [],
     }
-    text = prover("rederive", "--store", str(store))
+    text = prover("rederive", "--data", str(store))
     assert (text.code, text.out) == (0, "")
     assert "6 observations: 6 the same, 0 different" in text.err
 
@@ -205,26 +205,26 @@ def test_derived_field_is_equal_only_from_the_named_messages() -> None:
 
 
 def test_dead_letters_are_listed_and_shown_harmless(store: Path) -> None:
-    result = prover("feed", "dead-letters", "list", "--store", str(store))
+    result = prover("feed", "dead-letters", "list", "--data", str(store))
     assert result.code == 0, result.err
     assert len(result.out.splitlines()) == 3
     assert "\x1b" not in result.out + result.err
-    listed = prover("feed", "dead-letters", "list", "--store", str(store), "--json").json()
+    listed = prover("feed", "dead-letters", "list", "--data", str(store), "--json").json()
     assert {"venue": "gate", "rule": "W11", "letters": 1} in listed["counts"]
     number = str(listed["letters"][0]["number"])
-    shown = prover("feed", "dead-letters", "show", "--store", str(store), number)
+    shown = prover("feed", "dead-letters", "show", "--data", str(store), number)
     assert "\\x1b[31m<script>\\xff" in shown.out
     assert "\x1b" not in shown.out
-    assert prover("feed", "dead-letters", "show", "--store", str(store), "99").code == 2
+    assert prover("feed", "dead-letters", "show", "--data", str(store), "99").code == 2
     one = prover(
-        "feed", "dead-letters", "list", "--store", str(store), "--venue", "gate", "--json"
+        "feed", "dead-letters", "list", "--data", str(store), "--venue", "gate", "--json"
     ).json()
     assert [letter["venue"] for letter in one["letters"]] == ["gate"]
 
 
 def test_dead_letters_are_read_again_and_slots_stay_as_they_are(store: Path) -> None:
     before = (store / DATABASE_FILE).read_bytes()
-    result = prover("feed", "dead-letters", "replay", "--store", str(store), "--json")
+    result = prover("feed", "dead-letters", "replay", "--data", str(store), "--json")
     assert result.code == 0, result.err
     first, second, third = result.json()["letters"]
     assert (first["venue"], first["now"], first["rule"]) == ("gate", "malformed", "W11")
@@ -244,19 +244,19 @@ def test_fixed_venue_file_is_read_by(store: Path, tmp_path: Path) -> None:
     fixed = tmp_path / "binance.toml"
     fixed.write_text(text.replace('bid = "/b"', 'bid = "/a"', 1).replace('"/b"', '"/a"'))
     more = ("--venue-file", str(fixed))
-    result = prover("feed", "dead-letters", "replay", "--store", str(store), "--json", *more)
+    result = prover("feed", "dead-letters", "replay", "--data", str(store), "--json", *more)
     assert result.json()["letters"][1]["bid"] == "100.2"
     assert rederive(store, *more).json()["different"] == 6
 
 
 def test_reconcile_tells_slots_that_are_not_stored(store: Path) -> None:
     since = ("--from", str(START - 1))
-    result = prover("feed", "reconcile", "--store", str(store), "--json", *since)
+    result = prover("feed", "reconcile", "--data", str(store), "--json", *since)
     assert result.code == 0, result.err
     (stream,) = result.json()["streams"]
     assert stream == {"notary": NOTARY, "feed": BTC, "slots": 7, "holes": 0}
     change(store, "DELETE FROM slots WHERE slot_us IN (?, ?)", START + GRID, START + 2 * GRID)
-    result = prover("feed", "reconcile", "--store", str(store), "--json", *since)
+    result = prover("feed", "reconcile", "--data", str(store), "--json", *since)
     assert result.code == 15
     (stream,) = result.json()["streams"]
     assert (stream["holes"], stream["first_us"]) == (2, START + GRID)

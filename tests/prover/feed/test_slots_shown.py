@@ -201,7 +201,7 @@ def test_the_command_shows_the_first_slot_after_an_instant(
     at_us = next(slot_us for slot_us in sorted(slots) if slot_us - GRID in slots) - GRID // 2
     out, before = tmp_path / "slot.json", tmp_path / "before.json"
     done = prover(
-        *("present-slot", str(folder), "--at-us", str(at_us)),
+        *("present-slot", "--data", str(folder), "--at-us", str(at_us)),
         *("--out", str(out), "--before", str(before)),
     )
     assert done.code == 0, done.err

@@ -162,7 +162,7 @@ def test_a_server_that_is_killed_and_started_again_loses_and_repeats_no_slot(
         assert ended(process, signal.SIGINT)[0] == 0
     assert [data for _, _, data in stored] == [data for _, _, data in seen]
     # And derived again; messages of the last moments before the kill may be missing.
-    again = prover("rederive", "--store", str(folder / "data"), "--json").json()
+    again = prover("rederive", "--data", str(folder / "data"), "--json").json()
     assert (again["different"], again["damaged"]) == (0, 0)
     assert again["missing"] < again["same"]
 
