@@ -42,6 +42,9 @@ from prover.flow import Flow, Timeouts, run, run_async
 from prover.session import GrantedSession, SessionSpec, read_member
 from prover.tls import TlsContext
 
+AT_ONCE = 16
+"""Sessions that one fetch asks for ahead: a notary refuses more than 32 requests at a time."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NotaryInfo:
@@ -314,6 +317,7 @@ class Lane:
         Returns the tickets of ``calls``.
         """
         missing = self._notary.sessions_ahead - len(self._ahead.get(spec, ()))
+        missing = min(missing, AT_ONCE)
         if spec.trade is not None or missing < 0:
             missing = 0
         if not missing and not calls:

@@ -23,6 +23,7 @@ from attestation.expect import Expect
 from attestation.keys import SigningKey
 from examples.venues.faults import Fault
 from examples.venues.server import ThreadedVenueServer, VenueServer
+from notary.control import MAX_AHEAD
 from prover import (
     AttestedFetch,
     AttestedTransport,
@@ -249,6 +250,24 @@ def test_sessions_made_ahead_are_used_and_still_checked(running: RunningNotary) 
     ) as notary:
         fetches = [attested(get(notary, KRAKEN)) for _ in range(5)]
     assert len({fetch.attestation.session().id for fetch in fetches}) == 5
+
+
+@pytest.mark.parametrize("mode", ["sealed", "open"])
+def test_many_sessions_ahead_are_asked_for_in_portions(running: RunningNotary, mode: str) -> None:
+    """More at once than a notary reads ahead would have it close the connection."""
+    with (
+        Notary(
+            running.url,
+            prover_key=PROVER,
+            trust=running.trust,
+            roots_pem=running.roots_pem,
+            sessions_ahead=2 * MAX_AHEAD,
+        ) as notary,
+        httpx.Client(transport=AttestedTransport(notary, mode=mode), timeout=20) as client,
+    ):
+        for _ in range(3):
+            found = client.get(KRAKEN).extensions["attestation"]
+            assert (found.result() if mode == "open" else found).quote is not None
 
 
 def test_key_outside_the_trust_file_is_refused_before_opening(
