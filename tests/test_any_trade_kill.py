@@ -28,6 +28,7 @@ from attestation.settlement.policy import SettlementPolicy
 from benchmarks.soak import Soak
 from examples.demo.configure import NOTARIES
 from examples.demo.stage import Stage
+from prover.trades.desk import BROKEN
 from tests.prover.trades.killing import ALONE, STEPS, died_file
 from tests.prover.trades.player import GRANT, UNIT
 from tests.test_any_kill import pin
@@ -39,14 +40,19 @@ LEAD_SECONDS = 6.0
 WINDOWS = ("the open window", "the close window")
 READING = ("an end is about to be told", "the ledger is read")
 MINUTE_US = 60_000_000
+SOON_US = 500_000
+"""The rule's own time for a promise: shorter than any start of a prover."""
+FEE = "1.25"
+BREAKING = ("an order is stored, not promised", "a batch is made, not sent")
 
 
 class Table:
     """Venues, notary, prover and player of one run."""
 
-    def __init__(self, stage: Stage, chance: random.Random) -> None:
+    def __init__(self, stage: Stage, chance: random.Random, log_by_us: int = MINUTE_US) -> None:
         self.stage = stage
         self.chance = chance
+        self.log_by_us = log_by_us
         self.soak = Soak(stage, RATE)
         self.folder = stage.folder
         self.soak.start(before_prover=self._trades)
@@ -89,7 +95,7 @@ class Table:
         return True
 
     def _trades(self) -> None:
-        """Has trades of two seconds taken, over three venues; a promise leaves a minute."""
+        """Has trades of two seconds taken, over three venues."""
         feed = self.folder / "feed.toml"
         text = feed.read_text("utf-8")
         venues = 'venues = ["binance", "gate", "kraken"]\n[development]'
@@ -110,7 +116,9 @@ class Table:
             *("--window", "1", "--duration", "2", "--effective-in", f"{lead}"),
         )
         drafted = SettlementPolicy.from_json(decode_object((folder / "policy.json").read_bytes()))
-        policy = dataclasses.replace(drafted, log_by_us=MINUTE_US, slide_us=2 * drafted.grid_us)
+        policy = dataclasses.replace(
+            drafted, log_by_us=self.log_by_us, slide_us=2 * drafted.grid_us, fee=FEE
+        )
         (folder / "policy.json").write_bytes(policy.encode() + b"\n")
         (folder / "expect.toml").write_text(
             f'policy_id = "{policy.policy_id}"\ninsecure_allow_development = true\n', "utf-8"
@@ -229,6 +237,7 @@ class Table:
             assert (state == "void") == (lines[trade]["outcome"] == "void")
             assert (reason is not None) == (state == "void"), (trade, state, reason)
             assert state != "void" or payout >= stake
+            assert reason != BROKEN or payout == stake + int(Decimal(FEE) * UNIT)
         store = sqlite3.connect(f"file:{self.folder / 'data/trades/trades.db'}?mode=ro", uri=True)
         with contextlib.closing(store):
             for kinds in (("placed",), ("logged",), ("final", "void")):
@@ -238,13 +247,14 @@ class Table:
                     kinds,
                 ).fetchone()
                 assert told == (len(orders), len(orders)), kinds
-        ended = Counter(order[4] or order[3] for order in orders)
-        self._reconcile(ledger, promises, len(orders), ended["evidence_lost"])
-        return ended
+        reasons = {order[0]: order[4] for order in orders}
+        self._reconcile(ledger, promises, reasons)
+        return Counter(order[4] or order[3] for order in orders)
 
     def _reconcile(
-        self, ledger: list[bytes], promises: list[bytes], trades: int, lost: int
+        self, ledger: list[bytes], promises: list[bytes], reasons: dict[str, str | None]
     ) -> None:
+        """Has everything found out again from what is public, as a stranger would."""
         folder = self.folder
         for name, lines in (("ledger.jsonl", ledger), ("promises.jsonl", promises)):
             (folder / name).write_bytes(b"".join(line + b"\n" for line in lines))
@@ -265,12 +275,17 @@ class Table:
         )
         assert done.stdout, done.stderr.decode()
         report = json.loads(done.stdout)
-        # What a kill took before it was on disk is owned up to, trade by trade; nothing else.
-        kinds = Counter(finding["kind"] for finding in report["findings"])
-        assert kinds == ({"evidence_lost": lost} if lost else {}), report["findings"]
-        assert report["equal"] + lost == report["trades"] == trades
-        assert report["promises"] == trades
-        assert done.returncode == (16 if lost else 0)
+        # What a kill took before it was on disk, or kept from the log, is owned up to, trade
+        # by trade; nothing else is found.
+        owned = {"evidence_lost": "evidence_lost", BROKEN: "broken_promise"}
+        wanted = {(owned[reason], trade) for trade, reason in reasons.items() if reason in owned}
+        found = [(finding["kind"], finding["trade"]) for finding in report["findings"]]
+        assert sorted(found) == sorted(wanted), report["findings"]
+        counts = Counter(kind for kind, _ in wanted)
+        assert report["trades"] == len(reasons)
+        assert report["equal"] == len(reasons) - counts["evidence_lost"]
+        assert report["promises"] == len(reasons) - counts["broken_promise"]
+        assert done.returncode == (16 if wanted else 0)
 
 
 def _pages(url: str, place: tuple[str, str]) -> list[bytes]:
@@ -284,9 +299,9 @@ def _pages(url: str, place: tuple[str, str]) -> list[bytes]:
     return lines
 
 
-def play(folder: Path, steps: list[str], seed: int) -> Counter[str]:
+def play(folder: Path, steps: list[str], seed: int, log_by_us: int = MINUTE_US) -> Counter[str]:
     with Stage(folder) as stage:
-        table = Table(stage, random.Random(seed))
+        table = Table(stage, random.Random(seed), log_by_us)
         stage.kill("prover")
         for step in steps:
             table.dies_at(step)
@@ -307,15 +322,26 @@ def test_each_trade_ends_once_and_balances_conserve_whatever_is_killed_at_any_st
     assert ended["final"] > 0, ended
 
 
+# Three starts of a prover, and trades that end in their own time.
+@pytest.mark.timeout(400)
+def test_promise_that_a_kill_broke_is_void_with_the_fee_and_anyone_can_prove_it(
+    tmp_path: Path,
+) -> None:
+    """A minute to log a trade breaks no promise above; the rule's half second does."""
+    ended = play(tmp_path, list(BREAKING), 3, SOON_US)
+    assert ended[BROKEN] >= len(BREAKING), ended
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=50, help="kills of the prover")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--log-by-us", type=int, default=MINUTE_US, help="of a promise")
     options = parser.parse_args()
     chance = random.Random(options.seed)
     steps = [chance.choice([*STEPS, *ALONE, *WINDOWS]) for _ in range(options.rounds)]
     with TemporaryDirectory() as name:
-        print(play(Path(name), steps, options.seed))
+        print(play(Path(name), steps, options.seed, options.log_by_us))
 
 
 if __name__ == "__main__":
