@@ -15,12 +15,12 @@ from typing import cast
 import uvloop
 
 
-class _Leg(asyncio.Protocol):
+class Leg(asyncio.Protocol):
     """One socket; what comes is written to the other at once."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
-        self.other: _Leg | None = None
+        self.other: Leg | None = None
         self.early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -28,6 +28,10 @@ class _Leg(asyncio.Protocol):
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
+        self.pass_on(data)
+
+    def pass_on(self, data: bytes) -> None:
+        """Writes to the other socket, or keeps what comes before there is one."""
         other = self.other
         if other is None or other.transport is None:
             self.early += data
@@ -39,7 +43,7 @@ class _Leg(asyncio.Protocol):
             self.other.transport.close()
 
 
-class _Client(_Leg):
+class Client(Leg):
     """The accepted socket."""
 
     def __init__(self, port: int) -> None:
@@ -51,9 +55,13 @@ class _Client(_Leg):
         super().connection_made(transport)
         self._task = asyncio.get_running_loop().create_task(self._connect())
 
+    def make_venue(self) -> Leg:
+        """Returns the protocol of the venue's socket."""
+        return Leg()
+
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
-        _, venue = await loop.create_connection(_Leg, "127.0.0.1", self._port)
+        _, venue = await loop.create_connection(self.make_venue, "127.0.0.1", self._port)
         self.other, venue.other = venue, self
         assert venue.transport is not None  # it is made
         if self.early:
@@ -68,7 +76,7 @@ def main() -> int:
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Client(options.to), "127.0.0.1", 0)
+        server = await loop.create_server(lambda: Client(options.to), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         print(json.dumps({"type": "ready", "port": port}), flush=True)
         await server.serve_forever()

@@ -6,12 +6,14 @@ clients that were made before; each plain fetch uses a context made before.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, Self, TypeAlias
 
 import httpx
 
@@ -19,6 +21,7 @@ from attestation.keys import SEED_SIZE, SigningKey
 from attestation.trust import Trust
 from benchmarks import verification
 from benchmarks.figures import Figure, interleaved, ratio, timed
+from benchmarks.floor_client import FloorTransport
 from examples.demo.configure import NOTARIES, make_notary
 from examples.demo.stage import Stage
 from prover import AttestedTransport, Notary, build_presentation
@@ -26,6 +29,8 @@ from prover import AttestedTransport, Notary, build_presentation
 BODY_SIZE = 1_024
 VENUE = "binance"
 MARKET = "BTC/USD"
+Ready: TypeAlias = dict[str, Any]
+"""What a server's READY line said."""
 _EXPECT = f"""\
 venues = ["{VENUE}"]
 market = "{MARKET}"
@@ -57,10 +62,15 @@ def measure(rounds: int) -> list[Figure]:
             expect.write_text(_EXPECT, encoding="utf-8")
             trust = Path(name) / "trust.toml"
             trust.write_text(block, encoding="utf-8")
+            floor = stage.start(
+                "floor",
+                *("benchmarks.floor", "--to", str(venues["port"])),
+                *("--dir", name, "--size", str(BODY_SIZE)),
+            )
             return [
                 *verification.measure(presentation, trust, expect),
-                *_fresh(notary, venues["port"], roots, ready["control"], rounds),
-                *_kept_alive(notary, venues["port"], roots, rounds),
+                *_fresh(notary, venues["port"], roots, ready["control"], rounds, floor),
+                *_kept_alive(notary, venues["port"], roots, rounds, floor),
             ]
 
 
@@ -72,8 +82,13 @@ def _one_quote(notary: Notary) -> bytes:
     return build_presentation(fetch, quote_only=True).encode()
 
 
-def fresh_times(notary: Notary, port: int, roots: bytes, rounds: int) -> dict[str, list[float]]:
-    """Seconds of a fetch on a connection of its own: ``plain``, ``open`` and ``sealed``."""
+def fresh_times(
+    notary: Notary, port: int, roots: bytes, rounds: int, floor: Ready | None = None
+) -> dict[str, list[float]]:
+    """Seconds of a fetch on a connection of its own: ``plain``, ``open`` and ``sealed``.
+
+    With a ``floor``'s relay also ``floor open`` and ``floor sealed``.
+    """
     sealed = httpx.Client(transport=AttestedTransport(notary, venue=VENUE, market=MARKET))
     opened = httpx.Client(
         transport=AttestedTransport(notary, venue=VENUE, market=MARKET, mode="open"),
@@ -85,43 +100,89 @@ def fresh_times(notary: Notary, port: int, roots: bytes, rounds: int) -> dict[st
     def fetch_open() -> None:
         opened.get(url).extensions["attestation"].result()
 
-    with sealed, opened:
-        return interleaved(
-            {
-                "plain": timed(plain),
-                "open": timed(fetch_open),
-                "sealed": timed(lambda: sealed.get(url)),
-            },
-            rounds,
-        )
+    actions = {
+        "plain": timed(plain),
+        "open": timed(fetch_open),
+        "sealed": timed(lambda: sealed.get(url)),
+    }
+    with sealed, opened, contextlib.ExitStack() as floors:
+        if floor is not None:
+            for mode in ("open", "sealed"):
+                fetch = floors.enter_context(_Floor(floor, mode, roots, url, close=True))
+                actions[f"floor {mode}"] = timed(fetch.attested)
+        return interleaved(actions, rounds)
 
 
 def kept_alive_times(
-    notary: Notary, port: int, roots: bytes, rounds: int
+    notary: Notary, port: int, roots: bytes, rounds: int, floor: Ready | None = None
 ) -> dict[str, list[float]]:
-    """Seconds of a fetch on one connection: ``plain``, and until ``response`` and ``attested``."""
+    """Seconds of a fetch on one connection: ``plain``, and until ``response`` and ``attested``.
+
+    With a ``floor``'s relay also ``floor response`` and ``floor attested``.
+    """
     client = httpx.Client(
         transport=AttestedTransport(notary, venue=VENUE, market=MARKET, mode="open")
     )
     url = AttestedTransport(notary, venue=VENUE, market=MARKET).quote_url
     plain = _plain(port, roots, url, close=False)
-    attested: list[float] = []
+    attested: dict[str, list[float]] = {"attested": []}
 
     def response() -> float:
         start = time.perf_counter()
         pending = client.get(url).extensions["attestation"]
         in_hand = time.perf_counter() - start
         pending.result()
-        attested.append(time.perf_counter() - start)
+        attested["attested"].append(time.perf_counter() - start)
         return in_hand
 
-    with client:
-        times = interleaved({"plain": timed(plain), "response": response}, rounds)
-    return {**times, "attested": attested[-len(times["plain"]) :]}
+    actions = {"plain": timed(plain), "response": response}
+    with client, contextlib.ExitStack() as floors:
+        if floor is not None:
+            fetch = floors.enter_context(_Floor(floor, "open", roots, url, close=False))
+            actions["floor response"] = fetch.response
+            attested["floor attested"] = fetch.times
+        times = interleaved(actions, rounds)
+    return times | {name: taken[-len(times["plain"]) :] for name, taken in attested.items()}
 
 
-def _fresh(notary: Notary, port: int, roots: bytes, control: str, rounds: int) -> list[Figure]:
-    times = fresh_times(notary, port, roots, rounds)
+class _Floor:
+    """Fetches through the floor's relay."""
+
+    def __init__(self, floor: Ready, mode: str, roots: bytes, url: str, *, close: bool) -> None:
+        context = ssl.create_default_context(cadata=roots.decode("ascii"))
+        headers = {"Accept-Encoding": "identity"} | ({"Connection": "close"} if close else {})
+        self.transport = FloorTransport(floor, mode, context)
+        self.times: list[float] = []
+        self._client = httpx.Client(transport=self.transport, headers=headers)
+        self._url = url
+        self._sealed = mode == "sealed"
+
+    def attested(self) -> None:
+        """Until the attestation is in hand."""
+        self._client.get(self._url)
+        if not self._sealed:
+            self.transport.attested()
+
+    def response(self) -> float:
+        """Reports until the response is in hand; ``times`` has until the attestation is."""
+        start = time.perf_counter()
+        self._client.get(self._url)
+        in_hand = time.perf_counter() - start
+        self.transport.attested()
+        self.times.append(time.perf_counter() - start)
+        return in_hand
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+
+def _fresh(
+    notary: Notary, port: int, roots: bytes, control: str, rounds: int, floor: Ready
+) -> list[Figure]:
+    times = fresh_times(notary, port, roots, rounds, floor)
     url = AttestedTransport(notary, venue=VENUE, market=MARKET).quote_url
     with httpx.Client(transport=AttestedTransport(notary, venue=VENUE, market=MARKET)) as sealed:
         sealed.get(url)
@@ -130,6 +191,12 @@ def _fresh(notary: Notary, port: int, roots: bytes, control: str, rounds: int) -
             sealed.get(url)
         cpu = (_cpu_seconds(control) - before) / rounds
         wall = (time.perf_counter() - wall) / rounds
+    with _Floor(floor, "sealed", roots, url, close=True) as lowest:
+        lowest.attested()
+        before = lowest.transport.cpu_seconds()
+        for _ in range(rounds):
+            lowest.attested()
+        floor_cpu = (lowest.transport.cpu_seconds() - before) / rounds
     base = statistics.median(times["plain"]) * 1e3
     return [
         Figure(name="plain httpx, fresh connection", value=base, unit="ms"),
@@ -154,11 +221,23 @@ def _fresh(notary: Notary, port: int, roots: bytes, control: str, rounds: int) -
             bar=2.0,
             note=f"of {wall * 1e3:.2f} ms a session takes",
         ),
+        _floor_row("fresh, open", "open", "floor open", times),
+        _floor_row("fresh, sealed", "sealed", "floor sealed", times),
+        Figure(name="the floor's CPU per fresh sealed session", value=floor_cpu * 1e3, unit="ms"),
     ]
 
 
-def _kept_alive(notary: Notary, port: int, roots: bytes, rounds: int) -> list[Figure]:
-    times = kept_alive_times(notary, port, roots, rounds)
+def _floor_row(name: str, ours: str, floor: str, times: dict[str, list[float]]) -> Figure:
+    return Figure(
+        name=f"{name}: floor / plain",
+        value=ratio(times[floor], times["plain"]),
+        unit="x",
+        note=f"ours / floor {ratio(times[ours], times[floor]):.2f}",
+    )
+
+
+def _kept_alive(notary: Notary, port: int, roots: bytes, rounds: int, floor: Ready) -> list[Figure]:
+    times = kept_alive_times(notary, port, roots, rounds, floor)
     return [
         Figure(
             name="plain httpx, kept alive",
@@ -177,6 +256,8 @@ def _kept_alive(notary: Notary, port: int, roots: bytes, rounds: int) -> list[Fi
             unit="x",
             bar=1.5,
         ),
+        _floor_row("kept alive, response in hand", "response", "floor response", times),
+        _floor_row("kept alive, attestation in hand", "attested", "floor attested", times),
     ]
 
 
