@@ -31,7 +31,7 @@ class FloorTransport(httpx.BaseTransport):
         self._control = _connect(ready["control"])
         self._kept: ssl.SSLSocket | None = None
         self._name = 0
-        self._opened = False
+        self._opened = self._closes = False
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Fetches; a response that does not say ``Connection: close`` keeps the connection."""
@@ -52,19 +52,25 @@ class FloorTransport(httpx.BaseTransport):
         size = next(int(value) for name, value in headers if name.lower() == b"content-length")
         while len(data) < end + 4 + size:
             data += venue.recv(READ_SIZE)
-        if (b"Connection", b"close") in request.headers.raw:
-            self._kept = None
-            venue.close()
-        else:
-            self._kept = venue
+        self._kept = venue
+        self._closes = (b"Connection", b"close") in request.headers.raw
+        if self._sealed:
+            self._end()
         return httpx.Response(int(data[9:12]), headers=headers, content=data[end + 4 :])
 
     def attested(self) -> None:
         """Waits for the attestation and checks its signature; asks for a connection's first."""
         if not self._sealed and not self._opened:
-            self._opened = self._kept is not None
+            self._opened = not self._closes
             self._ask(OPEN)
         self._signature(SIGNED_BYTES + CLAIM_BYTES)
+        self._end()
+
+    def _end(self) -> None:
+        """Closes a connection that is not kept alive."""
+        if self._closes and self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def cpu_seconds(self) -> float:
         """The relay's CPU time."""

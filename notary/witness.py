@@ -16,6 +16,7 @@ from attestation.errors import QuotaryError, RefusedError, UnavailableError
 from attestation.request import AttestationRequest, Opened
 from attestation.seal import SignedSeal
 from attestation.tls13.wire import Direction
+from notary.afterwards import Afterwards
 from notary.blame import Ends, before_opening, earns_retry, of_leaving, of_waiting
 from notary.context import Context
 from notary.ending import ResponseEnd
@@ -51,6 +52,7 @@ class Witness:
         self._queue: deque[Session] = deque()
         self._venue_gone = self._client_gone = self._dead = False
         self._alarms = Alarms(self._loop)
+        self._verifying = Afterwards(self._loop, lambda: self._guard(self._advance))
         self._ending = ResponseEnd(
             self._gate, context.deadlines, self._alarms, lambda: self._guard(self._seal)
         )
@@ -72,7 +74,8 @@ class Witness:
     # What the sockets bring.
 
     def client_bytes(self, data: bytes) -> None:
-        """Takes the client's bytes."""
+        """Takes the client's bytes, behind what came before: the gate may have closed."""
+        self._verifying.settle()
         self._guard(lambda: self._receive("sent", data), "sent")
 
     def venue_bytes(self, data: bytes) -> None:
@@ -83,6 +86,7 @@ class Witness:
 
     def client_ended(self) -> None:
         """The client closed its side; after the venue, that is no leaving of its own."""
+        self._verifying.settle()
         self._client_gone |= not self._venue_gone
         state, path = self._gate.state, self._gate.path
         if path == "sealed" and state in _SEALED:
@@ -224,7 +228,8 @@ class Witness:
             self._released()
         elif gate.path == "sealed" and gate.state is State.RELEASED:
             self._ending.after(direction, self._context.clock.now_us())
-        self._guard(self._advance)
+        if self._opened is not None:
+            self._verifying.plan()
 
     def _guard(self, step: Callable[[], None], direction: Direction | None = None) -> None:
         """Runs a step; what is wrong with the bytes ends the connection."""
@@ -327,9 +332,8 @@ class Witness:
     def _advance(self) -> None:
         """Verifies what was recorded since, and completes the claim of the turn if it can."""
         turn, opened = self._turn, self._opened
-        if opened is None:
-            return
-        if (claim := opened.advance(turn, venue_gone=self._venue_gone)) is None:
+        claim = None if opened is None else opened.advance(turn, venue_gone=self._venue_gone)
+        if claim is None:
             return
         self._gate.move(Event.VERIFY, self._context.clock.now_us())
         self._alarms.stop()
@@ -365,11 +369,8 @@ class Witness:
     async def _issue(self, turn: Turn, request: AttestationRequest) -> Issued:
         try:
             issued = await issue(turn, request, self._context)
-        except UnavailableError as error:
-            self.end("overload", error=error)
-            raise
         except QuotaryError as error:
-            self.end("invalid", error=error)
+            self.end("overload" if isinstance(error, UnavailableError) else "invalid", error=error)
             raise
         turn.forget()
         if turn is self._turn and self._gate.state is State.VERIFIED:
