@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -61,12 +62,16 @@ class ControlProtocol(HttpToolsProtocol):
         self._head = self._unread = 0
         self._whole = True
         self._headed = False
+        self._descriptor = -1
         self._refused = False
         self._active: RequestResponseCycle | None = None
         self._early: _Early | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and transport.get_extra_info("sslcontext") is None:
+            self._descriptor = connection.fileno()
         guest = Guest(address_of(self.client), self._refuse)
         try:
             self._crowd.enter(guest)
@@ -206,12 +211,23 @@ class ControlProtocol(HttpToolsProtocol):
         parts.append(b"content-length: %d\r\n" % len(content))
         if not cycle.keep_alive:
             parts.append(b"connection: close\r\n")
-        self.transport.write(b"".join((*parts, b"\r\n", content)))
+        self._write_now(b"".join((*parts, b"\r\n", content)))
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
         return True
+
+    def _write_now(self, data: bytes) -> None:
+        """Writes before what else this turn of the loop has to do; see ``Afterwards``."""
+        transport = self.transport
+        free = not transport.is_closing() and not transport.get_write_buffer_size()
+        if self._descriptor >= 0 and free:
+            # Full, or broken: the transport finds out.
+            with contextlib.suppress(OSError):
+                data = data[os.write(self._descriptor, data) :]
+        if data:
+            transport.write(data)
 
     @property
     def _answering(self) -> bool:

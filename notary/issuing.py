@@ -1,30 +1,117 @@
-"""Accept, make durable, sign: the one path on which an attestation comes to be."""
+"""Accept, make durable, sign: the one path on which an attestation comes to be.
+
+The body is durable before it is signed, and signed before anybody sees it: a crash at any
+point leaves either an aborted session or one whose attestation can be fetched again.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+from collections.abc import Callable
 from time import perf_counter
+from typing import Any
 
 from attestation.errors import QuotaryError, UnavailableError
 from attestation.request import AttestationRequest
 from notary.blame import of_wish
+from notary.claims import Claim
 from notary.context import Context
 from notary.fallback import note_fetched
-from notary.issue import Issued, accept, sign
-from notary.log.sequencer import inclusion_of
+from notary.issue import AcceptedRequest, Issued, accept, sign
+from notary.log.sequencer import Ticket, inclusion_of
 from notary.problems import refusal
-from notary.turns import Turn
+from notary.turns import Turn, retrieve
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Accepted:
+    """What was accepted, on its way to the disk."""
+
+    claim: Claim
+    accepted: AcceptedRequest
+    body: bytes
+    started: float
+    written: asyncio.Future[Ticket | None]
 
 
 async def issue(turn: Turn, request: AttestationRequest, context: Context) -> Issued:
     """Waits for the turn's claim and answers its request.
 
-    The body is durable before it is signed, and signed before anybody sees it: a
-    crash at any point leaves either an aborted session or one whose attestation
-    can be fetched again.  Raises RefusedError, and the session ends as
-    ``invalid`` or ``venue_malformed``; UnavailableError if the store fails, or as
-    ``clock`` if the clocks disagree.
+    Raises RefusedError, and the session ends as ``invalid`` or ``venue_malformed``;
+    UnavailableError if the store fails, or as ``clock`` if the clocks disagree.
     """
-    claim = await turn.claim
+    accepted = _accept(turn, await turn.claim, request, context)
+    # The failure, if it is one, is raised below.
+    await asyncio.wait([accepted.written])
+    return _finish(turn, accepted, context)
+
+
+class Issuer:
+    """Answers the requests of a connection's claims as ``issue`` does, each once.
+
+    What need not be waited for is done before ``begin`` returns.  ``issued`` is told of each
+    turn that was, ``failed`` of what prevented it.
+    """
+
+    __slots__ = ("_context", "_failed", "_issued", "_loop")
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        issued: Callable[[Turn], None],
+        failed: Callable[[QuotaryError], None],
+    ) -> None:
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._issued, self._failed = issued, failed
+
+    def begin(self, turn: Turn, request: AttestationRequest) -> asyncio.Future[Issued]:
+        """Begins to answer a request, unless that was begun; the outcome is the session's."""
+        session = turn.session
+        if session.issuing is None:
+            outcome: asyncio.Future[Issued] = self._loop.create_future()
+            outcome.add_done_callback(retrieve)
+            session.issuing = outcome
+            _then(turn.claim, lambda: self._accept(turn, request, outcome))
+        return session.issuing
+
+    def _accept(
+        self, turn: Turn, request: AttestationRequest, outcome: asyncio.Future[Issued]
+    ) -> None:
+        try:
+            accepted = _accept(turn, turn.claim.result(), request, self._context)
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            self._fail(error, outcome)
+            return
+        _then(accepted.written, lambda: self._finish(turn, accepted, outcome))
+
+    def _finish(self, turn: Turn, accepted: _Accepted, outcome: asyncio.Future[Issued]) -> None:
+        try:
+            issued = _finish(turn, accepted, self._context)
+            self._issued(turn)
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            self._fail(error, outcome)
+        else:
+            outcome.set_result(issued)
+
+    def _fail(self, error: Exception, outcome: asyncio.Future[Issued]) -> None:
+        outcome.set_exception(error)
+        if isinstance(error, QuotaryError):
+            self._failed(error)
+
+
+def _then(done: asyncio.Future[Any], step: Callable[[], None]) -> None:
+    """Takes a step once a future is done; now, if it is."""
+    if done.done():
+        step()
+    else:
+        done.add_done_callback(lambda _: step())
+
+
+def _accept(turn: Turn, claim: Claim, request: AttestationRequest, context: Context) -> _Accepted:
+    """Accepts a request, and begins to make the body durable."""
     session = turn.session
     session.stop_timer()
     assert turn.facts is not None
@@ -55,17 +142,24 @@ async def issue(turn: Turn, request: AttestationRequest, context: Context) -> Is
         context.end_session(session, of_wish(error, claim, session.venue))
         raise refusal(error) from error
     started, body = perf_counter(), accepted.encode()
+    written = context.store.attest_session(session.id, accepted.header, body)
+    return _Accepted(claim=claim, accepted=accepted, body=body, started=started, written=written)
+
+
+def _finish(turn: Turn, done: _Accepted, context: Context) -> Issued:
+    """Signs what is durable; raises what the store failed with."""
+    session = turn.session
     try:
-        ticket = await context.store.attest_session(session.id, accepted.header, body)
+        ticket = done.written.result()
     except QuotaryError:
         context.end_session(session, "overload")
         raise
-    context.metrics.durable.observe(perf_counter() - started)
+    context.metrics.durable.observe(perf_counter() - done.started)
     issued = Issued(
-        attestation=sign(accepted, context.signer),
+        attestation=sign(done.accepted, context.signer),
         log=None if ticket is None else inclusion_of(ticket),
-        stored=body,
+        stored=done.body,
     )
     context.complete_session(session, issued)
-    note_fetched(claim, session, context.feeds, context.clock.now_us())
+    note_fetched(done.claim, session, context.feeds, context.clock.now_us())
     return issued

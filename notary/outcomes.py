@@ -24,10 +24,11 @@ def announce(
     for loop, items in by_loop.items():
         # The loop may be gone when a test, or a shutdown, did not wait.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_resolve, items)
+            loop.call_soon_threadsafe(resolve, items)
 
 
-def _resolve(items: list[tuple[asyncio.Future[Any], Any]]) -> None:
+def resolve(items: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    """Resolves futures of the running loop; an outcome may be an exception."""
     for future, outcome in items:
         if future.done():
             continue

@@ -72,7 +72,7 @@ class Session:
     ended_us: int = 0
     failure: RefusedError | None = None
     issued: Issued | None = None
-    issuing: asyncio.Task[Issued] | None = None
+    issuing: asyncio.Future[Issued] | None = None
     timer: asyncio.TimerHandle | None = None
 
     @property

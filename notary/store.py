@@ -80,7 +80,7 @@ class Store(Writer):
                 retry_of=row.retry_of,
             )
 
-        return self.submit(run)
+        return self.submit(run, brief=True)
 
     def abort_session(
         self, session: str, reason: str, now_us: int, *, retriable: bool = False
@@ -127,7 +127,7 @@ class Store(Writer):
                 rows.note_entry(database, header.id, ticket.index)
             return ticket
 
-        return self.submit(run)
+        return self.submit(run, brief=True)
 
     def close_session(
         self, session: str, reason: str, messages: int, now_us: int

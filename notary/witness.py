@@ -22,14 +22,14 @@ from notary.context import Context
 from notary.ending import ResponseEnd
 from notary.gate import Gate, Passing
 from notary.issue import Issued
-from notary.issuing import issue
+from notary.issuing import Issuer
 from notary.legs import Alarms, Legs, write
 from notary.log.sequencer import Ticket
 from notary.opened import OpenedConnection, demand_opening
 from notary.sealing import sign_seal
 from notary.sessions import Session
 from notary.transitions import Event, State
-from notary.turns import Turn, retrieve
+from notary.turns import Turn
 
 _SEALED = (State.SEALED, State.OPENED, State.VERIFIED, State.ISSUED)
 _BETWEEN = (State.VERIFIED, State.ISSUED)
@@ -56,6 +56,8 @@ class Witness:
         self._ending = ResponseEnd(
             self._gate, context.deadlines, self._alarms, lambda: self._guard(self._seal)
         )
+        self._issuer = Issuer(context, issued=self._issued, failed=self._issue_failed)
+        self._opening = Afterwards(self._loop, self._submit_opened)
         self._started = self._loop.time()
         self._turn = self._begin(session)
         self._gate.move(Event.CONNECTED, context.clock.now_us())
@@ -146,13 +148,13 @@ class Witness:
         if request is not None and request.session != session.id:
             raise RefusedError("the request is of another session", rule="request.session")
         self._open(turn, opening)
-        if session.issuing is None:
+        issuing = session.issuing
+        if issuing is None:
             if request is None:
                 await asyncio.shield(turn.claim)
                 return None
-            session.issuing = self._loop.create_task(self._issue(turn, request))
-            session.issuing.add_done_callback(retrieve)
-        return await asyncio.shield(session.issuing)
+            issuing = self._issuer.begin(turn, request)
+        return await asyncio.shield(issuing)
 
     def _turn_of(self, session: Session) -> Turn:
         session.check_alive()
@@ -197,6 +199,7 @@ class Witness:
             return
         if self._gate.path == "sealed" and self._turn.verified and error is None:
             return  # Verified: it is attested, by default if need be, and then released.
+        self._opening.settle()
         retriable = earns_retry(reason, self._gate, opened=self._opened is not None)
         self._turn.session.retriable = retriable
         self._retire(flush=flush)
@@ -219,7 +222,7 @@ class Witness:
         write(self._legs, gate.receive(direction, data, self._context.clock.now_us()))
         if gate.state is not before:
             if before is State.HELLO:
-                self._submit_opened()
+                self._opening.plan()
                 self._alarms.set(deadlines.flight_us, self._late)
             elif gate.state is State.HELD:
                 wait_us = deadlines.flight_us if gate.committed else deadlines.commit_us
@@ -356,28 +359,22 @@ class Witness:
             return
         self._gate.move(Event.NEXT, self._context.clock.now_us())
         self._turn = self._begin(self._queue.popleft())
-        self._submit_opened()
+        self._opening.plan()
         self._alarms.set(self._context.deadlines.session_us, lambda: self.end("timeout"))
 
     def _issue_default(self, turn: Turn) -> None:
-        session = turn.session
-        if session.issuing is None and session.ended is None:
-            request = turn.default_request(self._context.signer)
-            session.issuing = self._loop.create_task(self._issue(turn, request))
-            session.issuing.add_done_callback(retrieve)
+        if turn.session.ended is None:
+            self._issuer.begin(turn, turn.default_request(self._context.signer))
 
-    async def _issue(self, turn: Turn, request: AttestationRequest) -> Issued:
-        try:
-            issued = await issue(turn, request, self._context)
-        except QuotaryError as error:
-            self.end("overload" if isinstance(error, UnavailableError) else "invalid", error=error)
-            raise
+    def _issue_failed(self, error: QuotaryError) -> None:
+        self.end("overload" if isinstance(error, UnavailableError) else "invalid", error=error)
+
+    def _issued(self, turn: Turn) -> None:
         turn.forget()
         if turn is self._turn and self._gate.state is State.VERIFIED:
             write(self._legs, self._gate.move(Event.ISSUE, self._context.clock.now_us()))
             if self._gate.path == "sealed" and not self._dead:
                 self._retire(flush=True)
-        return issued
 
     # The end.
 

@@ -105,14 +105,15 @@ class FetchPlan:
 class AttestedFetch:
     """A checked attestation with everything the prover holds about it.
 
-    ``secrets`` and ``evidence`` stay with the prover (docs/formats.md).  ``log`` is
-    where the notary's log has it, of a notary that keeps one, and ``receipt`` how far
-    that was checked.
+    ``secrets`` and ``evidence`` stay with the prover (docs/formats.md), as does ``raw``, the
+    connection that the evidence is of.  ``log`` is where the notary's log has it, of a notary
+    that keeps one, and ``receipt`` how far that was checked.
     """
 
     attestation: Attestation
     secrets: Secrets
-    evidence: Evidence
+    raw: OwnConnection = dataclasses.field(repr=False)
+    seal: SignedSeal | None
     exchange: Exchange
     quote: QuoteClaim | None
     log: Inclusion | None = None
@@ -122,6 +123,23 @@ class AttestedFetch:
     def response(self) -> Response:
         """The parsed response."""
         return self.exchange.response
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the attestation can be rechecked by.
+
+        Made when it is asked for: it holds the raw streams from byte 0, which a kept-alive
+        connection's claims have longer and longer.
+        """
+        connection = self.attestation.connection()
+        return Evidence(
+            attestation=self.attestation,
+            request=self.secrets.request,
+            sent=bytes(self.raw.sent[: connection.sent_bytes]),
+            received=bytes(self.raw.received[: connection.received_bytes]),
+            opening=self.raw.opening,
+            seal=self.seal,
+        )
 
 
 def fetch_sealed(notary: Notary, plan: FetchPlan) -> Flow[AttestedFetch]:
@@ -289,7 +307,6 @@ def checked_fetch(
             )
             notary.on_refused(evidence, error)
         raise
-    connection = attestation.connection()
     transcript = own.exchange.transcript
     return AttestedFetch(
         attestation=attestation,
@@ -299,14 +316,8 @@ def checked_fetch(
             sent=transcript.sent,
             received=transcript.received,
         ),
-        evidence=Evidence(
-            attestation=attestation,
-            request=request,
-            sent=bytes(raw.sent[: connection.sent_bytes]),
-            received=bytes(raw.received[: connection.received_bytes]),
-            opening=raw.opening,
-            seal=seal,
-        ),
+        raw=raw,
+        seal=seal,
         exchange=own.exchange,
         quote=quote,
         log=log,

@@ -23,7 +23,10 @@ from notary.writer import LEAST_ROOM
 from tests.notary.rig import Rig, running, until
 from tests.notary.test_log import START_US, Log, number
 from tests.notary.test_log import row as logged_row
-from tests.notary.test_store import TOKEN, header, row
+from tests.notary.test_store import TOKEN, committed_by, header, row
+
+__all__ = ["committed_by"]
+"""A fixture: every test is run both ways."""
 
 BODY = b"body" * 50_000
 MANY = [

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,17 @@ import pytest
 
 from attestation.document import Header
 from attestation.errors import RefusedError, UnavailableError, UsageError
+from notary import writer
 from notary.rows import OpenedRow, StoredAttestation
 from notary.store import Store
 
 TOKEN = b"hash of a token"
+
+
+@pytest.fixture(params=["here", "thread"], autouse=True)
+def committed_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has brief writes committed by their caller, or with all others by the writer's thread."""
+    monkeypatch.setattr(writer, "BRIEF_SECONDS", 60.0 if request.param == "here" else -1.0)
 
 
 BODY = StoredAttestation(body=b"body", entry=None)
@@ -87,6 +95,67 @@ def test_session_has_exactly_one_terminal(tmp_path: Path, first: str, second: st
         found = await store.session("s")
         assert found is not None
         assert found["state"] == {"abort": "aborted", "attest": "attested"}[first]
+        store.close()
+
+    asyncio.run(scene())
+
+
+def test_brief_write_is_durable_when_it_returns_and_comes_behind_what_was_asked_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "BRIEF_SECONDS", 60.0)
+    release = threading.Event()
+
+    async def scene() -> None:
+        store = Store(tmp_path / "n.db")
+        assert store.open_session(row("s")).done()
+        held = store.submit(lambda _: release.wait(30))
+        ended = store.abort_session("s", "invalid", 11)
+        attested = store.attest_session("s", header("a", 12), b"body")
+        assert not attested.done()
+        release.set()
+        await asyncio.gather(held, ended)
+        with pytest.raises(RefusedError):
+            await attested
+        store.close()
+
+    asyncio.run(scene())
+
+
+def test_callers_leave_it_to_the_thread_to_move_the_wal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "BRIEF_SECONDS", 60.0)
+    monkeypatch.setattr(writer, "MOST_HERE", 5)
+
+    async def scene() -> None:
+        store = Store(tmp_path / "n.db")
+        before = (tmp_path / "n.db").read_bytes()
+        for number in range(5):
+            assert store.open_session(row(f"s{number}")).done()
+        assert (tmp_path / "n.db").read_bytes() == before
+        last = store.open_session(row("s5"))
+        assert not last.done()
+        # What is asked behind it is written once the thread has moved what was there.
+        await last
+        await store.submit(lambda _: None)
+        assert (tmp_path / "n.db").read_bytes() != before
+        store.close()
+
+    asyncio.run(scene())
+
+
+def test_slow_disk_is_waited_for_by_the_thread_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "BRIEF_SECONDS", 0.01)
+
+    async def scene() -> None:
+        store = Store(tmp_path / "n.db")
+        await store.submit(lambda _: time.sleep(0.2))
+        waited = store.open_session(row("s"))
+        assert not waited.done()
+        await waited
         store.close()
 
     asyncio.run(scene())

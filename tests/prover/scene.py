@@ -20,7 +20,7 @@ from attestation.hashing import format_hash, hash_string
 from attestation.keys import SigningKey, VerifyingKey
 from attestation.request import AttestationRequest, ExtensionRequest, KeyOpening
 from attestation.seal import Seal, SealTimes, SignedSeal
-from attestation.secrets import Evidence, Secrets
+from attestation.secrets import Secrets
 from attestation.section import Exchange
 from attestation.tls13.certificates import ChainCache, RootStore
 from attestation.tls13.opening import EphemeralOpening
@@ -36,6 +36,7 @@ from prover.check import Expected, OwnSight, check_attestation
 from prover.fetch import AttestedFetch
 from prover.libssl import ClientContext
 from prover.session import GrantedSession, SessionSpec
+from prover.tls import OwnConnection
 from tests.prover.test_libssl import Server, connect, server_context
 
 NAME = "notary.example"
@@ -86,14 +87,15 @@ class Scene:
                 sent=transcript.sent,
                 received=transcript.received,
             ),
-            evidence=Evidence(
-                attestation=attestation,
-                request=self.request,
+            raw=OwnConnection(
+                suite=self.own.suite,
+                group=self.own.group,
+                chain_der=self.own.chain_der,
                 sent=self.raw_sent,
                 received=self.raw_received,
                 opening=KeyOpening(kind="ephemeral", private_key=self.private_key.hex()),
-                seal=self.seal,
             ),
+            seal=self.seal,
             exchange=self.own.exchange,
             quote=check_attestation(attestation, Expected.of(self.request, self.own), self.keys),
         )
