@@ -30,6 +30,10 @@ SETTLED_SECONDS = 20.0
 HOPS = ("verified", "stored", "signed", "logged", "published")
 
 
+class BrokenPromiseError(OutcomeMismatchError):
+    """This machine was too busy to log a trade within half a second of its order."""
+
+
 @dataclasses.dataclass(slots=True)
 class LiveFeed:
     """``prover serve`` over both notaries, for a while."""
@@ -139,12 +143,17 @@ class LiveFeed:
         self._admin("mids", {"market": MARKET, "mid": mid})
 
     def settled(self) -> dict[str, Any]:
-        """Waits for the trade's end; returns it, its bundle and the policy written."""
+        """Waits for the trade's end; returns it, its bundle and the policy written.
+
+        Raises BrokenPromiseError where the trade was logged later than promised.
+        """
         deadline = time.monotonic() + SETTLED_SECONDS
         while (shown := self._trade())["state"] == "pending":
             if time.monotonic() > deadline:
                 raise UnavailableError("the trade was not settled", rule="trades")
             time.sleep(0.05)
+        if shown.get("reason") == "promise_broken":
+            raise BrokenPromiseError("the trade was not logged in time, and is void")
         if "bundle" not in shown:
             raise OutcomeMismatchError(f"the trade is void: {shown.get('reason')}")
         bundle = httpx.get(f"{self.url}{shown['bundle']}")
