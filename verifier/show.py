@@ -28,9 +28,11 @@ from attestation.settlement.policy import SettlementPolicy
 from attestation.settlement.promise import SignedPromise
 from attestation.settlement.reconciliation import Reconciliation
 from attestation.verdict import read_verdict
-from verifier.text import safe, safe_bytes, utc
+from verifier.text import duration, safe, safe_bytes, utc
 
 INSPECT_LIMIT = EVIDENCE_LIMIT
+FIRST_MOMENT = 10**14
+"""Microseconds since the epoch (1973): less is how long something takes."""
 SHOWN = 2_000
 """Characters of one value that are printed."""
 
@@ -144,5 +146,7 @@ def _scalar(name: str, value: Any, hide: bool) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return f"{value} ({utc(value)})" if name.endswith("_us") else str(value)
+        if not name.endswith("_us"):
+            return str(value)
+        return f"{value} ({utc(value) if value >= FIRST_MOMENT else duration(value)})"
     return safe(value, limit=SHOWN)

@@ -44,6 +44,12 @@ def utc(time_us: int) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def duration(us: int) -> str:
+    """Formats microseconds as seconds, exactly."""
+    sign, (whole, rest) = "-" if us < 0 else "", divmod(abs(us), 1_000_000)
+    return f"{sign}{whole}.{rest:06d}".rstrip("0").rstrip(".") + " s"
+
+
 def _safe_character(character: str) -> str:
     if character == "\\":
         return "\\\\"

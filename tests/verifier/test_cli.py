@@ -236,6 +236,28 @@ def test_unexpected_exception_is_exit_code_1_with_a_short_message(shell: Shell) 
     assert b"Traceback" in long.stderr
 
 
+def test_an_answer_that_nobody_takes_is_no_bug_of_the_command(shell: Shell) -> None:
+    # As `verifier verify ... --json | head` where head has gone.
+    command = [sys.executable, "-m", "verifier", "verify", "good.json"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [*command, "--trust", "trust.toml", "--expect", "expect.toml", *NOW, "--json"],
+            cwd=shell.folder,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    finally:
+        os.close(writing)
+    assert done.returncode == 20
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("unavailable [output]: the answer could not be written")
+
+
 def test_selftest_passes_on_the_shipped_samples(shell: Shell) -> None:
     done = shell.run("selftest", "--json")
     report = json.loads(done.stdout)

@@ -9,6 +9,7 @@ import pytest
 from attestation.encoding import encode
 from tests.verifier import feeds, forge
 from tests.verifier.shell import Shell
+from verifier.selftest import SAMPLES, SETTLEMENTS
 
 
 class TestInspect:
@@ -24,6 +25,14 @@ class TestInspect:
         assert lines[1] == "quotary/presentation/v1"
         assert any("96500.12" in line for line in lines)
         assert any("(2026-01-15T12:00:00.000000Z)" in line for line in lines)
+
+    def test_spans_are_told_in_seconds_and_moments_in_dates(self, shell: Shell) -> None:
+        samples = SAMPLES / SETTLEMENTS
+        lines = shell.run("inspect", str(samples / "up.0.json")).stderr.decode().splitlines()
+        shown = {line.strip() for line in lines}
+        assert "max_staleness_us: 3000000 (3 s)" in shown
+        assert not any("(1970-" in line for line in lines)
+        assert any(line.strip().startswith("effective_us: ") and "(20" in line for line in lines)
 
     def test_json_says_so_too(self, shell: Shell) -> None:
         done = shell.run("inspect", "good.json", "--json")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import sys
 import time
 import traceback
@@ -44,9 +45,26 @@ def say(text: str) -> None:
 
 
 def answer(document: bytes) -> None:
-    """Prints a canonical document for programs."""
-    sys.stdout.buffer.write(document + b"\n")
-    sys.stdout.buffer.flush()
+    """Prints a canonical document for programs.
+
+    Raises UnavailableError where nobody reads it, or it does not fit.
+    """
+    write(document + b"\n")
+
+
+def write(data: bytes) -> None:
+    """Writes bytes to stdout; raises as ``answer``."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        # What is left in the buffer would fail once more when Python ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        raise UnavailableError(
+            f"the answer could not be written: {error.strerror}", rule="output"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from attestation.errors import IncompleteError
-from verifier.cli.boundary import boundary, read, say
+from verifier.cli.boundary import boundary, read, say, write
 
 app = typer.Typer(no_args_is_help=True, help="Join the parts of a settlement's bundle.")
 
@@ -42,8 +41,7 @@ def pack_command(
         trade = TradePart.decode(read(part, limit=TRADE_PART_LIMIT), limit=TRADE_PART_LIMIT)
         data = join_parts(trade, read_parts(parts)).encode()
         if out == "-":
-            sys.stdout.buffer.write(data + b"\n")
-            sys.stdout.buffer.flush()
+            write(data + b"\n")
         else:
             Path(out).write_bytes(data + b"\n")
         say(f"trade {trade.trade.leaf.trade}: {len(data)} bytes; nothing of it is checked yet")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attestation.errors import AuditFinding, UnavailableError, UsageError
-from verifier.cli.boundary import answer, boundary, now, read, read_trust, say
+from verifier.cli.boundary import answer, boundary, now, read, read_trust, say, write
 from verifier.cli.documents import JsonOption
 from verifier.text import safe, utc
 
@@ -147,8 +147,7 @@ def prove_command(
         LogProof.parse(proof).check(shown.entry, signed)
         say(f"entry {index} of {size}: {safe(shown.entry.decode('utf-8', 'replace'))}")
         if out == "-":
-            sys.stdout.buffer.write(proof)
-            sys.stdout.buffer.flush()
+            write(proof)
         else:
             Path(out).write_bytes(proof)
 
