@@ -5,8 +5,8 @@
     python -m tests.deploy units
 
 Root on Debian 12, and a package index that pip reaches; some minutes.  What it makes is
-under /var/tmp/quotary-deploy-check, which may be removed.  It takes the ports 7047, 7048
-and 7051 while it runs, and changes nothing else of the machine.  docs/operations.md,
+under /var/tmp/quotary-deploy-check, which may be removed.  It takes the ports 7047, 7048,
+7049 and 7051 while it runs, and changes nothing else of the machine.  docs/operations.md,
 "What was run", says what this shows, and what not.
 """
 
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _ports_are_free() -> None:
-    for port in (7047, 7048, 7051):
+    for port in (7047, 7048, 7049, 7051):
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

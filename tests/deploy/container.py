@@ -13,6 +13,7 @@ from tests.deploy.machine import (
     BUILD,
     CERTIFICATES,
     CONTROL,
+    VERIFIER,
     Failure,
     commands,
     copy_checkout,
@@ -22,6 +23,7 @@ from tests.deploy.machine import (
     replace,
     run,
     say,
+    verdict,
     wait,
 )
 from tests.deploy.simulated import development, venues
@@ -74,6 +76,7 @@ def _check(tree: Path) -> None:
         raise Failure(f"stopped with exit code {state}")
     _podman("rm notary")
     _fetch_kill_and_go_on(start[start.index(f"{PODMAN} run") :], folder)
+    _verify(folder)
 
 
 def stop() -> None:
@@ -131,6 +134,24 @@ def _fetch_kill_and_go_on(start: str, folder: Path) -> None:
         if (held["sessions"], held["attestations"]) != (2, 2):
             raise Failure(f"the volume does not hold what was attested: {held}")
         say("   the volume holds both attestations")
+
+
+def _verify(folder: Path) -> None:
+    """The verify API, from the same image, judges what was fetched."""
+    (folder / "trust.toml").chmod(0o644)
+    run(replace(commands("container verifier"), "podman run", f"{PODMAN} run"), cwd=folder)
+    wait("the verify API", lambda: healthy(VERIFIER))
+    run(f"{PODMAN} healthcheck run quotary-verifier")
+    shown = ["prover", "present", "first", "--show", "response.body", "--quote", "--out", "-"]
+    presentation = json.loads(run(shown, cwd=folder, env=environment()))
+    expect = {"venues": ["kraken"], "market": "BTC/USD", "insecure_allow_development": True}
+    if verdict({"presentation": presentation, "expect": expect}) != "accepted":
+        raise Failure("the verify API does not accept what was fetched")
+    _podman("stop quotary-verifier")
+    state = _podman("inspect --format {{.State.ExitCode}} quotary-verifier")
+    if state != "0":
+        raise Failure(f"the verify API stopped with exit code {state}")
+    say("   the verify API of the same image accepts what was fetched")
 
 
 def _fetch(folder: Path, name: str) -> None:

@@ -20,6 +20,7 @@ BUILD = Path("/var/tmp/quotary-deploy-check")
 """Outside the checkout: whole systems are mounted and booted in there."""
 CONTROL = "http://127.0.0.1:7047"
 FEED = "http://127.0.0.1:7051"
+VERIFIER = "http://127.0.0.1:7049"
 PATIENCE = 90.0
 """Seconds for anything that is waited for."""
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -85,6 +86,21 @@ def answer(url: str) -> dict[str, object] | None:
     except (OSError, urllib.error.URLError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def verdict(question: dict[str, object]) -> object:
+    """The verify API's verdict, ``accepted`` or ``rejected``; raises Failure without one."""
+    request = urllib.request.Request(
+        f"{VERIFIER}/v1/verify",
+        json.dumps(question).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            found = json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        raise Failure(f"the verify API: {error.read()[:400]!r}") from None
+    return found["verdict"]
 
 
 def healthy(base: str) -> bool:

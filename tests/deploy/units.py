@@ -12,6 +12,7 @@ from tests.deploy.machine import (
     CERTIFICATES,
     CONTROL,
     FEED,
+    VERIFIER,
     Failure,
     answer,
     commands,
@@ -20,6 +21,7 @@ from tests.deploy.machine import (
     replace,
     run,
     say,
+    verdict,
     wait,
 )
 from tests.deploy.simulated import development, venues
@@ -76,8 +78,12 @@ def check(tree: Path) -> None:
         machine.run(replace(commands("systemd feed"), "curl -s", "true"), f"/{_CHECKOUT}")
         wait("slots", lambda: _slots() >= 4)
         say(f"   quotary-feed: {_slots()} slots")
+        machine.run(replace(commands("systemd verifier"), "curl -s", "true"), f"/{_CHECKOUT}")
+        wait("the verify API", lambda: healthy(VERIFIER))
+        _verify(machine)
         for unit, url in (("quotary-notary", CONTROL), ("quotary-feed", FEED)):
             _kill(machine, unit, url)
+        _restarted(machine, "quotary-verifier", VERIFIER)
         _rotate(machine)
         _stop_with_streams_open(machine)
         _look_at_what_is_left(machine)
@@ -134,11 +140,44 @@ def _slots() -> int:
     return int(notaries[0]["total"]) if notaries else 0
 
 
-def _kill(machine: Booted, unit: str, url: str) -> None:
+def _verify(machine: Booted) -> None:
+    """The verify API accepts a slot that the feed serves; it is sealed off as the others are."""
+    # Of a venue that was just connected there may be no quote yet.
+    wait("a slot that is accepted", _is_accepted)
+    status = machine.run(f"cat /proc/{machine.process('quotary-verifier')}/status")
+    said = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    uid = int(said["Uid"].split()[0])
+    if said["CapBnd"].strip("0") or not 61_184 <= uid <= 65_519:
+        raise Failure(f"the verify API is not sealed off: {said}")
+    say(f"   quotary-verifier accepts a slot, as user {uid}, who exists only while it runs")
+
+
+def _is_accepted() -> bool:
+    before_us = time.time_ns() // 1_000 - 2_000_000
+    row = answer(f"{FEED}/v1/slots?market=BTC/USD&at_us={before_us}&evidence=true")
+    if row is None:
+        return False
+    slots = row["slots"]
+    assert isinstance(slots, list)
+    expect = {
+        "market": "BTC/USD",
+        "venues": ["binance", "coinbase", "kraken"],
+        "insecure_allow_development": True,
+    }
+    question = {"presentation": slots[0].get("presentation"), "expect": expect}
+    return question["presentation"] is not None and verdict(question) == "accepted"
+
+
+def _restarted(machine: Booted, unit: str, url: str) -> float:
+    """Kills a service; returns the seconds until it answers again."""
     before = machine.process(unit)
     machine.run(f"kill -9 {before}")
     took = wait(f"the restart of {unit}", lambda: machine.process(unit) not in {before, "0"})
-    took += wait(f"{unit}", lambda: healthy(url))
+    return took + wait(f"{unit}", lambda: healthy(url))
+
+
+def _kill(machine: Booted, unit: str, url: str) -> None:
+    took = _restarted(machine, unit, url)
     seen = _slots()
     wait("slots after it", lambda: _slots() >= 4 and _slots() != seen)
     say(f"   {unit}: killed; answers again after {took:.1f} s; slots go on")
@@ -165,7 +204,7 @@ def _stop_with_streams_open(machine: Booted) -> None:
         assert stream.stdout is not None
         stream.stdout.readline()
         # Both while sessions are open: the notary first, under the feed's feet.
-        for unit in ("quotary-notary", "quotary-feed"):
+        for unit in ("quotary-notary", "quotary-feed", "quotary-verifier"):
             began = time.monotonic()
             machine.run(f"systemctl stop {unit}")
             took = time.monotonic() - began

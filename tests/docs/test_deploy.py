@@ -33,6 +33,7 @@ from tests.notary.test_process import (  # noqa: F401 (fixtures)
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "docs" / "deploy"
 UNIT = (DEPLOY / "quotary-notary.service").read_text(encoding="utf-8")
+VERIFIER_UNIT = (DEPLOY / "quotary-verifier.service").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 
 
@@ -308,6 +309,53 @@ def test_the_unit_starts_what_it_checked_and_gives_it_enough_descriptors() -> No
     assert int(unit("LimitNOFILE")[0]) > needed
     assert unit("RestartPreventExitStatus") == ["2"]
     assert f"u {unit('User')[0]} " in (DEPLOY / "quotary.sysusers.conf").read_text("utf-8")
+
+
+@pytest.fixture
+def analysed_verifier(tmp_path: Path) -> Path:
+    """The verify API's unit, with a program of this machine."""
+    path = tmp_path / "quotary-verifier.service"
+    text, count = re.subn(r"/opt/quotary/bin/verifier", sys.executable, VERIFIER_UNIT)
+    assert count == 1
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_systemd_finds_nothing_wrong_with_the_verifiers_unit_and_it_well_sealed_off(
+    peer: Callable[[str], str], analysed_verifier: Path
+) -> None:
+    systemd, path = peer("systemd"), str(analysed_verifier)
+    done = subprocess.run(
+        [systemd, "verify", "--man=no", path], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    command = [systemd, "security", "--offline=true", "--no-pager", "--threshold=15", path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_verifiers_unit_and_container_start_it_with_options_that_exist() -> None:
+    (start,) = re.findall(r"^ExecStart=/opt/quotary/bin/verifier (.*)$", VERIFIER_UNIT, re.M)
+    (more,) = re.findall(r"^# QUOTARY_VERIFIER_OPTIONS=(.*)$", VERIFIER_UNIT, re.M)
+    block = re.search(r"<!-- container verifier -->\n```sh\n(.*?)```", OPERATIONS, re.DOTALL)
+    assert block is not None
+    contained = block[1].partition(" quotary-notary ")[2]
+    shown = subprocess.run(
+        [sys.executable, "-m", "verifier", "serve", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for words in (start, more, contained):
+        assert all(word in shown for word in words.split() if word.startswith("--"))
+    assert start.startswith("serve ")
+    assert contained.startswith("serve ")
+    assert "--entrypoint=verifier " in block[1]
+    assert "--read-only" in block[1]
+    # Whoever reaches it from elsewhere does so through a proxy on this machine.
+    assert "--listen 127.0.0.1:7049" in start
+    assert "--publish 127.0.0.1:7049:7049" in block[1]
+    assert "IPAddressDeny=any" in VERIFIER_UNIT
 
 
 def test_the_configuration_to_start_from_is_accepted(tmp_path: Path) -> None:
