@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import socket
 import threading
+import time
 from collections.abc import Generator
 from typing import Any, TypeAlias, TypeVar
 
@@ -23,15 +25,50 @@ T = TypeVar("T")
 
 READ_SIZE = 64 * 1024
 DEFAULT_TIMEOUT = 30.0
+DEFAULT_TOTAL = 60.0
+"""Seconds of a whole flow, such as a fetch: a notary's own deadlines are over long before."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds each single operation may take; None waits for ever."""
+    """Seconds each single operation may take, and a whole flow; None waits for ever.
+
+    The whole has an end of its own: a peer that sends a byte now and then keeps every
+    single operation short.
+    """
 
     connect: float | None = DEFAULT_TIMEOUT
     read: float | None = DEFAULT_TIMEOUT
     write: float | None = DEFAULT_TIMEOUT
+    total: float | None = DEFAULT_TOTAL
+
+    def until(self, deadline: float) -> Timeouts:
+        """Returns these, none beyond ``deadline``; raises TimeoutError behind it."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        if left >= _longest(self):
+            return self
+        return Timeouts(
+            connect=_least(self.connect, left),
+            read=_least(self.read, left),
+            write=_least(self.write, left),
+            total=self.total,
+        )
+
+    @property
+    def deadline(self) -> float:
+        """When a flow that begins now has to be over, on the monotonic clock."""
+        return math.inf if self.total is None else time.monotonic() + self.total
+
+
+def _least(seconds: float | None, left: float) -> float:
+    return left if seconds is None else min(seconds, left)
+
+
+def _longest(timeouts: Timeouts) -> float:
+    given = (timeouts.connect, timeouts.read, timeouts.write)
+    return max([math.inf if seconds is None else seconds for seconds in given])
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -201,11 +238,12 @@ def acquire(lock: FlowLock) -> Flow[None]:
 
 def run(flow: Flow[T], timeouts: Timeouts) -> T:
     """Drives a flow with blocking sockets."""
+    deadline = timeouts.deadline
     try:
         operation = next(flow)
         while True:
             try:
-                value = operation.blocking(timeouts)
+                value = operation.blocking(timeouts.until(deadline))
             except (OSError, UnicodeError) as error:
                 operation = flow.throw(_unavailable(operation, error))
             else:
@@ -219,11 +257,12 @@ def run(flow: Flow[T], timeouts: Timeouts) -> T:
 
 async def run_async(flow: Flow[T], timeouts: Timeouts) -> T:
     """Drives a flow on the running asyncio loop; cancellation closes it."""
+    deadline = timeouts.deadline
     try:
         operation = next(flow)
         while True:
             try:
-                value = await operation.asynchronous(timeouts)
+                value = await operation.asynchronous(timeouts.until(deadline))
             except (OSError, UnicodeError) as error:
                 operation = flow.throw(_unavailable(operation, error))
             else:

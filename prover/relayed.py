@@ -49,7 +49,7 @@ KEYLOG_SHARE = 0.75
 """Of the time that a notary gives for the commitment, how much the client has to log its keys."""
 GIVE_SECONDS = 5.0
 """How long a client may take to read what it is given."""
-_PATIENT = Timeouts(connect=None, read=None, write=None)
+_PATIENT = Timeouts(connect=None, read=None, write=None, total=None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,7 +141,10 @@ class _Transport:
         timeouts = self._notary.timeouts
         if isinstance(given, dict):
             timeouts = Timeouts(
-                connect=given.get("connect"), read=given.get("read"), write=given.get("write")
+                connect=given.get("connect"),
+                read=given.get("read"),
+                write=given.get("write"),
+                total=timeouts.total,
             )
         if body:
             return plan_request(request, body, self._options), timeouts

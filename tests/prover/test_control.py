@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import socket
 import ssl
@@ -24,8 +25,9 @@ from attestation.errors import (
 )
 from examples.venues.authority import Authority
 from prover.control import Address, Call, ControlConnection, problem
-from prover.flow import Timeouts, connect, run, run_async
+from prover.flow import Flow, Timeouts, connect, run, run_async
 from prover.notary_client import read_info
+from tests.prover.drip import dripping
 
 TIMEOUTS = Timeouts(connect=5.0, read=5.0, write=5.0)
 Scripted = Callable[[list[bytes]], ControlConnection]
@@ -105,6 +107,37 @@ def test_answers_that_came_are_read_without_waiting_for_others(scripted: Scripte
 
 async def _call(control: ControlConnection) -> Any:
     return await run_async(control.call(Call("GET", "/", None, "call")), TIMEOUTS)
+
+
+def _run_on_a_loop(flow: Flow[Any], timeouts: Timeouts) -> Any:
+    return asyncio.run(run_async(flow, timeouts))
+
+
+@pytest.mark.parametrize("how", ["blocking", "asyncio"])
+def test_peer_that_drips_holds_nobody_beyond_the_whole_flows_time(how: str) -> None:
+    timeouts = Timeouts(total=0.5)
+    started = time.monotonic()
+    with dripping() as url:
+
+        def flow() -> Flow[Any]:
+            control = yield from ControlConnection.open(Address.parse(url), None)
+            try:
+                return (yield from control.call(Call("GET", "/", None, "call")))
+            finally:
+                control.close()
+
+        drive = run if how == "blocking" else _run_on_a_loop
+        with pytest.raises(UnavailableError, match="timed out"):
+            drive(flow(), timeouts)
+    assert time.monotonic() - started < 15
+
+
+def test_timeouts_that_wait_for_ever_do() -> None:
+    never = Timeouts(connect=None, read=None, write=None, total=None)
+    assert never.until(never.deadline) is never
+    short = dataclasses.replace(never, total=1.0)
+    within = short.until(short.deadline)
+    assert within.read is not None and 0 < within.read <= 1
 
 
 def test_asyncio_drives_the_same_flow(scripted: Scripted) -> None:

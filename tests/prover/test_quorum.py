@@ -30,7 +30,9 @@ from attestation.trust import Trust
 from examples.venues import Fault, ThreadedVenueServer
 from prover import Notary, build_presentations, fetch_quorum, load_set
 from prover.cli import app as prover_app
+from prover.flow import Timeouts
 from prover.probe import wall_clock_us
+from tests.prover.drip import dripping
 from tests.prover.stage import PROVER, RunningNotary, running_notary
 from verifier.cli import app as verifier_app
 from verifier.client import AsyncVerifyClient
@@ -162,6 +164,18 @@ def test_quorum_tells_who_failed_and_what_is_missing(clients: list[Notary], nobo
     assert (missing.value.found, missing.value.wanted) == (2, 3)
     with pytest.raises(UnavailableError):
         none.require(1)
+
+
+def test_notary_that_drips_keeps_no_other_from_attesting(home: Home, clients: list[Notary]) -> None:
+    patient, brief = Timeouts(), Timeouts(total=1.0)
+    with (
+        dripping() as url,
+        Notary(url, prover_key=PROVER, trust=home.trust, timeouts=brief) as endless,
+    ):
+        found = fetch_quorum([*clients, endless], **PLACE)
+    assert patient.total is not None  # whoever sets none waits no longer than that
+    assert len(found.require(3)) == 3
+    assert isinstance(found.voices[3].error, UnavailableError)
 
 
 def test_options_that_no_notary_could_meet_are_the_callers_mistake(clients: list[Notary]) -> None:
