@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from attestation.errors import QuotaryError, UnavailableError
+from attestation.errors import QuotaryError, RefusedError, UnavailableError
 from attestation.request import AttestationRequest
 from notary.blame import of_wish
 from notary.claims import Claim
@@ -22,6 +22,10 @@ from notary.issue import AcceptedRequest, Issued, accept, sign
 from notary.log.sequencer import Ticket, inclusion_of
 from notary.problems import refusal
 from notary.turns import Turn, retrieve
+
+
+class _EarlyError(RefusedError):
+    """A request did not know the response; the claim waits for another, or the default."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +78,24 @@ class Issuer:
             outcome: asyncio.Future[Issued] = self._loop.create_future()
             outcome.add_done_callback(retrieve)
             session.issuing = outcome
-            _then(turn.claim, lambda: self._accept(turn, request, outcome))
+            early = not turn.claim.done()
+            _then(turn.claim, lambda: self._accept(turn, request, outcome, early=early))
         return session.issuing
 
     def _accept(
-        self, turn: Turn, request: AttestationRequest, outcome: asyncio.Future[Issued]
+        self,
+        turn: Turn,
+        request: AttestationRequest,
+        outcome: asyncio.Future[Issued],
+        *,
+        early: bool,
     ) -> None:
         try:
-            accepted = _accept(turn, turn.claim.result(), request, self._context)
+            accepted = _accept(turn, turn.claim.result(), request, self._context, early=early)
+        except _EarlyError as error:
+            turn.session.issuing = None
+            outcome.set_exception(error)
+            return
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
             self._fail(error, outcome)
             return
@@ -110,10 +124,19 @@ def _then(done: asyncio.Future[Any], step: Callable[[], None]) -> None:
         done.add_done_callback(lambda _: step())
 
 
-def _accept(turn: Turn, claim: Claim, request: AttestationRequest, context: Context) -> _Accepted:
-    """Accepts a request, and begins to make the body durable."""
+def _accept(
+    turn: Turn,
+    claim: Claim,
+    request: AttestationRequest,
+    context: Context,
+    *,
+    early: bool = False,
+) -> _Accepted:
+    """Accepts a request, and begins to make the body durable.
+
+    Raises _EarlyError where one that came before the response was complete does not fit it.
+    """
     session = turn.session
-    session.stop_timer()
     assert turn.facts is not None
     try:
         # The last moment at which times that were measured under a jump can be noticed.
@@ -138,9 +161,16 @@ def _accept(turn: Turn, claim: Claim, request: AttestationRequest, context: Cont
         context.log.info(
             "request_refused", session=session.id, rule=error.rule, detail=error.detail
         )
+        if early:
+            raise _EarlyError(
+                f"asked for before the response, which is another: {error.detail}",
+                rule="request.early",
+                http_status=409,
+            ) from error
         session.fail(error)
         context.end_session(session, of_wish(error, claim, session.venue))
         raise refusal(error) from error
+    session.stop_timer()
     started, body = perf_counter(), accepted.encode()
     written = context.store.attest_session(session.id, accepted.header, body)
     return _Accepted(claim=claim, accepted=accepted, body=body, started=started, written=written)

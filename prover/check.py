@@ -22,7 +22,9 @@ from attestation.document import (
     Attestation,
     ConnectionField,
     ExtensionField,
+    HttpField,
     ServerField,
+    SessionField,
     check_binding,
     check_shape,
     check_times,
@@ -152,13 +154,13 @@ def check_attestation(
     names = {index: field.name for index, field in enumerate(attestation.fields)}
     with naming("fields"):
         _equal("session", check_shape(names, header.size), "session")
-    _check_session(attestation, own)
-    connection = attestation.connection()
-    check_times(connection, attestation.session(), header.issued_us)
-    check_binding(attestation.session(), attestation.http())
+    session, connection, http = attestation.session(), attestation.connection(), attestation.http()
+    _check_session(session, own)
+    check_times(connection, session, header.issued_us)
+    check_binding(session, http)
     _check_connection(connection, own)
     _check_server(attestation.server(), own)
-    _check_http(attestation, own.exchange)
+    _check_http(http, own.exchange)
     _check_sections(tuple(attestation.sections().values()), expected.sections)
     notary = attestation.notary()
     _equal("notary.name", notary.name, key.name)
@@ -167,8 +169,7 @@ def check_attestation(
     return _check_extensions(extensions, expected, connection.response_last_us)
 
 
-def _check_session(attestation: Attestation, own: OwnSight) -> None:
-    session = attestation.session()
+def _check_session(session: SessionField, own: OwnSight) -> None:
     pairs = (
         ("id", session.id, own.session.id),
         ("conn", session.conn, own.conn),
@@ -229,8 +230,7 @@ def _check_server(server: ServerField, own: OwnSight) -> None:
         )
 
 
-def _check_http(attestation: Attestation, exchange: Exchange) -> None:
-    http = attestation.http()
+def _check_http(http: HttpField, exchange: Exchange) -> None:
     sent = exchange.response.header("date")
     # What cannot be a date (RFC 9110 section 5.6.7: 29 characters) is not kept.
     kept = sent is not None and sent.isascii() and len(sent) <= MAX_DATE

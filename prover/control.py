@@ -221,12 +221,17 @@ class ControlConnection:
 
     def read_waiting(self) -> None:
         """Reads answers that have come, without waiting for any; who collects one finds it."""
-        while self._open and not self._midway and (data := self._channel.poll()):
-            self._midway = True
-            self._feed(data)
+        if self._midway:
+            return
+        self._midway = True
+        while True:
+            # The last read may have brought more than the answer it was for.
             while self._open and self._parse(ChunkWalk(MAX_BODY)):
                 pass
-            self._midway = False
+            if not self._open or not (data := self._channel.poll()):
+                break
+            self._feed(data)
+        self._midway = False
 
     def _read_one(self) -> Flow[None]:
         chunks = ChunkWalk(MAX_BODY)

@@ -363,9 +363,13 @@ def seal_call(session: GrantedSession) -> Call:
     return Call("POST", f"/v1/sessions/{session.id}/seal", b"{}", "seal", session.token)
 
 
-def attestation_call(session: GrantedSession, opening: Opened, request: AttestationRequest) -> Call:
-    """Opens the session and asks for its attestation."""
-    content: JsonObject = {"opening": opening.to_json(), "request": request.to_json()}
+def attestation_call(
+    session: GrantedSession, opening: Opened | None, request: AttestationRequest
+) -> Call:
+    """Opens the session, unless its connection is open, and asks for its attestation."""
+    content: JsonObject = {"request": request.to_json()}
+    if opening is not None:
+        content = {"opening": opening.to_json(), **content}
     path = f"/v1/sessions/{session.id}/attestations"
     # Canonical, it is read without a second look for duplicate keys.
     return Call("POST", path, encode_decoded(content), "attestation", session.token)

@@ -14,16 +14,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from attestation.errors import QuotaryError, UnavailableError
+from attestation.errors import QuotaryError, RefusedError
 from attestation.request import AttestationRequest
-from attestation.section import Exchange
-from prover.check import Expected, OwnSight
+from prover.check import Expected
 from prover.control import Call, Ticket
 from prover.fetch import (
     AttestedFetch,
     FetchPlan,
     checked_fetch,
-    is_json,
     join_exchange,
     name_session,
     open_link,
@@ -33,80 +31,11 @@ from prover.fetch import (
 from prover.flow import Flow, FlowLock, acquire
 from prover.link import Link
 from prover.notary_client import Lane, Notary, attestation_call, commitment_calls
+from prover.open_claim import EARLY, Asked, OpenClaim, Taken, draft, make_ready
 from prover.session import GrantedSession, SessionSpec
-from prover.tls import OwnConnection
 
 MAX_UNCOLLECTED = 16
 """Attestations nobody asked for are collected once there are more of a connection."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
-    """An attestation that was asked for."""
-
-    ticket: Ticket
-    request: AttestationRequest
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Ready:
-    """What asks for an attestation, made before the response is there.
-
-    ``json_body`` and ``quote`` are what the response was taken to be.
-    """
-
-    json_body: bool
-    quote: bool
-    request: AttestationRequest
-    call: Call
-
-
-class OpenClaim:
-    """A response in hand whose attestation is collected later, once."""
-
-    def __init__(
-        self,
-        connection: OpenConnection,
-        plan: FetchPlan,
-        own: OwnSight,
-        raw: OwnConnection,
-        ready: Ready | None,
-    ) -> None:
-        self.connection = connection
-        self.plan = plan
-        self.own = own
-        self.raw = raw
-        self.ready = ready
-        self.asked: Asked | None = None
-        self._fetch: AttestedFetch | None = None
-        self._error: QuotaryError | None = None
-        self._told = False
-
-    @property
-    def exchange(self) -> Exchange:
-        """The request and its complete response."""
-        return self.own.exchange
-
-    @property
-    def collected(self) -> bool:
-        """Whether the outcome is known."""
-        return self._fetch is not None or self._error is not None
-
-    @property
-    def untold_error(self) -> QuotaryError | None:
-        """A failure that nobody asked about yet."""
-        return None if self._told else self._error
-
-    def settle(self, fetch: AttestedFetch | None, error: QuotaryError | None) -> None:
-        """Keeps the outcome."""
-        self._fetch, self._error = fetch, error
-
-    def outcome(self) -> AttestedFetch:
-        """Returns the checked attestation, or raises what prevented it."""
-        self._told = True
-        if self._fetch is not None:
-            return self._fetch
-        raise self._error or UnavailableError("the attestation was not collected")
 
 
 class OpenConnection:
@@ -120,6 +49,7 @@ class OpenConnection:
         self._session: GrantedSession | None = None
         self._next: Ticket | None = None
         self._asked_at = 0.0
+        self._early: Asked | None = None
         self._closed = False
         self.uncollected: deque[OpenClaim] = deque()
         self.reusable = False
@@ -145,9 +75,10 @@ class OpenConnection:
     def claim(self, plan: FetchPlan) -> Flow[OpenClaim]:
         """Sends a request and returns once its response is complete.
 
-        Its attestation is to be asked for next, by ``ask``.
+        Its attestation is to be asked for next, by ``ask``, unless that was done early.
         """
         self.reusable = False
+        early, self._early = self._early, None
         lane, link = self._lane, self._link
         if link is None:
             session = yield from lane.take_session(plan.spec)
@@ -163,7 +94,7 @@ class OpenConnection:
             yield from lane.ask_ahead(plan.spec)
         if plan.closes:
             # Of a kept-alive connection the response comes before this would be done.
-            ready = _make_ready(plan, session, raw, json_body=plan.expect_json, quote=True)
+            ready = make_ready(plan, session, raw, Taken(plan.expect_json, True))
         received, response = yield from link.receive_response(plan.request.method)
         exchange = join_exchange(plan, received, response)
         own = own_sight(self._notary, lane, plan, session, raw, exchange, conn=self._conn)
@@ -176,36 +107,61 @@ class OpenConnection:
             and plan.spec.binding == "full"
         )
         claim = OpenClaim(self, plan, own, raw, ready)
+        claim.asked = early
         self.uncollected.append(claim)
         return claim
 
     def ask(self) -> Flow[None]:
         """Asks for the attestation of the last claim, and for the next session, if not done yet."""
-        if not self.uncollected or self.uncollected[-1].asked is not None:
+        if not self.uncollected:
             return
-        claim, lane = self.uncollected[-1], self._lane
-        plan, ready, answer = claim.plan, claim.ready, claim.exchange.response
-        json_body, quote = is_json(answer), answer.status == 200
-        if ready is None or (json_body, quote) != (ready.json_body, ready.quote):
-            session = claim.own.session
-            ready = _make_ready(plan, session, claim.raw, json_body=json_body, quote=quote)
-        if self.reusable:
-            # The session goes last, so that nothing is waited for with the attestation; the
-            # notary makes it while it writes that down.  Its turn has come by then.
-            self._asked_at = time.monotonic()
-            following = lane.session_call(plan.spec, self._conn)
-            ticket, self._next = yield from lane.control.submit_all((ready.call, following))
-        else:
-            ticket = yield from lane.control.submit(ready.call)
-            yield from lane.ask_ahead(plan.spec)
-        claim.asked = Asked(ticket, ready.request)
+        claim = self.uncollected[-1]
+        if claim.asked is None:
+            claim.asked = yield from self._ask_for(claim)
+        # What follows is signed while the notary works.
+        if not claim.followed:
+            yield from self._follow(claim, self._following(claim))
+
+    def _ask_for(self, claim: OpenClaim) -> Flow[Asked]:
+        ready, taken = claim.ready, Taken.of(claim.exchange.response)
+        if ready is None or taken != ready.taken:
+            ready = make_ready(claim.plan, claim.own.session, claim.raw, taken)
+        ticket = yield from self._lane.control.submit(ready.call)
+        return Asked(ticket, ready.request, taken)
+
+    def _following(self, claim: OpenClaim) -> Call | None:
+        """Returns what asks for the next session; None if none can follow here."""
+        return self._lane.session_call(claim.plan.spec, self._conn) if self.reusable else None
+
+    def _follow(self, claim: OpenClaim, call: Call | None) -> Flow[None]:
+        claim.followed = True
+        if call is None:
+            yield from self._lane.ask_ahead(claim.plan.spec)
+            return
+        self._asked_at = time.monotonic()
+        self._next = yield from self._lane.control.submit(call)
+
+    def _ask_early(self, claim: OpenClaim, drafted: AttestationRequest) -> Flow[None]:
+        """Asks for the attestation of the claim that follows ``claim``, to be like it.
+
+        The notary then has it made when the response has passed.  Who is asked of something
+        else refuses (``EARLY``), and is asked again.
+        """
+        session = self._session
+        if session is None:
+            return
+        request = dataclasses.replace(drafted, session=session.id)
+        ticket = yield from self._lane.control.submit(attestation_call(session, None, request))
+        assert claim.asked is not None
+        self._early = Asked(ticket, request, claim.asked.taken)
 
     def collect(self, claim: OpenClaim) -> Flow[None]:
         """Collects and checks the attestation of a claim; the claim keeps the outcome."""
         if claim.collected:
             return
+        drafted: AttestationRequest | None = None
         try:
-            fetch = yield from self._collect(claim)
+            fetch, drafted = yield from self._collect(claim)
             claim.settle(fetch, None)
         except QuotaryError as error:
             name_session(error, claim.plan.spec, claim.own.session)
@@ -218,6 +174,8 @@ class OpenConnection:
                 self._lane.control.read_waiting()
                 if self._next.answer is not None:
                     yield from self._take_next(claim.plan.spec)
+                    if drafted is not None:
+                        yield from self._ask_early(claim, drafted)
 
     @property
     def settled(self) -> bool:
@@ -239,20 +197,40 @@ class OpenConnection:
         if ticket is not None:
             self._session = yield from self._lane.granted(ticket, spec)
 
-    def _collect(self, claim: OpenClaim) -> Flow[AttestedFetch]:
-        link = self._link
+    def _collect(self, claim: OpenClaim) -> Flow[tuple[AttestedFetch, AttestationRequest | None]]:
+        """Returns the checked attestation, and a request for one of the next claim."""
+        link, control = self._link, self._lane.control
         assert link is not None
-        yield from self.ask()
+        if claim.asked is None:
+            yield from self.ask()
         assert claim.asked is not None
-        expected = Expected.of(claim.asked.request, claim.own)
-        answer = yield from self._lane.control.collect(claim.asked.ticket)
+        asked, following, drafted = claim.asked, None, None
+        expected: Expected | None = None
+        if asked.taken == Taken.of(claim.exchange.response):
+            expected = Expected.of(asked.request, claim.own)
+        if self.reusable and claim is self.uncollected[-1] and claim.plan.spec.venue is not None:
+            drafted = draft(claim.plan, asked.request.session, asked.taken)
+            following = None if claim.followed else self._following(claim)
+        try:
+            answer = yield from control.collect(asked.ticket)
+        except RefusedError as error:
+            if error.rule != EARLY:
+                raise
+            # Asked for before the response was there, which is another than was thought.
+            asked = claim.asked = yield from self._ask_for(claim)
+            expected, drafted = None, None
+            answer = yield from control.collect(asked.ticket)
+        if following is not None:
+            # Not before: the notary makes it while the attestation is checked.
+            yield from self._follow(claim, following)
+        expected = expected or Expected.of(asked.request, claim.own)
         if not claim.exchange.response.keep_alive:
             # The venue's close_notify belongs to the last claim and may come late.
             counted = read_attestation(answer).connection().received_bytes
             yield from link.receive_size(counted)
             own = dataclasses.replace(claim.own, received_size=len(link.tls.received))
             expected = dataclasses.replace(expected, own=own)
-        return checked_fetch(self._notary, answer, expected, claim.raw)
+        return checked_fetch(self._notary, answer, expected, claim.raw), drafted
 
 
 class OpenPool:
@@ -330,7 +308,9 @@ class OpenPool:
     def _claim(self, connection: OpenConnection, plan: FetchPlan) -> Flow[OpenClaim]:
         claim = yield from connection.claim(plan)
         yield from self._collect_down_to(connection, MAX_UNCOLLECTED)
-        if connection.reusable:
+        if claim.asked is not None:
+            pass  # Early: whoever needs the next session asks for it.
+        elif connection.reusable:
             self._spawn(self._ask(connection))
         else:
             # Nothing follows that a thread of its own would hold up less.
@@ -368,16 +348,3 @@ class OpenPool:
             with self._lock:
                 self._all.pop(connection, None)
             connection.close()
-
-
-def _make_ready(
-    plan: FetchPlan,
-    session: GrantedSession,
-    raw: OwnConnection,
-    *,
-    json_body: bool,
-    quote: bool,
-) -> Ready:
-    request = plan.attestation_request(session.id, json_body=json_body, quote=quote)
-    call = attestation_call(session, raw.opening, request)
-    return Ready(json_body, quote, request, call)

@@ -29,7 +29,8 @@ from prover.beside import Beside
 from prover.fetch import AttestedFetch, FetchPlan, fetch_sealed
 from prover.flow import Flow, Timeouts, run, run_async
 from prover.notary_client import Notary
-from prover.open_mode import OpenClaim, OpenPool
+from prover.open_claim import OpenClaim
+from prover.open_mode import OpenPool
 from prover.plan import TransportOptions, plan_request
 from prover.sections import DEFAULT_SECTIONS, Section
 from prover.session import Purpose

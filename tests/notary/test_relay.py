@@ -6,17 +6,21 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attestation import merkle
 from attestation.errors import RefusedError, UnavailableError
 from attestation.hashing import hash_string, parse_hash
+from notary.connection import Connection
 from notary.limits import Deadlines
 from notary.rows import OpenedRow
 from notary.store import Store
+from notary.transitions import State
 from tests.notary.rig import (
     NOTARY,
+    Rig,
     Venue,
     VenueConnection,
     answer_and_keep,
@@ -191,6 +195,70 @@ def test_kept_alive_claims_are_sessions_of_their_own(tmp_path: Path) -> None:
             assert (await rig.row(following["id"]))["state"] == "attested"
 
     asyncio.run(scene())
+
+
+def test_attestation_may_be_asked_for_before_the_response_is_there(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with running(tmp_path, venue=Venue(answer_and_keep)) as rig:
+            session = rig.session(mode="open")
+            client = rig.client(session)
+            request, response = http_request(close=False), http_response(close=False)
+            await client.fetch(request)
+            await client.read_response(len(response))
+            await rig.attest(session, client)
+            following = rig.session(mode="open", conn=session["id"])
+            asked = asyncio.create_task(rig.attest(following, client))
+            await until(lambda: rig.desk.registry.get(following["id"]).issuing is not None)
+            assert len(rig.venue.requests) == 1
+            client.send(request)
+            await client.read_response(2 * len(response))
+            second = await asked
+            assert second.session().id == following["id"]
+            assert (await rig.row(following["id"]))["state"] == "attested"
+
+    asyncio.run(scene())
+
+
+def test_request_that_does_not_fit_a_response_yet_to_come_may_be_made_again_once_it_is_there(
+    tmp_path: Path,
+) -> None:
+    async def scene() -> None:
+        async with running(tmp_path, venue=Venue(answer_and_keep)) as rig:
+            session = rig.session(mode="open")
+            client = rig.client(session)
+            request, response = http_request(close=False), http_response(close=False)
+            await client.fetch(request)
+            await client.read_response(len(response))
+            await rig.attest(session, client)
+            following = rig.session(mode="open", conn=session["id"])
+            body = "response.header.no-such"
+            other = [{"name": body, "direction": "received", "scheme": "hash", "salt": "ab" * 16}]
+            early = asyncio.create_task(rig.attest(following, client, sections=other))
+            await until(lambda: rig.desk.registry.get(following["id"]).issuing is not None)
+            client.send(request)
+            await client.read_response(2 * len(response))
+            with pytest.raises(RefusedError) as caught:
+                await early
+            assert (caught.value.rule, caught.value.http_status) == ("request.early", 409)
+            assert (await rig.attest(following, client)).session().id == following["id"]
+            assert (await rig.row(following["id"]))["state"] == "attested"
+            last = rig.session(mode="open", conn=session["id"])
+            client.send(request)
+            await client.read_response(3 * len(response))
+            await until(lambda: witness_of(rig, last).gate.state is State.VERIFIED)
+            with pytest.raises(RefusedError) as caught:
+                await rig.attest(last, client, sections=other)
+            assert caught.value.rule != "request.early"
+            assert (await rig.row(last["id"]))["state"] == "aborted"
+
+    asyncio.run(scene())
+
+
+def witness_of(rig: Rig, session: dict[str, Any]) -> Connection:
+    """Returns the connection of a session's turn."""
+    witness = rig.desk.registry.get(session["id"]).witness
+    assert witness is not None
+    return witness
 
 
 def test_second_request_is_held_until_the_next_session_is_durable(tmp_path: Path) -> None:

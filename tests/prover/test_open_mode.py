@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -19,6 +20,10 @@ from prover import (
     AttestedTransport,
     Notary,
 )
+from prover.control import ControlConnection
+from prover.fetch import FetchPlan
+from prover.flow import Flow
+from prover.open_claim import OpenClaim
 from prover.open_mode import OpenConnection
 from tests.prover.stage import RunningNotary
 from tests.prover.test_transport import BINANCE, KRAKEN, OKX, attested, fault
@@ -128,6 +133,67 @@ def test_open_error_status_is_attested_without_a_quote(
     assert response.status_code == 503
     assert fetch.attestation.http().status == 503
     assert fetch.quote is None
+
+
+@pytest.mark.parametrize("kind", ["status:503", "status:404"])
+def test_response_that_is_another_than_the_last_is_attested_as_what_it_is(
+    notary: Notary, venues: ThreadedVenueServer, kind: str
+) -> None:
+    transport = AttestedTransport(notary, venue="kraken", market="BTC/USD", mode="open")
+    with httpx.Client(transport=transport) as client:
+        first = client.get(KRAKEN).extensions["attestation"].result()
+        second = client.get(KRAKEN).extensions["attestation"].result()
+        with fault(venues, "kraken", kind):
+            response = client.get(KRAKEN)
+        third = response.extensions["attestation"].result()
+        fourth = client.get(KRAKEN).extensions["attestation"].result()
+    fetches = (first, second, third, fourth)
+    assert [fetch.quote is None for fetch in fetches] == [False, False, True, False]
+    assert third.attestation.session().conn == first.attestation.session().id
+    assert third.attestation.http().status == response.status_code
+
+
+def test_venue_at_fault_is_told_as_such_where_the_attestation_was_asked_for_early(
+    notary: Notary, venues: ThreadedVenueServer
+) -> None:
+    transport = AttestedTransport(notary, venue="kraken", market="BTC/USD", mode="open")
+    with httpx.Client(transport=transport) as client:
+        for _ in range(2):
+            client.get(KRAKEN).extensions["attestation"].result()
+        with fault(venues, "kraken", "stale"):
+            pending = client.get(KRAKEN).extensions["attestation"]
+        with pytest.raises(RefusedError) as caught:
+            pending.result()
+        assert caught.value.rule == "W11"
+        assert client.get(KRAKEN).extensions["attestation"].result().quote is not None
+
+
+def test_attestation_is_asked_for_before_the_response_where_one_like_it_went_before(
+    notary: Notary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    claim = OpenConnection.claim
+
+    def watched(connection: OpenConnection, plan: FetchPlan) -> Flow[OpenClaim]:
+        made = yield from claim(connection, plan)
+        asked.append(made.asked is not None)
+        return made
+
+    def waiting(control: ControlConnection) -> None:
+        # However slowly the notary answers.
+        read_waiting(control)
+        while control.unanswered and select.select([control._channel.socket], [], [], 10)[0]:
+            read_waiting(control)
+
+    read_waiting = ControlConnection.read_waiting
+    monkeypatch.setattr(OpenConnection, "claim", watched)
+    monkeypatch.setattr(ControlConnection, "read_waiting", waiting)
+    transport = AttestedTransport(notary, venue="kraken", market="BTC/USD", mode="open")
+    with httpx.Client(transport=transport) as client:
+        for _ in range(3):
+            fetch = client.get(KRAKEN).extensions["attestation"].result()
+            assert fetch.quote is not None
+    assert asked == [False, True, True]
 
 
 def test_asyncio_fetches_sealed_and_open_at_once(notary: Notary) -> None:
