@@ -359,3 +359,26 @@ def test_entry_lines_are_named_apart_and_as_they_were_settled(tab: Tab, site: st
     names = sorted(at for _, at, _ in found)
     assert all(later - earlier >= 16 for earlier, later in zip(names, names[1:], strict=False))
     assert all(abs(at - line) <= 32 for _, at, line in found)
+
+
+def test_the_fairness_page_reads_the_receipt_that_the_game_saves(
+    tab: Tab, site: str, tmp_path: Path
+) -> None:
+    begin(tab, site)
+    enrol(tab, "Mara")
+    tab.run(
+        """URL.createObjectURL = (blob) => {
+          blob.text().then((text) => { globalThis.saved = text; });
+          return "blob:none";
+        }, 1"""
+    )
+    tab.run("document.querySelector('button.up').click()")
+    tab.wait("globalThis.saved")
+    receipt = tmp_path / "receipt.json"
+    receipt.write_text(tab.run("saved"))
+    tab.open(f"{site}/fairness.html")
+    tab.give(receipt)
+    assert tab.run("document.querySelector('#policy-id').value") == POLICY.policy_id
+    (known,) = kept(tab)
+    assert tab.run("document.querySelector('#trade').value") == known["trade"]
+    assert tab.run("document.querySelectorAll('.banner').length") == 0

@@ -230,6 +230,41 @@ def test_receipt_says_which_trade_and_leaf_the_bundle_must_be_of(
         assert rule in tab.text(".refusal")
 
 
+def test_receipt_of_the_game_says_trade_and_policy(
+    tab: Tab, trade: Market, files: list[Path], tmp_path: Path
+) -> None:
+    """Spelled as a browser saves it, with what the player ordered beside the promise."""
+    leaf = trade.made.opening.leaf
+    promise = Promise(
+        trade=leaf.trade,
+        digest=trade.made.opening.commitment().digest,
+        log_by_us=trade.made.terms.logged_us,
+    )
+    kept = {
+        "trade": leaf.trade,
+        "policy_id": leaf.policy_id,
+        "nonce": leaf.nonce,
+        "side": leaf.side,
+        "stake": 25,
+        "seen": 64_000.5,
+        "promise": sign_promise(promise, world.OPERATOR).to_json(),
+    }
+    receipt = tmp_path / "receipt-0123.json"
+    own = [path for path in files if path.name != "expect.toml"]
+    receipt.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
+    opened(tab, [*own, receipt])
+    assert tab.run("document.querySelectorAll('.checks .undone').length") == 0
+    receipt.write_bytes(orjson.dumps({**kept, "policy_id": "0f" * 32}))
+    tab.give(*own, receipt)
+    assert "expect.policy_id" in tab.text(".refusal")
+    broken: tuple[dict[str, object], ...] = ({"policy_id": 7}, {"promise": None}, {"trade": {}})
+    for changes in broken:
+        receipt.write_bytes(orjson.dumps({"extra": kept["promise"], **kept, **changes}))
+        tab.give(*own, receipt)
+        assert tab.text(".banner") != ""
+    assert tab.complaints == []
+
+
 def test_presentations_are_verified_too(tab: Tab, tmp_path: Path) -> None:
     show_quote(tab)
     text = tab.text()

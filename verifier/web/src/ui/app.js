@@ -201,6 +201,7 @@ export class App {
       this.quoteExpect = readExpect(found.text);
     } else if (found.kind === "receipt") {
       this.expect = { ...this.expect, ...found.expect };
+      if (found.expect.policy_id !== undefined) this.linked = false;
     } else if (found.kind === "ledger") {
       this.ledger = new Map(found.lines.map((line) => [line.trade, line]));
       this.times = new Map();

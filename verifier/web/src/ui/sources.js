@@ -10,7 +10,7 @@ import { VenueFile } from "../core/venue.js";
 import { parseLogPolicy } from "../log/policy.js";
 import { BUNDLE_LIMIT } from "../settlement/bundle.js";
 import { readLedger } from "../settlement/ledger.js";
-import { readReceipt } from "../settlement/promise.js";
+import { readReceipt, RECEIPT_LIMIT } from "../settlement/promise.js";
 import { readPolicy } from "../settlement/policy.js";
 
 export { BUNDLE_LIMIT };
@@ -69,7 +69,7 @@ function readJson(name, data) {
   if (/^[^\n]*"type":"quotary\/ledger\/v1"\}?\n?/.test(head) && !/"logs":/.test(head)) {
     return { kind: "ledger", lines: readLedger(data) };
   }
-  if (/"type":"quotary\/signed_promise\/v1"\}?/.test(tail(data))) {
+  if (data.length <= RECEIPT_LIMIT && /"type"\s*:\s*"quotary\/signed_promise\/v1"/.test(head)) {
     return { kind: "receipt", expect: readReceipt(data) };
   }
   if (/"type":"quotary\/policy\/v1"/.test(head) && !/"logs":/.test(head)) {
