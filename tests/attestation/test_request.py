@@ -11,6 +11,9 @@ import pytest
 from attestation.encoding import encode
 from attestation.errors import MalformedError
 from attestation.request import (
+    MAX_EXTENSIONS,
+    MAX_SECTIONS,
+    AttestationRequest,
     KeylogOpened,
     KeyOpening,
     Opened,
@@ -116,6 +119,95 @@ def test_purpose_is_built_of_the_request(changes: dict[str, Any], purpose: str) 
 def test_feed_is_of_a_venue_live_or_for_one_sealed_slot(changes: dict[str, Any]) -> None:
     with pytest.raises(MalformedError):
         request(**changes)
+
+
+HOST: dict[str, Any] = {"binding": "full", "form": None, "venue": None, "instrument": None}
+HOST |= {"host": "a.example", "port": 443}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"venue": None},
+        {"instrument": None},
+        HOST | {"host": None},
+        HOST | {"port": None},
+        HOST | {"host": None, "port": None},
+        HOST | {"venue": "binance"},
+        HOST | {"venue": "binance", "instrument": "BTCUSDT"},
+        HOST | {"adhoc": None, "trade": "t-1", "leg": "open"},
+        {"adhoc": None},
+        {"trade": "t-1", "leg": "open"},
+        {"adhoc": None, "trade": "t-1"},
+        {"leg": "open"},
+    ],
+)
+def test_session_is_for_one_place_and_one_purpose(changes: dict[str, Any]) -> None:
+    assert request(**HOST).host == "a.example"
+    with pytest.raises(MalformedError):
+        request(**{"binding": "full", "form": None} | changes)
+
+
+@pytest.mark.parametrize(
+    "purpose",
+    ["", "adhoc/", "trade/t/up", "trade/T/open", "trade/t/open/x", "slot/f/v/01", "live/f", "x/y"],
+)
+def test_purpose_that_no_notary_builds_is_refused(purpose: str) -> None:
+    with pytest.raises(MalformedError):
+        check_purpose(purpose)
+
+
+def attestation_request(**changes: Any) -> AttestationRequest:
+    members: dict[str, Any] = {
+        "type": "quotary/request/v1",
+        "session": "00" * 16,
+        "hash": "sha256",
+        "signature": "ed25519",
+        "sections": [],
+        "extensions": [],
+    }
+    return AttestationRequest.from_json(members | changes)
+
+
+def section(number: int = 0, **changes: Any) -> dict[str, Any]:
+    members = {"name": f"x.{number}", "direction": "sent", "scheme": "hash", "salt": "00" * 16}
+    asked = members | {"start": 0, "end": 1} | changes
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def test_sections_and_extensions_are_bounded_in_number_and_named_once() -> None:
+    sections = [section(number) for number in range(MAX_SECTIONS + 1)]
+    extensions = [{"id": f"some{number}/v1"} for number in range(MAX_EXTENSIONS + 1)]
+    fits = attestation_request(sections=sections[1:], extensions=extensions[1:])
+    assert (len(fits.sections), len(fits.extensions)) == (MAX_SECTIONS, MAX_EXTENSIONS)
+    for changes in (
+        {"sections": sections},
+        {"extensions": extensions},
+        {"sections": sections[:1] * 2},
+        {"extensions": extensions[:1] * 2},
+    ):
+        with pytest.raises(MalformedError):
+            attestation_request(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"start": None},
+        {"end": None},
+        {"start": None, "end": None},
+        {"name": "request.line"},
+        {"name": "request.line", "end": None},
+        {"name": "request.line", "start": None},
+        {"scheme": "tree", "salt": "00" * 32},
+        {"split": "json"},
+        {"salt": "00" * 32},
+        {"scheme": "tree", "split": "json"},
+    ],
+)
+def test_section_has_the_members_of_its_kind(changes: dict[str, Any]) -> None:
+    with pytest.raises(MalformedError):
+        attestation_request(sections=[section(**changes)])
 
 
 def test_opening_is_told_by_its_kind() -> None:
