@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from attestation.commitment import MAX_PARTS, split_parts
+from attestation.commitment import MAX_PARTS, SectionField, split_parts
 from attestation.errors import MalformedError
 
 
@@ -35,3 +37,27 @@ def test_parts_are_counted_before_they_are_cut() -> None:
     with pytest.raises(MalformedError) as caught:
         split_parts(_Endless(), "fixed:1")
     assert caught.value.found == 2**40
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"start": 5, "end": 4},
+        {"parts": 3},
+        {"split": "json"},
+        {"scheme": "tree"},
+        {"scheme": "tree", "parts": 3},
+        {"scheme": "tree", "split": "json"},
+    ],
+)
+def test_committed_section_has_a_range_and_the_members_of_its_scheme(
+    changes: dict[str, Any],
+) -> None:
+    field: dict[str, Any] = {"name": "response.body", "direction": "received", "start": 4, "end": 4}
+    field |= {"framing": "plain", "scheme": "hash", "digest": f"sha256:{'00' * 32}"}
+    assert SectionField.from_json(field).end == 4
+    assert (
+        SectionField.from_json(field | {"scheme": "tree", "split": "json", "parts": 3}).parts == 3
+    )
+    with pytest.raises(MalformedError):
+        SectionField.from_json(field | changes)
