@@ -9,13 +9,11 @@ from typing import Any, Protocol
 
 import httpx
 
+from attestation.encoding import decode_object
 from attestation.errors import RefusedError, UnavailableError
 from attestation.settlement.verdict import SettlementVerdict
 from attestation.verdict import Rejected
-
-CONNECTIONS = 16
-KEPT_SECONDS = 3.0
-"""How long an idle connection is kept."""
+from examples.game.orders import KEPT_SECONDS, MAX_ANSWER, OrderLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +56,25 @@ class TradesClient:
     """``prover serve`` at ``url``; ``token`` is that of who may place orders."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        # Shorter than the server keeps a connection: none is used that is being closed.  Few:
-        # each order looks through all, and what waits for one the desk would have wait.
-        limits = httpx.Limits(
-            max_connections=CONNECTIONS,
-            max_keepalive_connections=CONNECTIONS,
-            keepalive_expiry=KEPT_SECONDS,
-        )
-        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=5, limits=limits)
+        self._orders = OrderLine(url, token)
+        # Shorter than the server keeps a connection: none is used that is being closed.
+        limits = httpx.Limits(keepalive_expiry=KEPT_SECONDS)
+        self._http = httpx.AsyncClient(base_url=url, timeout=5, limits=limits)
 
     async def close(self) -> None:
         """Closes the connections."""
+        self._orders.close()
         await self._http.aclose()
 
     async def place(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """Places an order."""
-        key = {"Idempotency-Key": order["nonce"]}
-        answer = await self._ask("POST", "/v1/trades", json=order, headers=key)
-        if answer.status_code in (401, 408) or answer.status_code >= 500:
-            raise UnavailableError("orders are not taken now", found=answer.status_code)
-        if answer.status_code != 202:
-            problem = answer.json()
-            raise RefusedError(str(problem.get("detail")), rule=str(problem.get("rule")))
-        placed: dict[str, Any] = answer.json()
-        return placed
+        answer = await self._orders.post(order)
+        if answer.status in (401, 408) or answer.status >= 500:
+            raise UnavailableError("orders are not taken now", found=answer.status)
+        said = decode_object(answer.body, limit=MAX_ANSWER)
+        if answer.status != 202:
+            raise RefusedError(str(said.get("detail")), rule=str(said.get("rule")))
+        return said
 
     async def trade(self, trade: str) -> dict[str, Any] | None:
         """Returns a trade, or None if there is none."""
