@@ -21,7 +21,7 @@ from attestation.settlement.trade import trade_id
 from examples.game.bet import OPEN, Bet
 from examples.game.book import Book
 from examples.game.clerk import Clerk
-from examples.game.services import Trades, Verifier
+from examples.game.services import TradeEvent, Trades, Verifier
 from examples.game.settling import Settler
 from examples.game.terms import Terms
 
@@ -214,14 +214,18 @@ class Engine:
         while True:
             try:
                 after = self.clerk.read(lambda book: book.last_event)
-                async for event in self._trades.events(after):
-                    try:
-                        await self.take(event.number, event.trade)
-                    except QuotaryError as error:
-                        log.error("an event is not what it should be: %s", error)
+                async for events in self._trades.events(after):
+                    # In their order, and in one commit.
+                    await asyncio.gather(*map(self._take_event, events))
             except UnavailableError as error:
                 log.warning("events: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _take_event(self, event: TradeEvent) -> None:
+        try:
+            await self.take(event.number, event.trade)
+        except QuotaryError as error:
+            log.error("an event is not what it should be: %s", error)
 
     async def _look(self) -> None:
         while True:

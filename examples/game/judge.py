@@ -1,4 +1,4 @@
-"""Bundles in a process of its own, of low priority: no order waits behind one.
+"""Bundles in a process of its own, in spare time: no order waits behind one.
 
 A bundle is a hundred kilobytes of canonical JSON to read and to write; beside orders, each
 would hold the event loop for milliseconds.  It is put together here, of parts that the trades
@@ -24,11 +24,10 @@ from attestation.errors import UnavailableError
 from attestation.settlement.parts import TRADE_PART_LIMIT, PartReader, TradePart
 from attestation.settlement.verdict import SettlementVerdict
 from attestation.verdict import Rejected
+from examples.game.spare_time import run_in_spare_time
 from verifier.client import VerifyClient
 
 T = TypeVar("T")
-NICER = 5
-"""By how much lower its priority is."""
 _worker: _Worker | None = None
 
 
@@ -95,7 +94,7 @@ def _begin(trades: str, verifier: str) -> None:
     global _worker
     # Ctrl-C reaches all processes of a terminal: the game ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(NICER)
+    run_in_spare_time(0)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = _Worker(trades, verifier)
 

@@ -21,7 +21,7 @@ MOST_PAGES = 1_000
 SLOW = 1013
 PRICE_SECONDS = 0.25
 """How often a page is told the price."""
-TURNS = 10
+TURNS = 25
 """In so many turns within that time."""
 
 

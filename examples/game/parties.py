@@ -15,6 +15,7 @@ from examples.demo.configure import MARKET, NOTARIES, make_notary, write_trust
 from examples.demo.live import policy_text
 from examples.demo.logs import Logs
 from examples.demo.stage import Stage
+from examples.game.spare_time import run_in_spare_time
 
 OPERATOR = "game.demo.example"
 FEED = "btc-usd"
@@ -61,6 +62,8 @@ class Parties:
             *(() if self.own_ports else ("--port", "0")),
         )
         self.verifier = ready["url"]
+        # On this machine it is beside everything else.
+        run_in_spare_time(stage.servers[-1].process.pid)
         self.start_prover()
         self._wait_until_live()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,8 +36,8 @@ class Trades(Protocol):
     async def trade(self, trade: str) -> dict[str, Any] | None:
         """Returns a trade, or None if there is none."""
 
-    def events(self, after: int) -> AsyncIterator[TradeEvent]:
-        """Yields every event after one, until the connection ends."""
+    def events(self, after: int) -> AsyncIterator[Sequence[TradeEvent]]:
+        """Yields every event after one, those that came together, until the connection ends."""
 
 
 class Verifier(Protocol):
@@ -84,21 +84,20 @@ class TradesClient:
         found: dict[str, Any] = _read(answer).json()
         return found
 
-    async def events(self, after: int) -> AsyncIterator[TradeEvent]:
-        """Yields every event after one, until the connection ends."""
+    async def events(self, after: int) -> AsyncIterator[Sequence[TradeEvent]]:
+        """Yields every event after one, those that came together, until the connection ends."""
         asked = {"Last-Event-ID": str(after)}
-        number = after
+        rest = ""
         try:
             async with self._http.stream(
                 "GET", "/v1/trades/events", headers=asked, timeout=30
             ) as answer:
                 if answer.status_code != 200:
                     raise UnavailableError("no events", found=answer.status_code)
-                async for line in answer.aiter_lines():
-                    if line.startswith("id: "):
-                        number = int(line[4:])
-                    elif line.startswith("data: "):
-                        yield TradeEvent(number, json.loads(line[6:]))
+                async for text in answer.aiter_text():
+                    *whole, rest = (rest + text).split("\n\n")
+                    if found := [event for event in map(_event, whole) if event is not None]:
+                        yield found
         except httpx.HTTPError as error:
             raise UnavailableError(f"the trades API does not answer: {error}") from error
 
@@ -107,6 +106,14 @@ class TradesClient:
             return await self._http.request(method, path, **more)
         except httpx.HTTPError as error:
             raise UnavailableError(f"the trades API does not answer: {error}") from error
+
+
+def _event(text: str) -> TradeEvent | None:
+    """Reads one server-sent event; None for one that keeps the connection alive."""
+    fields = dict(line.split(": ", 1) for line in text.split("\n") if ": " in line)
+    if "data" not in fields:
+        return None
+    return TradeEvent(int(fields["id"]), json.loads(fields["data"]))
 
 
 def _read(answer: httpx.Response) -> httpx.Response:

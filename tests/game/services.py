@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -89,15 +89,15 @@ class Operator:
             raise UnavailableError("away")
         return encode_decoded({"trade": trade})
 
-    async def events(self, after: int) -> AsyncIterator[TradeEvent]:
+    async def events(self, after: int) -> AsyncIterator[Sequence[TradeEvent]]:
         # What was said is said again after a break, as a store does; then as it comes.
         number = after
         while not self.away:
             # Before it is looked: what is said while one is taken is not missed.
             self.changed.clear()
-            for event in self.log[number:]:
-                number = event.number
-                yield event
+            if events := self.log[number:]:
+                number = events[-1].number
+                yield events
             await self.changed.wait()
         raise UnavailableError("away")
 

@@ -279,10 +279,13 @@ async def _events(desk: TradeDesk, after: int | None) -> Chunks:
         except TimeoutError:
             yield HEARTBEAT
             continue
+        told = []
         for event, trade in found:
             data = encode_decoded(trade_json(trade, desk))
-            yield server_sent_event(event.kind, data, event.number)
+            told.append(server_sent_event(event.kind, data, event.number))
             last = event.number
+        # What came together goes together: who follows can write it down together.
+        yield b"".join(told)
 
 
 def _last_event(request: Request) -> int | None:
