@@ -1,9 +1,10 @@
 // Which checks of the fairness page a vector notices the loss of.
 //
-//   node guards.mjs SOURCES QUESTIONS        (QUESTIONS: vectors.Vector.asked() with `answer`, a line each)
+//   node guards.mjs SOURCES [QUESTIONS]      (QUESTIONS: {call, question, answer}, a line each)
 //
-// The sources are built once with every refusal numbered, so that one at a time can be left out; the
-// questions that never came to it need not be asked again. Prints one JSON document.
+// Run by disabled_checks.py. The sources are built once with every refusal numbered, so that one at a time can be left out; the
+// questions that never came to it need not be asked again. Without questions the checks are listed.
+// Prints one JSON document.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -33,16 +34,19 @@ function closing(text, at) {
 function skipped(text, here) {
   const sign = text[here];
   if (text.startsWith("//", here)) return text.indexOf("\n", here);
+  if (text.startsWith("/*", here)) return text.indexOf("*/", here) + 1;
   const isExpression =
     sign === "/" && /(?:[(,=:[!&|?{};]|=>|return)\s*$/.test(text.slice(0, here));
   if (!"\"'`".includes(sign) && !isExpression) return here;
   let inClass = false;
-  for (let at = here + 1; ; at += 1) {
+  for (let at = here + 1; at < text.length; at += 1) {
     if (text[at] === "\\") at += 1;
+    else if (sign === "`" && text.startsWith("${", at)) at = closing(text, at + 1);
     else if (isExpression && text[at] === "[") inClass = true;
     else if (text[at] === "]") inClass = false;
     else if (text[at] === sign && !inClass) return at;
   }
+  throw new Error(`no end of what begins at ${here}: ${text.slice(here, here + 40)}`);
 }
 
 /** The alternatives of a condition that says "this, or this": [start, end) each. */
@@ -116,12 +120,12 @@ function membered(text) {
     if (text.split(from).length !== 2) throw new Error(`schema.js has no single ${from}`);
     text = text.replace(from, to);
   };
-  swap("const entries = Object.entries(members);", `$&\n  __guards.declare(label, members);`);
+  swap("const entries = Object.entries(members);", `$&\n  const declared = __guards.declare(label, members);`);
   swap(
     "inside(member, load, value[member])",
-    "__guards.member(label, member, value[member], (v) => inside(member, load, v))",
+    "__guards.member(declared, member, value[member], (v) => inside(member, load, v))",
   );
-  swap("else if (!load.optional) {", "else if (!load.optional && __guards.required(label, member)) {");
+  swap("else if (!load.optional) {", "else if (!load.optional && __guards.required(declared, member)) {");
   return text;
 }
 
@@ -150,7 +154,6 @@ const plugin = {
   },
 };
 
-const numberOf = new Map();
 globalThis.__guards = {
   off: -1,
   hit: null,
@@ -160,26 +163,24 @@ globalThis.__guards = {
     return number === this.off ? false : value;
   },
   declare(label, members) {
+    const numbers = {};
     for (const [member, load] of Object.entries(members)) {
-      for (const kind of load.optional ? ["member"] : ["member", "required"]) {
-        const key = `${kind} ${label}.${member}`;
-        if (numberOf.has(key)) throw new Error(`two documents declare ${key}`);
-        const said = { file: "core/schema.js", line: 0, kind, text: `${label}.${member}` };
-        numberOf.set(key, guards.push(said) - 1);
-      }
+      const add = (kind) => guards.push({ file, line: 0, kind, text: `${label}.${member}` }) - 1;
+      const file = "core/schema.js";
+      numbers[member] = { is: add("member"), needed: load.optional ? null : add("required") };
     }
+    return numbers;
   },
-  member(label, member, value, load) {
-    const number = numberOf.get(`member ${label}.${member}`);
+  member(numbers, member, value, load) {
     try {
       return load(value);
     } catch (error) {
-      if (this.holds(number, true)) throw error;
+      if (this.holds(numbers[member].is, true)) throw error;
       return value;
     }
   },
-  required(label, member) {
-    return this.holds(numberOf.get(`required ${label}.${member}`), true);
+  required(numbers, member) {
+    return this.holds(numbers[member].needed, true);
   },
 };
 
@@ -197,9 +198,9 @@ runInThisContext(made.outputFiles[0].text);
 
 const revive = (_, value) =>
   typeof value?.base64 === "string" ? new Uint8Array(Buffer.from(value.base64, "base64")) : value;
-const asked = readFileSync(questions, "utf8")
-  .trimEnd()
+const asked = (questions === undefined ? "" : readFileSync(questions, "utf8"))
   .split("\n")
+  .filter((line) => line !== "")
   .map((line) => JSON.parse(line, revive));
 
 /** What the page says to a question: as `answer` has it, or what went wrong. */
@@ -233,14 +234,11 @@ const micros = asked.map(({ answer: wanted }, at) => {
 __guards.hit = null;
 
 // Then without each, alone: the quickest questions first.
-if (process.env.DBG) console.error("baseline", micros.reduce((a, b) => a + b, 0) / 1e6, wrong.length, guards.length);
 guards.forEach((guard, number) => {
-  const t0 = Date.now();
   __guards.off = number;
   const askers = (reached.get(number) ?? []).sort((a, b) => micros[a] - micros[b]);
   guard.reached = askers.length;
   const noticed = askers.slice(0, MOST_ASKED).find((at) => !isSame(answer(at), asked[at].answer));
   guard.noticed = noticed ?? null;
-  if (process.env.DBG) console.error(number, Date.now() - t0, JSON.stringify(guard));
 });
 process.stdout.write(JSON.stringify({ wrong, guards }));

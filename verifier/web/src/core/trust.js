@@ -44,7 +44,7 @@ export function trustedKey(entry) {
     ["valid_until", validUntilUs],
     ["revoked_at", revokedAtUs ?? 0],
   ]) {
-    if (value < 0 || value > MAX_INTEGER) throw usage("out of range", { rule: member });
+    if (value > MAX_INTEGER) throw usage("out of range", { rule: member });
   }
   if (validFromUs >= validUntilUs) {
     throw usage("valid_until is not after valid_from", { rule: "valid_until" });
