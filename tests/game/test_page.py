@@ -15,7 +15,7 @@ import pytest
 from attestation.settlement.promise import SignedPromise
 from attestation.settlement.trade import trade_id
 from examples.demo.browser import Tab, chromium
-from examples.game.app import now_us
+from examples.game.app import Game, now_us
 from tests.conftest import NODE_MODULES, require_peer
 from tests.game.services import KEY, POLICY, Operator, outcome_of
 from tests.game.test_app import TEXTLIKE, served
@@ -44,6 +44,7 @@ class House:
 
     operator: Operator = field(default_factory=Operator)
     acts: queue.SimpleQueue[Callable[[], None]] = field(default_factory=queue.SimpleQueue)
+    game: Game | None = None
 
     def act(self, act: Callable[[], None]) -> None:
         self.acts.put(act)
@@ -62,7 +63,7 @@ def site(tmp_path: Path, heard: threading.Event, house: House) -> Iterator[str]:
 
     async def serve() -> None:
         async with served(tmp_path, house.operator) as (http, game):
-            begun = now_us()
+            house.game, begun = game, now_us()
             for second in range(120):
                 game.market.add(begun + (second - 120) * 1_000_000, 64_000.0 + second % 17)
             address.append(str(http.base_url))
@@ -138,7 +139,9 @@ def test_a_page_says_that_prices_are_old_and_takes_no_order_on_them(
     # What is said of it moves nothing.
     assert tab.run(top) == before
     heard.set()
-    tab.wait("document.querySelector('#old').hidden && !document.querySelector('.up').disabled")
+    tab.wait(
+        "document.querySelector('#old').hidden && !document.querySelector('button.up').disabled"
+    )
 
 
 def test_a_player_keeps_the_promise_that_answered(tab: Tab, site: str) -> None:
@@ -162,7 +165,9 @@ def begin(tab: Tab, site: str, *, width: int = 1120, phone: bool = False) -> Non
     tab.wait("!document.querySelector('#enrol').hidden")
 
 
-CAN_ORDER = "!document.querySelector('#order').hidden && !document.querySelector('.up').disabled"
+CAN_ORDER = (
+    "!document.querySelector('#order').hidden && !document.querySelector('button.up').disabled"
+)
 
 
 def enrol(tab: Tab, name: str) -> None:
@@ -382,3 +387,38 @@ def test_the_fairness_page_reads_the_receipt_that_the_game_saves(
     (known,) = kept(tab)
     assert tab.run("document.querySelector('#trade').value") == known["trade"]
     assert tab.run("document.querySelectorAll('.banner').length") == 0
+
+
+def test_a_page_says_that_its_connection_is_lost_or_silent_and_takes_no_order(
+    tab: Tab, site: str, house: House
+) -> None:
+    begin(tab, site)
+    enrol(tab, "Mara")
+    assert tab.text("#link") == "live"
+    assert house.game is not None
+    notifier = house.game.notifier
+    silent = "document.querySelector('#old').innerText.includes('no word from the game')"
+
+    def fall_silent() -> None:
+        for pages in notifier._pages:
+            pages.clear()
+
+    house.act(fall_silent)
+    tab.wait(f"{silent} && document.querySelector('button.up').disabled")
+    assert tab.text("#link") == "no word"
+    tab.open(site)
+    tab.wait(CAN_ORDER)
+    tab.run(
+        """globalThis.Plain = WebSocket;
+        globalThis.WebSocket = class {
+          constructor() { setTimeout(() => this.onclose()); }
+          close() {}
+        }, 1"""
+    )
+    house.act(notifier.close)
+    tab.wait("document.querySelector('#old').innerText.includes('connection lost')")
+    assert tab.text("#link") == "reconnecting"
+    assert tab.run("document.querySelector('button.up').disabled")
+    tab.run("globalThis.WebSocket = Plain, 1")
+    tab.wait(f"{CAN_ORDER} && document.querySelector('#old').hidden")
+    assert tab.text("#link") == "live"

@@ -97,7 +97,7 @@ let wait = 500;
 function connect() {
   const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/live`);
   state.socket = socket;
-  socket.onopen = () => { wait = 500; say("link", "live"); by("link").className = "live"; };
+  socket.onopen = () => { wait = 500; };
   socket.onmessage = ({ data }) => {
     state.heard = Date.now();
     const told = JSON.parse(data);
@@ -107,8 +107,6 @@ function connect() {
     if (state.socket !== socket) return;
     state.connected = false;
     showTrouble();
-    say("link", "reconnecting");
-    by("link").className = "";
     setTimeout(connect, wait + Math.random() * 250);
     wait = Math.min(wait * 2, 8_000);
   };
@@ -347,6 +345,9 @@ function showTrouble() {
   say("old", trouble && `${trouble}; the price shown is old`);
   by("old").hidden = !trouble;
   state.old = trouble !== "";
+  // Live is what is heard of, not what is merely open.
+  say("link", state.connected === false ? "reconnecting" : !state.connected ? "connecting" : silent ? "no word" : "live");
+  by("link").className = by("link").textContent === "live" ? "live" : "";
   const closed = state.old || !state.connected || !state.mid;
   const focused = document.activeElement;
   for (const button of by("order").querySelectorAll("button")) {
