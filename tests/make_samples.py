@@ -17,11 +17,14 @@ from attestation.encoding import encode
 from attestation.hashing import hash_string
 from attestation.log.inclusion import Inclusion
 from attestation.presentation import Presentation
+from attestation.request import KeyOpening
+from attestation.secrets import Evidence
 from attestation.trust import Trust
 from tests.settlement import samples as settlements
+from tests.verifier import evidence as rechecked
 from tests.verifier import forge, logged, slot_samples
 from tests.verifier.forge import LyingNotary
-from verifier.selftest import SAMPLES, SETTLEMENTS
+from verifier.selftest import EVIDENCE, SAMPLES, SETTLEMENTS
 
 ONE, TWO = LyingNotary(), LyingNotary(name="notary.two", operator="Two Ltd")
 SISTER = LyingNotary(name="notary.sister", operator="Two Ltd")
@@ -65,9 +68,40 @@ def build() -> dict[str, bytes]:
         _logged,
     ):
         files.update(make())
-    for name, data in settlements.build().items():
-        files[f"{SETTLEMENTS}/{name}"] = data
+    for folder, made in ((SETTLEMENTS, settlements.build()), (EVIDENCE, _evidence())):
+        files |= {f"{folder}/{name}": data for name, data in made.items()}
     return files
+
+
+def _evidence() -> dict[str, bytes]:
+    """What `verifier recheck` is for: one session, attested as it was and otherwise."""
+    captured = rechecked.stored()
+
+    def shown(**changes: Any) -> Evidence:
+        return rechecked.evidence(captured, quote=False, **{"notary": ONE} | changes)
+
+    honest = shown()
+    cut = bytearray(honest.received)
+    cut[-40] ^= 1
+    made = {
+        "same.0": honest,
+        "same_in_open_mode.0": shown(mode="open"),
+        "another_answer.11": shown(lies={"response.body.digest": hash_string(b"")}),
+        "another_request.11": shown(lies={"http.target": "/api/v3/ticker/price"}),
+        "another_certificate.11": shown(lies={"server.leaf_spki": "00" * 32}),
+        "another_record.11": dataclasses.replace(honest, received=bytes(cut)),
+        "another_key.11": dataclasses.replace(
+            honest, opening=KeyOpening(kind="ephemeral", private_key="11" * 32)
+        ),
+        "seal_of_other_bytes.11": shown(seal_lies={"sent": hash_string(b"")}),
+        "seal_missing.10": dataclasses.replace(honest, seal=None),
+        "signed_by_nobody_known.12": shown(notary=STRANGER),
+    }
+    files = {f"{name}.json": one.encode() for name, one in made.items()}
+    return files | {
+        "roots.pem": captured.roots_pem,
+        "trust.toml": forge.trust(ONE, TWO).dump(),
+    }
 
 
 def _accepted() -> dict[str, bytes]:
@@ -437,7 +471,8 @@ def _small_order() -> bytes:
 
 def main() -> None:
     """Writes the folder, removing what is no longer made."""
-    (SAMPLES / SETTLEMENTS).mkdir(parents=True, exist_ok=True)
+    for folder in (SETTLEMENTS, EVIDENCE):
+        (SAMPLES / folder).mkdir(parents=True, exist_ok=True)
     files = build()
     for path in shipped():
         if path.relative_to(SAMPLES).as_posix() not in files:

@@ -6,7 +6,8 @@
 are several notaries of one quote.  ``clock.json`` holds the time to assume.
 
 ``samples/settlements/NAME.CODE.json`` are bundles, recomputed in the same way, under
-``log_policy.txt``.
+``log_policy.txt``; ``samples/evidence/NAME.CODE.json`` are evidence of TLS sessions, rechecked
+under ``roots.pem``.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ from pathlib import Path
 from attestation.encoding import decode_object
 from attestation.errors import QuotaryError, UsageError
 from attestation.expect import Expect
+from attestation.secrets import EVIDENCE_LIMIT, Evidence
 from attestation.settlement.bundle import BUNDLE_LIMIT, SettlementBundle
 from attestation.settlement.expect import SettlementExpect
 from attestation.settlement.recompute import recompute
+from attestation.tls13.certificates import RootStore
 from attestation.trust import Trust
 from attestation.venues import shipped_venues
 from verifier.decide import decide
+from verifier.recheck import recheck
 
 SAMPLES = Path(__file__).parent / "samples"
 SETTLEMENTS = "settlements"
+EVIDENCE = "evidence"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,17 +80,16 @@ def samples(folder: Path = SAMPLES) -> list[Sample]:
 
 
 def run(folder: Path = SAMPLES) -> Iterator[Outcome]:
-    """Decides every sample of a folder, and recomputes those of its ``settlements``."""
+    """Decides every sample of a folder; recomputes its ``settlements``, rechecks its ``evidence``."""
     clock = decode_object((folder / "clock.json").read_bytes())["now_us"]
     if not isinstance(clock, int):
         raise UsageError("clock.json holds no time")
     for sample in samples(folder):
         yield _outcome(sample, lambda sample: _decide(sample, clock))
-    bundles = folder / SETTLEMENTS
-    if bundles.is_dir():
-        for sample in samples(bundles):
-            named = dataclasses.replace(sample, name=f"{SETTLEMENTS}/{sample.name}")
-            yield _outcome(named, lambda sample: _recompute(sample, bundles))
+    for part, check in ((SETTLEMENTS, _recompute), (EVIDENCE, _recheck)):
+        if (folder / part).is_dir():
+            for sample in samples(folder / part):
+                yield _outcome(dataclasses.replace(sample, name=f"{part}/{sample.name}"), check)
 
 
 def _outcome(sample: Sample, check: Callable[[Sample], None]) -> Outcome:
@@ -106,12 +110,21 @@ def _decide(sample: Sample, clock: int) -> None:
     )
 
 
-def _recompute(sample: Sample, folder: Path) -> None:
+def _recheck(sample: Sample) -> None:
+    (file,) = sample.files
+    recheck(
+        Evidence.decode(file.read_bytes(), limit=EVIDENCE_LIMIT),
+        roots=RootStore.from_pem((file.parent / "roots.pem").read_bytes()),
+        trust=Trust.parse(sample.trust.read_bytes()),
+    )
+
+
+def _recompute(sample: Sample) -> None:
     (file,) = sample.files
     recompute(
         SettlementBundle.decode(file.read_bytes(), limit=BUNDLE_LIMIT),
         trust=Trust.parse(sample.trust.read_bytes()),
-        log_policy=(folder / "log_policy.txt").read_bytes(),
+        log_policy=(file.parent / "log_policy.txt").read_bytes(),
         expect=SettlementExpect.parse(sample.expect.read_bytes()),
         venue_files=shipped_venues(),
     )

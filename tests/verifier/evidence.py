@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from attestation.commitment import SectionRequest
@@ -61,6 +63,34 @@ def single(response: bytes = DATED, request: bytes = REQUEST) -> Capture:
     return capture(request=request, response=response)
 
 
+STORED = Path(__file__).with_name("captured.json")
+
+
+@cache
+def stored() -> Capture:
+    """One session that was captured once: ``python -m tests.verifier.evidence`` makes another.
+
+    Certificates and handshakes are random, and the shipped samples are to be made again
+    byte for byte.
+    """
+    held = json.loads(STORED.read_bytes())
+    return Capture(
+        sent=bytes.fromhex(held["sent"]),
+        received=bytes.fromhex(held["received"]),
+        private_key=bytes.fromhex(held["private_key"]),
+        roots_pem=held["roots_pem"].encode("ascii"),
+        response=DATED,
+    )
+
+
+def store() -> None:
+    """Captures a session and writes it."""
+    made = single()
+    held = {name: getattr(made, name).hex() for name in ("sent", "received", "private_key")}
+    held["roots_pem"] = made.roots_pem.decode("ascii")
+    STORED.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n", encoding="ascii")
+
+
 @cache
 def kept_alive(count: int) -> Capture:
     """Several exchanges on one connection; ends after the last response."""
@@ -98,7 +128,7 @@ def evidence(
         received=captured.received,
         host=HOST,
         opening=opening_of(opening),
-        roots=roots(),
+        roots=RootStore.from_pem(captured.roots_pem) if captured.roots_pem else roots(),
         now_us=NOW_US,
     )
     facts = verifier.facts
@@ -234,3 +264,7 @@ def _section(name: str) -> SectionRequest:
         salt=forge.hash_of(f"recheck/{name}", 32 if tree else 16).hex(),
         split="json" if tree else None,
     )
+
+
+if __name__ == "__main__":
+    store()

@@ -14,7 +14,7 @@ from attestation.settlement.recompute import recompute
 from attestation.trust import Trust
 from attestation.venues import shipped_venues
 from tests.make_samples import build, shipped
-from verifier.selftest import SAMPLES, SETTLEMENTS, run, samples
+from verifier.selftest import EVIDENCE, SAMPLES, SETTLEMENTS, run, samples
 
 
 def test_shipped_samples_are_made_again_byte_for_byte() -> None:
@@ -37,6 +37,26 @@ def test_samples_of_settlements_cover_every_outcome_and_error() -> None:
     honest = {sample.name for sample in found if sample.code == 0}
     assert honest == {"up", "down", "tie", "void", "refund_no_quorum"}
     assert {sample.code for sample in found} == {0, 2, 10, 11, 12, 13, 14, 15, 16, 17}
+
+
+def test_samples_of_evidence_tell_an_honest_notary_from_one_that_signed_something_else() -> None:
+    rules = {
+        outcome.sample.name.partition("/")[2]: outcome.error and outcome.error.rule
+        for outcome in run()
+        if outcome.sample.name.startswith(f"{EVIDENCE}/")
+    }
+    assert rules == {
+        "another_answer": "section.response.body",
+        "another_certificate": "server.leaf_spki",
+        "another_key": "opening.private_key",
+        "another_record": "seal.received",
+        "another_request": "http.target",
+        "same": None,
+        "same_in_open_mode": None,
+        "seal_missing": "seal",
+        "seal_of_other_bytes": "seal.sent",
+        "signed_by_nobody_known": "trust.unknown",
+    }
 
 
 def test_honest_settlements_end_as_their_names_say() -> None:
