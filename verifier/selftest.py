@@ -80,7 +80,7 @@ def samples(folder: Path = SAMPLES) -> list[Sample]:
 
 
 def run(folder: Path = SAMPLES) -> Iterator[Outcome]:
-    """Decides every sample of a folder; recomputes its ``settlements``, rechecks its ``evidence``."""
+    """Decides every sample of a folder, recomputes ``settlements`` and rechecks ``evidence``."""
     clock = decode_object((folder / "clock.json").read_bytes())["now_us"]
     if not isinstance(clock, int):
         raise UsageError("clock.json holds no time")

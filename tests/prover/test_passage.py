@@ -16,9 +16,10 @@ from attestation.tls13.certificates import RootStore
 from attestation.tls13.wire import RecordReader
 from attestation.venues import load_venue
 from examples.venues.authority import Authority
+from prover.check import MAX_RECEIVED
 from prover.fetch import FetchPlan
 from prover.keylog_file import KeyLogFile
-from prover.passage import Passage
+from prover.passage import MAX_SENT, Passage
 from prover.sidecar import other_templates, plan_template
 from tests.prover.test_libssl import Server, server_context
 from tests.tls13.tlsclient import Client
@@ -363,3 +364,25 @@ def test_chunking_changes_nothing(authority: Authority, tmp_path: Path, cut: int
     assert opened is not None
     again.open(opened)
     assert again.asked
+
+
+def test_neither_side_makes_the_sidecar_keep_more_than_a_fetch_takes(
+    authority: Authority, tmp_path: Path
+) -> None:
+    plan = plan_template(venue="kraken", instrument="XXBTZUSD", form="httpx")
+    # Records that are well formed one by one, and never end.
+    records = (b"\x17\x03\x03\x40\x00" + bytes(2**14)) * 4
+
+    def endless(take: Callable[[bytes], bytes], most: int) -> None:
+        for _ in range(0, most + 2 * len(records), len(records)):
+            take(records)
+
+    wire = Wire(authority, tmp_path, plan)
+    wire.handshake()
+    with pytest.raises(MalformedError) as caught:
+        endless(wire.passage.from_client, MAX_SENT)
+    assert (caught.value.rule, caught.value.wanted) == ("template.request", MAX_SENT)
+    wire.passage.commit()
+    with pytest.raises(MalformedError) as caught:
+        endless(wire.passage.from_relay, MAX_RECEIVED)
+    assert (caught.value.rule, caught.value.wanted) == ("received", MAX_RECEIVED)
