@@ -150,9 +150,15 @@ def parse_transcript(secrets: Secrets) -> Exchange:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Writes a file of mode 0600 whole, or leaves what was there; raises UnavailableError."""
+    """Writes a file of mode 0600 whole, or leaves what was there; raises UnavailableError.
+
+    What is no file, such as a pipe or ``/dev/null``, is written to, not replaced.
+    """
     temporary: str | None = None
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
         # mkstemp makes it 0600; the rename is atomic within a folder.
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import stat
 from pathlib import Path
 
@@ -144,3 +145,21 @@ def test_hidden_sections_and_members_are_nowhere_in_the_presentation(
     assert "request.headers" not in names
     shown = [opening.parts for opening in part.openings if opening.parts is not None]
     assert [entry.at for parts in shown for entry in parts] == ["/result/XXBTZUSD/b/0"]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path, linked: bool) -> None:
+    """As root, ``--out /dev/null`` would take the device away from everybody."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    path = tmp_path / "link" if linked else pipe
+    if linked:
+        path.symlink_to(pipe)
+    descriptor = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_private(path, b"shown")
+        assert os.read(descriptor, 100) == b"shown"
+    finally:
+        os.close(descriptor)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(tmp_path.iterdir()) == sorted({pipe, path})
