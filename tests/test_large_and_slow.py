@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -14,6 +15,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from prover.serve import patience as prover_patience
 from prover.serve.app import add_problems
@@ -236,3 +238,100 @@ def test_deep_bodies_are_refused_as_no_documents(tmp_path: Path, serve: Serving)
                 assert json.loads(answer.content)["status"] == 400
 
     asyncio.run(play())
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The server's connections that have ended; idle ones end soon."""
+    ended: list[object] = []
+    made, gone = HttpToolsProtocol.connection_made, HttpToolsProtocol.connection_lost
+
+    def connection_made(self: HttpToolsProtocol, transport: asyncio.Transport) -> None:
+        self.timeout_keep_alive = 0.3  # type: ignore[assignment]
+        made(self, transport)
+
+    def connection_lost(self: HttpToolsProtocol, error: Exception | None) -> None:
+        ended.append(self)
+        gone(self, error)
+
+    monkeypatch.setattr(HttpToolsProtocol, "connection_made", connection_made)
+    monkeypatch.setattr(HttpToolsProtocol, "connection_lost", connection_lost)
+    return ended
+
+
+async def until_lost(lost: list[object]) -> None:
+    async with asyncio.timeout(SOON):
+        while not lost:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@BOTH
+def test_a_body_that_ends_after_its_answer_leaves_an_idle_connection(
+    tmp_path: Path, serve: Serving, lost: list[object]
+) -> None:
+    """Which ends like any other; it would stay for ever."""
+
+    async def play() -> None:
+        async with serve(tmp_path) as (url, _):
+            reader, writer = await connect(url)
+            writer.write(head("/nowhere", "content-length: 100000"))
+            assert await status(reader) == 404
+            writer.write(b" " * 100_000)
+            await until_lost(lost)
+            writer.close()
+
+    asyncio.run(play())
+
+
+@BOTH
+def test_requests_far_ahead_of_their_answers_are_refused(tmp_path: Path, serve: Serving) -> None:
+    """A few bytes each, kilobytes of memory."""
+    request = b"GET /nowhere HTTP/1.1\r\nhost: here\r\n\r\n"
+
+    async def play() -> None:
+        async with serve(tmp_path) as (url, _):
+            reader, writer = await connect(url)
+            writer.write(request * 32)
+            for _ in range(32):
+                assert await status(reader) == 404
+                await reader.readuntil(b"}")
+            writer.write(request * 5_000)
+            told = b""
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(SOON):
+                    told = await reader.read()
+            assert told.count(b" 404 ") < 5_000 // 2
+            await answers(url)
+
+    asyncio.run(play())
+
+
+@BOTH
+def test_a_client_that_does_not_read_its_answers_is_let_go(
+    tmp_path: Path, serve: Serving, monkeypatch: pytest.MonkeyPatch, lost: list[object]
+) -> None:
+    for module in (prover_patience, verifier_patience):
+        monkeypatch.setattr(module, "STALL_SECONDS", 0.3)
+    request = b"GET /openapi.json HTTP/1.1\r\nhost: here\r\n\r\n"
+
+    async def play() -> None:
+        async with serve(tmp_path) as (url, _):
+            host, port = url.removeprefix("http://").split(":")
+            with socket.socket() as greedy:
+                greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+                greedy.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(greedy, (host, int(port)))
+                # So many bytes at the least that no buffer takes them all.
+                while not lost:
+                    with contextlib.suppress(TimeoutError, ConnectionError):
+                        async with asyncio.timeout(0.05):
+                            await loop.sock_sendall(greedy, request * 8)
+                    await asyncio.sleep(0.01)
+            await answers(url)
+
+    async def bounded() -> None:
+        async with asyncio.timeout(3 * SOON):
+            await play()
+
+    asyncio.run(bounded())

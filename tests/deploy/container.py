@@ -95,9 +95,12 @@ def _certificates() -> str:
 
 def _here(command: str) -> str:
     """The page's command with what this machine allows to a container."""
+    return replace(command, "--ulimit nofile=65536:65536", _limits())
+
+
+def _limits() -> str:
     limit = descriptors()
-    wanted = f"--ulimit nofile={limit}:{limit} --ulimit nproc=20000:20000"
-    return replace(command, "--ulimit nofile=65536:65536", wanted)
+    return f"--ulimit nofile={limit}:{limit} --ulimit nproc=20000:20000"
 
 
 def _asked(lines: str) -> None:
@@ -139,7 +142,8 @@ def _fetch_kill_and_go_on(start: str, folder: Path) -> None:
 def _verify(folder: Path) -> None:
     """The verify API, from the same image, judges what was fetched."""
     (folder / "trust.toml").chmod(0o644)
-    run(replace(commands("container verifier"), "podman run", f"{PODMAN} run"), cwd=folder)
+    start = replace(commands("container verifier"), "podman run", f"{PODMAN} run")
+    run(replace(start, " --read-only", f" {_limits()} --read-only"), cwd=folder)
     wait("the verify API", lambda: healthy(VERIFIER))
     run(f"{PODMAN} healthcheck run quotary-verifier")
     shown = ["prover", "present", "first", "--show", "response.body", "--quote", "--out", "-"]

@@ -14,6 +14,7 @@ import httpx
 import pytest
 import websockets
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
@@ -145,6 +146,40 @@ def test_a_web_socket_goes_from_history_into_live_slots_of_the_venues_asked_for(
         assert [message["event"] for message in found] == ["slot", "slot", "slot", "missed"]
         fields = found[0]["presentation"]["fields"]
         assert [field["value"].get("venue") for field in fields[1:-1]] == ["kraken"]
+
+    run(test)
+
+
+def test_a_web_socket_outlives_the_connection_being_idle_for_http(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where something was asked on the connection before."""
+    made = HttpToolsProtocol.connection_made
+
+    def connection_made(self: HttpToolsProtocol, transport: asyncio.Transport) -> None:
+        self.timeout_keep_alive = 0.1  # type: ignore[assignment]
+        made(self, transport)
+
+    monkeypatch.setattr(HttpToolsProtocol, "connection_made", connection_made)
+    asked = b"GET /nowhere HTTP/1.1\r\nhost: feed\r\n\r\n"
+    upgrade = (
+        f"GET /v1/slots/ws?from={at(0)} HTTP/1.1\r\nhost: feed\r\nupgrade: websocket\r\n"
+        "connection: upgrade\r\nsec-websocket-version: 13\r\n"
+        "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+
+    async def test(feed: Feed, url: str) -> None:
+        parts = urlsplit(url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(asked)
+        assert b" 404 " in await reader.readuntil(b"\r\n\r\n")
+        await reader.readuntil(b"}")
+        writer.write(upgrade.encode())
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.4)
+        feed.post(0)
+        await reader.readuntil(str(at(0)).encode())
+        writer.close()
 
     run(test)
 
