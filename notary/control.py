@@ -11,7 +11,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -38,17 +38,6 @@ STALL_BYTES = 64 * 1024
 """A client that takes less of its answers than this in that time, while more waits, is gone."""
 
 
-_NEXT_SESSION = ("POST", "/v1/sessions")
-_ATTESTATIONS = "/attestations"
-
-
-class _Early(NamedTuple):
-    """A request begun before its turn, and what resolves when that comes."""
-
-    cycle: RequestResponseCycle
-    turn: asyncio.Future[None]
-
-
 class ControlProtocol(HttpToolsProtocol):
     """uvicorn's connection, in a crowd.  Each refusal is a whole response with a problem."""
 
@@ -64,8 +53,6 @@ class ControlProtocol(HttpToolsProtocol):
         self._headed = False
         self._descriptor = -1
         self._refused = False
-        self._active: RequestResponseCycle | None = None
-        self._early: _Early | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -118,8 +105,6 @@ class ControlProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._whole = True
-        if self.pipeline:
-            self._begin_early()
         self._head = self._unread = 0
         self._stop_timer()
         if self.cycle.response_complete:
@@ -160,33 +145,9 @@ class ControlProtocol(HttpToolsProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
         self._stop_watching()
-        if self._early is not None and not self._early.turn.done():
-            self._early.turn.set_result(None)
         self._stop_timer()
         if self._guest is not None:
             self._crowd.leave(self._guest)
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        early, self._active = self._early, cycle
-        if early is None or early.cycle is not cycle:
-            super()._start_asgi_task(cycle, app)
-            return
-        # It was begun before its turn, which has come.
-        self._early = None
-        early.turn.set_result(None)
-
-    def _begin_early(self) -> None:
-        """Begins to make a session while the attestation asked for before it gets durable.
-
-        One at a time, and it is answered in its turn like any other.
-        """
-        if len(self.pipeline) != 1 or self._early is not None or self._active is None:
-            return
-        ((cycle, app),) = self.pipeline
-        what = (cycle.scope["method"], cycle.scope["path"])
-        if what == _NEXT_SESSION and self._active.scope["path"].endswith(_ATTESTATIONS):
-            self._early = _Early(cycle, self.loop.create_future())
-            super()._start_asgi_task(cycle, app)
 
     async def _answer(
         self,
@@ -199,9 +160,6 @@ class ControlProtocol(HttpToolsProtocol):
 
         uvicorn writes head and body apart: two system calls, and for the client two reads.
         """
-        early = self._early
-        if early is not None and early.cycle is cycle:
-            await early.turn
         if cycle.response_started or cycle.disconnected or self.flow.write_paused:
             return False
         cycle.response_started = cycle.response_complete = True

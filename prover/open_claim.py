@@ -36,6 +36,10 @@ class Taken:
         return cls(is_json(response), response.status == 200)
 
 
+QUOTED = Taken(json_body=True, quote=True)
+"""What is asked for early: a notary refuses it for any response that is less."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Asked:
     """An attestation that was asked for."""

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from attestation.errors import QuotaryError, RefusedError
 from attestation.request import AttestationRequest
 from prover.check import Expected
-from prover.control import Call, Ticket
+from prover.control import Ticket
 from prover.fetch import (
     AttestedFetch,
     FetchPlan,
@@ -31,7 +31,7 @@ from prover.fetch import (
 from prover.flow import Flow, FlowLock, acquire
 from prover.link import Link
 from prover.notary_client import Lane, Notary, attestation_call, commitment_calls
-from prover.open_claim import EARLY, Asked, OpenClaim, Taken, draft, make_ready
+from prover.open_claim import EARLY, QUOTED, Asked, OpenClaim, Taken, draft, make_ready
 from prover.session import GrantedSession, SessionSpec
 
 MAX_UNCOLLECTED = 16
@@ -58,7 +58,7 @@ class OpenConnection:
     def prepare(self, spec: SessionSpec) -> Flow[bool]:
         """Collects the session of the next claim; false if none can follow here."""
         link = self._link
-        if link is None or link.is_stale():
+        if link is None or not self.reusable or link.is_stale():
             self.reusable = False
             return False
         try:
@@ -120,7 +120,7 @@ class OpenConnection:
             claim.asked = yield from self._ask_for(claim)
         # What follows is signed while the notary works.
         if not claim.followed:
-            yield from self._follow(claim, self._following(claim))
+            yield from self._follow(claim)
 
     def _ask_for(self, claim: OpenClaim) -> Flow[Asked]:
         ready, taken = claim.ready, Taken.of(claim.exchange.response)
@@ -129,17 +129,14 @@ class OpenConnection:
         ticket = yield from self._lane.control.submit(ready.call)
         return Asked(ticket, ready.request, taken)
 
-    def _following(self, claim: OpenClaim) -> Call | None:
-        """Returns what asks for the next session; None if none can follow here."""
-        return self._lane.session_call(claim.plan.spec, self._conn) if self.reusable else None
-
-    def _follow(self, claim: OpenClaim, call: Call | None) -> Flow[None]:
-        claim.followed = True
-        if call is None:
-            yield from self._lane.ask_ahead(claim.plan.spec)
-            return
-        self._asked_at = time.monotonic()
-        self._next = yield from self._lane.control.submit(call)
+    def _follow(self, claim: OpenClaim) -> Flow[None]:
+        """Asks for the next session."""
+        claim.followed, lane, spec = True, self._lane, claim.plan.spec
+        if self.reusable:
+            self._asked_at = time.monotonic()
+            self._next = yield from lane.control.submit(lane.session_call(spec, self._conn))
+        else:
+            yield from lane.ask_ahead(spec)
 
     def _ask_early(self, claim: OpenClaim, drafted: AttestationRequest) -> Flow[None]:
         """Asks for the attestation of the claim that follows ``claim``, to be like it.
@@ -166,6 +163,8 @@ class OpenConnection:
         except QuotaryError as error:
             name_session(error, claim.plan.spec, claim.own.session)
             claim.settle(None, error)
+            # The notary ends a connection whose claim it refuses, if it has not yet.
+            self.reusable = False
         self.uncollected.remove(claim)
         if self.reusable and self._next is not None:
             # The answer to it came while the attestation was checked: read now, it need not
@@ -204,13 +203,16 @@ class OpenConnection:
         if claim.asked is None:
             yield from self.ask()
         assert claim.asked is not None
-        asked, following, drafted = claim.asked, None, None
+        asked, drafted = claim.asked, None
+        last = claim is self.uncollected[-1]
+        if last and not claim.followed:
+            # Answered behind the attestation, and made while that is checked.
+            yield from self._follow(claim)
         expected: Expected | None = None
         if asked.taken == Taken.of(claim.exchange.response):
             expected = Expected.of(asked.request, claim.own)
-        if self.reusable and claim is self.uncollected[-1] and claim.plan.spec.venue is not None:
+        if last and self.reusable and claim.plan.spec.venue is not None and asked.taken == QUOTED:
             drafted = draft(claim.plan, asked.request.session, asked.taken)
-            following = None if claim.followed else self._following(claim)
         try:
             answer = yield from control.collect(asked.ticket)
         except RefusedError as error:
@@ -220,9 +222,6 @@ class OpenConnection:
             asked = claim.asked = yield from self._ask_for(claim)
             expected, drafted = None, None
             answer = yield from control.collect(asked.ticket)
-        if following is not None:
-            # Not before: the notary makes it while the attestation is checked.
-            yield from self._follow(claim, following)
         expected = expected or Expected.of(asked.request, claim.own)
         if not claim.exchange.response.keep_alive:
             # The venue's close_notify belongs to the last claim and may come late.
