@@ -64,6 +64,10 @@ def test_bytes_and_document_give_the_same() -> None:
     assert check(presentation) == check(presentation.encode())
 
 
+def test_quote_of_a_venue_without_a_file_is_untrusted() -> None:
+    rejected(UntrustedError, "quote.venue", forge.session().present(), venue_files={})
+
+
 @pytest.mark.parametrize("venue", ["binance", "coinbase", "kraken"])
 @pytest.mark.parametrize("scheme", ["tree", "hash"])
 def test_each_scheme_of_body_is_verified(venue: str, scheme: str) -> None:
