@@ -1,7 +1,7 @@
 """The line on which orders go to the trades API: HTTP/1.1 over few connections that are kept.
 
 An order passes through here while its player waits.  A general client takes a millisecond of
-the event loop for each, thirty times as much as writing and reading these few bytes.
+the event loop for each; h11 reads and writes, and these connections are what is left.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+
+import h11
 
 from attestation.errors import UnavailableError, UsageError
 
@@ -36,6 +38,7 @@ class Answer:
 class _Connection:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    http: h11.Connection
     used: float = 0.0
 
 
@@ -51,25 +54,26 @@ class OrderLine:
         self._tls = parts.scheme == "https"
         self._host = parts.hostname
         self._port = parts.port or (443 if self._tls else 80)
-        self._head = (
-            f"POST {parts.path.rstrip('/')}/v1/trades HTTP/1.1\r\nhost: {parts.netloc}\r\n"
-            "content-type: application/json\r\n"
-            + ("" if token is None else f"authorization: Bearer {token}\r\n")
-        )
+        self._target = f"{parts.path.rstrip('/')}/v1/trades"
+        self._fields = [("Host", parts.netloc), ("Content-Type", "application/json")]
+        if token is not None:
+            self._fields.append(("Authorization", f"Bearer {token}"))
         self._room = asyncio.Semaphore(CONNECTIONS)
         self._idle: list[_Connection] = []
 
     async def post(self, order: Mapping[str, Any]) -> Answer:
         """Posts an order, its nonce being the key; raises UnavailableError without an answer."""
-        body = json.dumps(order)
-        data = (
-            f"{self._head}idempotency-key: {order['nonce']}\r\n"
-            f"content-length: {len(body)}\r\n\r\n{body}"
-        ).encode("ascii")
+        body = json.dumps(order).encode("ascii")
+        fields = [
+            *self._fields,
+            ("Idempotency-Key", str(order["nonce"])),
+            ("Content-Length", str(len(body))),
+        ]
         try:
+            request = h11.Request(method="POST", target=self._target, headers=fields)
             async with asyncio.timeout(ANSWER_SECONDS), self._room:
-                return await self._post(data)
-        except (TimeoutError, OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+                return await self._post((request, h11.Data(data=body), h11.EndOfMessage()))
+        except (TimeoutError, OSError, EOFError, h11.ProtocolError) as error:
             raise UnavailableError(f"the trades API does not answer: {error!r}") from error
 
     def close(self) -> None:
@@ -77,17 +81,17 @@ class OrderLine:
         while self._idle:
             self._idle.pop().writer.close()
 
-    async def _post(self, data: bytes) -> Answer:
+    async def _post(self, request: Sequence[h11.Event]) -> Answer:
         while (known := self._take()) is not None:
             try:
-                return await self._ask(known, data)
+                return await self._ask(known, request)
             except (ConnectionError, EOFError):
                 # It was closed meanwhile; the same order again is the same trade.
                 continue
         reader, writer = await asyncio.open_connection(
-            self._host, self._port, ssl=self._tls or None, limit=MAX_ANSWER
+            self._host, self._port, ssl=self._tls or None
         )
-        return await self._ask(_Connection(reader, writer), data)
+        return await self._ask(_Connection(reader, writer, h11.Connection(h11.CLIENT)), request)
 
     def _take(self) -> _Connection | None:
         """Returns the idle connection that was used last; closes those that are too old."""
@@ -96,39 +100,37 @@ class OrderLine:
             self._idle.pop(0).writer.close()
         return self._idle.pop() if self._idle else None
 
-    async def _ask(self, connection: _Connection, data: bytes) -> Answer:
-        kept = False
+    async def _ask(self, connection: _Connection, request: Sequence[h11.Event]) -> Answer:
+        http, kept = connection.http, False
         try:
-            connection.writer.write(data)
-            head = await connection.reader.readuntil(b"\r\n\r\n")
-            status, fields = _read_head(head)
-            size = int(fields["content-length"])
-            if not 0 <= size <= MAX_ANSWER:
-                raise ValueError("the answer is too long")
-            answer = Answer(status, await connection.reader.readexactly(size))
-            kept = fields.get("connection", "").lower() != "close"
+            connection.writer.write(b"".join(http.send(event) or b"" for event in request))
+            answer = await _read(connection)
+            kept = http.our_state is h11.DONE and http.their_state is h11.DONE
             return answer
         finally:
             # One whose answer was not read to its end is of no use to the next order.
             if kept:
+                http.start_next_cycle()
                 connection.used = time.monotonic()
                 self._idle.append(connection)
             else:
                 connection.writer.close()
 
 
-def _read_head(head: bytes) -> tuple[int, dict[str, str]]:
-    """Returns the status and the header fields of an answer; raises ValueError."""
-    first, *lines = head.decode("latin-1").split("\r\n")[:-2]
-    version, status, *_ = first.split(" ")
-    if version != "HTTP/1.1" or len(status) != 3:
-        raise ValueError("this is not HTTP/1.1")
-    fields = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon:
-            raise ValueError("a header field without a colon")
-        fields[name.lower()] = value.strip()
-    if "content-length" not in fields:
-        raise ValueError("an answer without its length")
-    return int(status), fields
+async def _read(connection: _Connection) -> Answer:
+    status, body = 0, b""
+    while True:
+        event = connection.http.next_event()
+        if event is h11.NEED_DATA:
+            data = await connection.reader.read(MAX_ANSWER)
+            if not data and not status:
+                raise EOFError("closed without an answer")
+            connection.http.receive_data(data)
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > MAX_ANSWER:
+                raise h11.RemoteProtocolError("the answer is too long")
+        elif isinstance(event, h11.EndOfMessage):
+            return Answer(status, body)
