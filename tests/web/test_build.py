@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -66,3 +67,12 @@ def test_command_writes_the_page_and_prints_its_hash(tmp_path: Path) -> None:
 
 def test_command_without_a_wish_is_a_usage_error() -> None:
     assert CliRunner().invoke(app, ["page"]).exit_code == 2
+
+
+def test_every_venue_of_a_policy_is_linked_to_what_it_publishes_itself() -> None:
+    source = (WEB / "src/ui/checks.js").read_text(encoding="utf-8")
+    linked = set(re.findall(r"^  (\w+): \(\{ id", source, re.MULTILINE))
+    venues = json.loads((WEB / "src/data/venues.json").read_text(encoding="utf-8"))
+    shipped = {json.loads(venue)["name"] for venue in venues}
+    # Of htx, which is optional, only the newest candles can be asked for.
+    assert shipped - linked == {"htx"}

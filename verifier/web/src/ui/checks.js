@@ -41,6 +41,22 @@ const CANDLES = {
     "10-second",
     `https://api.gateio.ws/api/v4/spot/candlesticks?currency_pair=${id}&interval=10s&from=${Math.floor(from / 1000) - 10}&to=${Math.ceil(until / 1000)}`,
   ],
+  bitfinex: ({ id, from, until }) => [
+    "1-minute",
+    `https://api-pub.bitfinex.com/v2/candles/trade:1m:${id}/hist?start=${from - 60000}&end=${until}`,
+  ],
+  crypto_com: ({ id, from, until }) => [
+    "1-minute",
+    `https://api.crypto.com/exchange/v1/public/get-candlestick?instrument_name=${id}&timeframe=1m&start_ts=${from - 60000}&end_ts=${until}`,
+  ],
+  deribit: ({ id, from, until }) => [
+    "1-minute",
+    `https://www.deribit.com/api/v2/public/get_tradingview_chart_data?instrument_name=${id}&resolution=1&start_timestamp=${from - 60000}&end_timestamp=${until}`,
+  ],
+  gemini: ({ id, from }) => [
+    "trades",
+    `https://api.gemini.com/v1/trades/${id}?timestamp=${Math.floor(from / 1000)}&limit_trades=500`,
+  ],
 };
 
 function candles({ policy, settlement }) {
