@@ -1,11 +1,13 @@
 """Opening a trade under 200 players, over the whole stack on this machine (``make play``'s).
 
-python -m benchmarks.game [--players N] [--seconds N] [--far N]
+python -m benchmarks.game [--players N] [--seconds N] [--far N] [--pause N] [--duration N]
 
-Every player has a page open, which connects anew now and then, and trades every few seconds;
-some play from far away, over a line with delay.  Two times are taken of each trade: from the
-order until its answer, the promise; and until the page has the log's receipt.  The program
-that measures shares the machine with all that it measures, so its own lag is shown, too.
+Every player has a page open, which connects anew now and then, and trades of ten seconds every
+eight: harder than the game of ``make play``, in which one has a trade of thirty seconds open
+at a time (``--pause 30 --duration 30``).  Some play from far away, over a line with delay.
+Two times are taken of each trade: from the order until its answer, the promise; and until the
+page has the log's receipt.  The program that measures shares the machine with all that it
+measures, so its own lag is shown, too.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ PLAYERS = 200
 SECONDS = 20.0
 PAUSE = 8.0
 """Seconds between a player's trades, on average."""
+DURATION = 10
+"""Seconds that a trade lasts."""
 DROPPED = 40.0
 """Seconds after which a page connects anew, on average."""
 FAR = 0.150
@@ -97,10 +101,10 @@ class Orders:
             self._writer.close()
 
 
-def play(players: int, seconds: float, far_share: float) -> Played:
+def play(players: int, seconds: float, far_share: float, *, pause: float, duration: int) -> Played:
     """Starts everything and plays."""
     with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
-        parties = Parties(stage, duration=10)
+        parties = Parties(stage, duration=duration)
         parties.start()
         url = parties.start_game()
         game = url.removeprefix("http://")
@@ -108,11 +112,17 @@ def play(players: int, seconds: float, far_share: float) -> Played:
             *("line", "benchmarks.delay", "--to", game, "--round-trip-ms", str(FAR * 1_000))
         )
         far_url = f"http://127.0.0.1:{line['port']}"
-        return asyncio.run(_play(stage, url, far_url, players, seconds, far_share))
+        return asyncio.run(_play(stage, url, far_url, players, seconds, far_share, pause))
 
 
 async def _play(
-    stage: Stage, url: str, far_url: str, players: int, seconds: float, far_share: float
+    stage: Stage,
+    url: str,
+    far_url: str,
+    players: int,
+    seconds: float,
+    far_share: float,
+    pause: float,
 ) -> Played:
     far_players = round(players * far_share)
     near, far = Times(), Times()
@@ -129,7 +139,7 @@ async def _play(
     async with asyncio.TaskGroup() as group:
         for _, times, connections in enrolled:
             for orders in connections:
-                group.create_task(_player(orders, begun + seconds, times))
+                group.create_task(_player(orders, begun + seconds, times, pause))
     took = time.monotonic() - begun
     after = _cpu(stage, pages)
     sampling.cancel()
@@ -176,9 +186,9 @@ async def _pages(url: str, connections: list[Orders]) -> asyncio.subprocess.Proc
     return process
 
 
-async def _player(orders: Orders, end: float, times: Times) -> None:
+async def _player(orders: Orders, end: float, times: Times, mean: float) -> None:
     draw = random.Random(orders.cookie)
-    while (pause := draw.expovariate(1 / PAUSE)) < end - time.monotonic():
+    while (pause := draw.expovariate(1 / mean)) < end - time.monotonic():
         await asyncio.sleep(pause)
         nonce = draw.randbytes(16).hex()
         order = {"nonce": nonce, "side": draw.choice(("up", "down")), "stake": 1, "seen": 64_000.0}
@@ -266,8 +276,14 @@ def main() -> None:
     parser.add_argument("--players", type=int, default=PLAYERS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--far", type=float, default=FAR_SHARE, help="share of the players")
+    parser.add_argument("--pause", type=float, default=PAUSE, help="seconds between trades")
+    parser.add_argument("--duration", type=int, default=DURATION, help="seconds of a trade")
     options = parser.parse_args()
-    played = play(options.players, options.seconds, options.far)
+    played = play(
+        *(options.players, options.seconds, options.far),
+        pause=options.pause,
+        duration=options.duration,
+    )
     for figure in figures(played, options.players):
         print(figure.row())
     used = ", ".join(f"{name} {share:.0f} %" for name, share in played.cpu.items())
