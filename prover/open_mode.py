@@ -50,6 +50,7 @@ class OpenConnection:
         self._next: Ticket | None = None
         self._asked_at = 0.0
         self._early: Asked | None = None
+        self._drafted: AttestationRequest | None = None
         self._closed = False
         self.uncollected: deque[OpenClaim] = deque()
         self.reusable = False
@@ -64,6 +65,7 @@ class OpenConnection:
         try:
             yield from self.ask()
             yield from self._take_next(spec)
+            yield from self._ask_early()
             if self._session is None or self._session.lapsed(since=self._asked_at):
                 self.reusable = False
         except QuotaryError:
@@ -78,7 +80,7 @@ class OpenConnection:
         Its attestation is to be asked for next, by ``ask``, unless that was done early.
         """
         self.reusable = False
-        early, self._early = self._early, None
+        early, self._early, self._drafted = self._early, None, None
         lane, link = self._lane, self._link
         if link is None:
             session = yield from lane.take_session(plan.spec)
@@ -138,27 +140,26 @@ class OpenConnection:
         else:
             yield from lane.ask_ahead(spec)
 
-    def _ask_early(self, claim: OpenClaim, drafted: AttestationRequest) -> Flow[None]:
-        """Asks for the attestation of the claim that follows ``claim``, to be like it.
+    def _ask_early(self) -> Flow[None]:
+        """Asks for the attestation of the claim to follow, if one is drafted.
 
         The notary then has it made when the response has passed.  Who is asked of something
         else refuses (``EARLY``), and is asked again.
         """
-        session = self._session
-        if session is None:
+        session, drafted = self._session, self._drafted
+        if session is None or drafted is None:
             return
+        self._drafted = None
         request = dataclasses.replace(drafted, session=session.id)
         ticket = yield from self._lane.control.submit(attestation_call(session, None, request))
-        assert claim.asked is not None
-        self._early = Asked(ticket, request, claim.asked.taken)
+        self._early = Asked(ticket, request, QUOTED)
 
     def collect(self, claim: OpenClaim) -> Flow[None]:
         """Collects and checks the attestation of a claim; the claim keeps the outcome."""
         if claim.collected:
             return
-        drafted: AttestationRequest | None = None
         try:
-            fetch, drafted = yield from self._collect(claim)
+            fetch = yield from self._collect(claim)
             claim.settle(fetch, None)
         except QuotaryError as error:
             name_session(error, claim.plan.spec, claim.own.session)
@@ -173,8 +174,7 @@ class OpenConnection:
                 self._lane.control.read_waiting()
                 if self._next.answer is not None:
                     yield from self._take_next(claim.plan.spec)
-                    if drafted is not None:
-                        yield from self._ask_early(claim, drafted)
+                    yield from self._ask_early()
 
     @property
     def settled(self) -> bool:
@@ -196,14 +196,14 @@ class OpenConnection:
         if ticket is not None:
             self._session = yield from self._lane.granted(ticket, spec)
 
-    def _collect(self, claim: OpenClaim) -> Flow[tuple[AttestedFetch, AttestationRequest | None]]:
-        """Returns the checked attestation, and a request for one of the next claim."""
+    def _collect(self, claim: OpenClaim) -> Flow[AttestedFetch]:
+        """Returns the checked attestation; drafts the request for the next claim's."""
         link, control = self._link, self._lane.control
         assert link is not None
         if claim.asked is None:
             yield from self.ask()
         assert claim.asked is not None
-        asked, drafted = claim.asked, None
+        asked = claim.asked
         last = claim is self.uncollected[-1]
         if last and not claim.followed:
             # Answered behind the attestation, and made while that is checked.
@@ -212,7 +212,7 @@ class OpenConnection:
         if asked.taken == Taken.of(claim.exchange.response):
             expected = Expected.of(asked.request, claim.own)
         if last and self.reusable and claim.plan.spec.venue is not None and asked.taken == QUOTED:
-            drafted = draft(claim.plan, asked.request.session, asked.taken)
+            self._drafted = draft(claim.plan, asked.request.session, asked.taken)
         try:
             answer = yield from control.collect(asked.ticket)
         except RefusedError as error:
@@ -220,7 +220,7 @@ class OpenConnection:
                 raise
             # Asked for before the response was there, which is another than was thought.
             asked = claim.asked = yield from self._ask_for(claim)
-            expected, drafted = None, None
+            expected = self._drafted = None
             answer = yield from control.collect(asked.ticket)
         expected = expected or Expected.of(asked.request, claim.own)
         if not claim.exchange.response.keep_alive:
@@ -229,7 +229,7 @@ class OpenConnection:
             yield from link.receive_size(counted)
             own = dataclasses.replace(claim.own, received_size=len(link.tls.received))
             expected = dataclasses.replace(expected, own=own)
-        return checked_fetch(self._notary, answer, expected, claim.raw), drafted
+        return checked_fetch(self._notary, answer, expected, claim.raw)
 
 
 class OpenPool:
