@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from attestation.errors import QuotaryError, RefusedError, UsageError
+from attestation.errors import QuotaryError, RefusedError, UnavailableError, UsageError
 from attestation.hashing import digest, hash_string
 from examples.game.bet import HOLDING, TOKEN, Bet
 from examples.game.book import GRANT, Book
@@ -56,6 +58,7 @@ BOARD_SECONDS = 1.0
 SHOWN = 20
 """Trades of a player, and leaders, that a page is told."""
 HEX = frozenset("0123456789abcdef")
+log = logging.getLogger("game")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +244,7 @@ def make_app(game: Game, evidence: Evidence) -> ASGIApp:
             Route("/api/trades", open_trade, methods=["POST"]),
             WebSocketRoute("/api/live", live),
         ],
-        exception_handlers={QuotaryError: _on_error},
+        exception_handlers={QuotaryError: _on_error, sqlite3.Error: _on_error},
     )
     return _guarded(app)
 
@@ -269,8 +272,10 @@ def _guarded(app: ASGIApp) -> ASGIApp:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, QuotaryError)
-    return _problem(error)
+    if isinstance(error, QuotaryError):
+        return _problem(error)
+    log.error("the book: %s", error)
+    return _problem(UnavailableError("the book cannot be written now", rule="book"))
 
 
 def now_us() -> int:

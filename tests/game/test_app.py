@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import uvicorn
 from websockets.asyncio.client import connect
 
 from examples.game.app import WEB, Evidence, Game, make_app
+from examples.game.book import Book
 from examples.game.market import Market
 from prover.serve.listening import HttpServer, bind
 from tests.game.services import Operator
@@ -115,6 +117,26 @@ def test_only_the_games_own_pages_place_orders(tmp_path: Path) -> None:
                 assert refused.status_code == 422, changed
                 assert refused.json()["rule"] in changed
             assert (await http.post("/api/trades", content=b"x" * 5_000)).status_code == 413
+
+    asyncio.run(play())
+
+
+def test_a_book_that_cannot_be_written_is_said_and_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(book: Book) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def play() -> None:
+        async with served(tmp_path, Operator()) as (http, _):
+            await http.post("/api/players", json={"name": "player"})
+            with monkeypatch.context() as patch:
+                patch.setattr(Book, "commit", full)
+                answer = await http.post("/api/trades", json=order())
+            assert (answer.status_code, answer.json()["rule"]) == (503, "book")
+            assert "disk" not in answer.text
+            again = await http.post("/api/trades", json=order())
+            assert (again.status_code, again.json()["balance"]) == (202, 975)
 
     asyncio.run(play())
 
