@@ -2,7 +2,8 @@
 
 A bundle is a hundred kilobytes of canonical JSON to read and to write; beside orders, each
 would hold the event loop for milliseconds.  It is put together here, of parts that the trades
-of a moment share and that are fetched once: the trade desk has orders to answer, too.
+of a moment share and that are fetched once: the trade desk has orders to answer, too.  It goes
+to its file and to the verify API from here; the game hears the verdict.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -38,18 +40,18 @@ class Judge:
         self._urls = trades, verifier
         self._process = self._start()
 
-    async def bundle(self, trade: str) -> bytes:
-        """Returns the bundle of a settled trade; UnavailableError while that cannot be.
+    async def keep(self, trade: str, file: Path) -> None:
+        """Keeps the bundle of a settled trade in a file; UnavailableError while that cannot be.
 
         Raises InvalidProofError and others where its parts are not what they are named.
         """
-        return await self._run(_bundle, trade)
+        await self._run(_keep, trade, file)
 
     async def verify_settlement(
-        self, bundle: bytes, *, expect: Mapping[str, Any], check: bool
+        self, file: Path, *, expect: Mapping[str, Any], check: bool
     ) -> SettlementVerdict | Rejected:
         """Asks to recompute a settlement; raises as ``verifier.client.VerifyClient``."""
-        return await self._run(_verify, bundle, dict(expect), check)
+        return await self._run(_verify, file, dict(expect), check)
 
     async def close(self) -> None:
         """Ends the process, once it is done with what it was given."""
@@ -107,11 +109,21 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _bundle(trade: str) -> bytes:
+def _keep(trade: str, file: Path) -> None:
     assert _worker is not None
-    return _worker.bundle(trade)
+    bundle = _worker.bundle(trade)
+    made = file.with_suffix(".tmp")
+    try:
+        made.write_bytes(bundle)
+        made.replace(file)
+    except OSError as error:
+        raise UnavailableError(f"a bundle cannot be kept: {error.strerror}") from error
 
 
-def _verify(bundle: bytes, expect: dict[str, Any], check: bool) -> SettlementVerdict | Rejected:
+def _verify(file: Path, expect: dict[str, Any], check: bool) -> SettlementVerdict | Rejected:
     assert _worker is not None
+    try:
+        bundle = file.read_bytes()
+    except OSError as error:
+        raise UnavailableError(f"a bundle cannot be read: {error.strerror}") from error
     return _worker.verifier.verify_settlement(bundle, expect=expect, check=check)

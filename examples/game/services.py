@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
@@ -43,13 +44,16 @@ class Trades(Protocol):
 class Verifier(Protocol):
     """Bundles, and the verify API that recomputes them."""
 
-    async def bundle(self, trade: str) -> bytes:
-        """Returns the bundle of a settled trade; UnavailableError while that cannot be."""
+    async def keep(self, trade: str, file: Path) -> None:
+        """Keeps the bundle of a settled trade in a file; UnavailableError while that cannot be.
+
+        Raises InvalidProofError and others where its parts are not what they are named.
+        """
 
     async def verify_settlement(
-        self, bundle: bytes, *, expect: Mapping[str, Any], check: bool
+        self, file: Path, *, expect: Mapping[str, Any], check: bool
     ) -> SettlementVerdict | Rejected:
-        """Recomputes a settlement."""
+        """Recomputes the settlement of a bundle that is kept."""
 
 
 class TradesClient:

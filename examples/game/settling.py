@@ -98,18 +98,18 @@ class Settler:
             self._changed(bet.trade)
 
     async def _verify(self, bet: Bet, house: Mapping[str, Any]) -> None:
+        file = self._bundles / f"{bet.trade}.json"
         try:
-            bundle = await self._verifier.bundle(bet.trade)
+            # Kept whatever the verdict is: a refused bundle is evidence.
+            await self._verifier.keep(bet.trade, file)
         except UnavailableError:
             raise
         except QuotaryError as error:
             await self.incident(bet, "bundle", f"its parts are not what they are named: {error}")
             return
-        # Kept whatever the verdict is: a refused bundle is evidence.
-        await asyncio.to_thread((self._bundles / f"{bet.trade}.json").write_bytes, bundle)
         try:
             verdict = await self._verifier.verify_settlement(
-                bundle, expect=self._terms.expectation(bet), check=False
+                file, expect=self._terms.expectation(bet), check=False
             )
         except UnavailableError:
             raise

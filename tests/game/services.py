@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from attestation.encoding import encode_decoded
@@ -84,10 +85,10 @@ class Operator:
             raise UnavailableError("away")
         return dict(self.orders[trade]["shown"]) if trade in self.orders else None
 
-    async def bundle(self, trade: str) -> bytes:
+    async def keep(self, trade: str, file: Path) -> None:
         if self.away:
             raise UnavailableError("away")
-        return encode_decoded({"trade": trade})
+        await asyncio.to_thread(file.write_bytes, encode_decoded({"trade": trade}))
 
     async def events(self, after: int) -> AsyncIterator[Sequence[TradeEvent]]:
         # What was said is said again after a break, as a store does; then as it comes.
@@ -102,11 +103,15 @@ class Operator:
         raise UnavailableError("away")
 
     async def verify_settlement(
-        self, bundle: bytes, *, expect: Mapping[str, Any], check: bool
+        self, file: Path, *, expect: Mapping[str, Any], check: bool
     ) -> SettlementVerdict | Rejected:
-        trade = json.loads(bundle)["trade"]
-        order = self.orders[trade]["order"]
         assert not check
+        bundle = json.loads(await asyncio.to_thread(file.read_bytes))
+        return self.verdict(bundle["trade"], expect)
+
+    def verdict(self, trade: str, expect: Mapping[str, Any]) -> SettlementVerdict | Rejected:
+        """What the verify API finds a trade's bundle to prove."""
+        order = self.orders[trade]["order"]
         for name in ("policy_id", "player", "side", "stake"):
             assert expect[name] == order[name]
         assert expect["trade"] == trade
