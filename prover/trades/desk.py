@@ -30,6 +30,8 @@ from prover.trades.store import TradeStore
 BATCH_SECONDS = 0.05
 """How long a batch waits for more trades."""
 MAX_BATCH = 4_096
+COMMITS = 25
+"""After so many the write-ahead log is moved, so that no order's commit has to."""
 MAX_WAITING = 10_000
 """Orders that wait to be on disk; more are refused."""
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -84,6 +86,7 @@ class TradeDesk:
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="trades-read")
         self._waiting: list[_Waiting] = []
         self._storing: asyncio.Task[None] | None = None
+        self._commits = 0
         self._placed = asyncio.Event()
         self._changed = asyncio.Event()
         self._unlogged: dict[str, int] = {}
@@ -140,17 +143,9 @@ class TradeDesk:
         """Returns what waits for its settlement, in the log's order."""
         return await self._read(self._reader.pending)
 
-    async def members(self, group: Group) -> list[Trade]:
-        """Returns the trades of a group that have not ended."""
-        return await self._read(self._reader.members, group)
-
     async def settling(self, groups: Sequence[Group]) -> list[tuple[Batch, list[Trade]]]:
         """Returns groups' batches, and their trades that have not ended."""
         return await self._read(self._reader.settling, groups)
-
-    async def events(self, after: int, *, most: int = 1_000) -> list[Event]:
-        """Returns the events after a number, oldest first."""
-        return await self._read(lambda: self._reader.events(after, most=most))
 
     async def last_event(self) -> int:
         """Returns the number of the last event, 0 before the first."""
@@ -164,13 +159,14 @@ class TradeDesk:
         """Returns promises in the order of their deadline, after a ``log_by_us`` and trade."""
         return await self._read(lambda: self._reader.promises(after, most=most))
 
-    async def wait_events(self, after: int, *, most: int = 1_000) -> list[Event]:
-        """Waits until there are events after a number."""
-        return await self._wait(lambda: self._reader.events(after, most=most))
-
-    async def wait_changes(self, after: int, *, most: int) -> list[tuple[Event, Trade]]:
+    async def wait_changes(self, after: int, *, most: int = 1_000) -> list[tuple[Event, Trade]]:
         """Waits until there are events after a number; each with its trade as it stands."""
-        return await self._wait(lambda: self._reader.changes(after, most=most))
+        while True:
+            # Taken before looking: what is announced meanwhile is not missed.
+            changed = self._changed
+            if found := await self._read(lambda: self._reader.changes(after, most=most)):
+                return found
+            await changed.wait()
 
     async def counts(self) -> dict[str, int]:
         """Returns how many trades are in each state."""
@@ -275,16 +271,13 @@ class TradeDesk:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _wait(self, look: Callable[[], list[T]]) -> list[T]:
-        while True:
-            # Taken before looking: what is announced meanwhile is not missed.
-            changed = self._changed
-            if found := await self._read(look):
-                return found
-            await changed.wait()
-
     async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writing, function, *arguments)
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._writing, function, *arguments)
+        self._commits += 1
+        if self._commits % COMMITS == 0:
+            self._reading.submit(self._reader.move_wal)
+        return found
 
     async def _read(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, function, *arguments)

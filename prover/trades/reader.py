@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,12 @@ class TradeReader:
     def close(self) -> None:
         """Closes the database."""
         self._database.close()
+
+    def move_wal(self) -> None:
+        """Moves the write-ahead log into the database, beside the connection that writes."""
+        # What prevents it the next commit meets, too, and says so.
+        with contextlib.suppress(sqlite3.Error):
+            self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def batch(self, identifier: int) -> Batch:
         """Reads a batch with all its commitments."""
@@ -111,14 +118,6 @@ class TradeReader:
             (Event(number=row[0], trade=row[2], kind=row[1]), _trade(row[2:]))
             for row in rows.fetchall()
         ]
-
-    def events(self, after: int, *, most: int = 1_000) -> list[Event]:
-        """Returns the events after a number, oldest first."""
-        rows = self._database.execute(
-            "SELECT number, trade, kind FROM events WHERE number > ? ORDER BY number LIMIT ?",
-            (after, most),
-        )
-        return [Event(number=row[0], trade=row[1], kind=row[2]) for row in rows.fetchall()]
 
     def last_event(self) -> int:
         """Returns the number of the last event, 0 before the first."""

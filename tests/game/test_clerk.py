@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shutil
 import sqlite3
 import threading
 from pathlib import Path
@@ -10,12 +12,16 @@ from pathlib import Path
 import pytest
 
 from attestation.errors import RefusedError
-from examples.game.book import Book
-from examples.game.clerk import Clerk
+from examples.game.book import MINT, Book
+from examples.game.clerk import COMMITS, Clerk
 
 
 def enrol(number: int, book: Book) -> None:
     book.enrol(f"player {number}", f"name {number % 40}", f"secret {number}", 1)
+
+
+def plain(number: int, book: Book) -> None:
+    book.enrol(f"player {number}", f"name {number}", f"secret {number}", 1)
 
 
 def test_what_comes_together_shares_a_commit_and_no_answer_is_before_it(
@@ -51,6 +57,21 @@ def test_what_comes_together_shares_a_commit_and_no_answer_is_before_it(
         await clerk.close()
 
     asyncio.run(write())
+
+
+def test_the_write_ahead_log_is_moved_beside_the_commits(tmp_path: Path) -> None:
+    async def write() -> None:
+        clerk = Clerk(tmp_path / "game.db")
+        for number in range(COMMITS):
+            await clerk.do(lambda book, one=number: plain(one, book))
+        # Asked after it: it has been moved.
+        assert await clerk.ask(lambda book: book.balance(MINT)) < 0
+        shutil.copy(tmp_path / "game.db", tmp_path / "copy.db")
+        await clerk.close()
+
+    asyncio.run(write())
+    with contextlib.closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("SELECT count(*) FROM players").fetchone() == (COMMITS,)
 
 
 def test_where_the_disk_fails_everybody_hears_it_and_the_next_order_is_taken(

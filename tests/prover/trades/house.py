@@ -125,10 +125,11 @@ class House:
         seen = 0
         async with asyncio.timeout(20):
             while await self._pending() < count:
-                seen = (await self.desk.wait_events(seen))[-1].number
+                seen = (await self.desk.wait_changes(seen))[-1][0].number
 
     async def _pending(self) -> int:
-        return sum([len(await self.desk.members(one)) for one in await self.desk.pending()])
+        found = await self.desk.settling(await self.desk.pending())
+        return sum(len(trades) for _, trades in found)
 
     async def close(self) -> None:
         self.logging.cancel()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from attestation.keys import SigningKey
 from attestation.log.entry import TradesEntry, logged_at
 from attestation.settlement.promise import LoggedBatch, broken_promise, double_trades
 from prover.trades import desk as desks
-from prover.trades.desk import BROKEN, TradeDesk
+from prover.trades.desk import BROKEN, COMMITS, TradeDesk
 from prover.trades.order import Order
 from prover.trades.payout import Payouts
 from prover.trades.records import End
@@ -117,12 +119,12 @@ async def until(desk: TradeDesk, done: Callable[[TradeDesk], Awaitable[bool]]) -
     seen = 0
     async with asyncio.timeout(WAIT):
         while not await done(desk):
-            seen = (await desk.wait_events(seen))[-1].number
+            seen = (await desk.wait_changes(seen))[-1][0].number
 
 
 async def all_logged(desk: TradeDesk, count: int) -> None:
     async def done(desk: TradeDesk) -> bool:
-        events = await desk.events(0)
+        events = [event for event, _ in await desk.wait_changes(0)]
         return len({event.trade for event in events if event.kind == "logged"}) == count
 
     await until(desk, done)
@@ -225,7 +227,7 @@ def test_trade_logged_later_than_promised_is_void_with_the_fee(tmp_path: Path) -
             trade = await desk.get(signed.promise.trade)
             assert trade is not None
             assert (trade.state, trade.reason, trade.payout) == ("void", BROKEN, "35")
-            kinds = [event.kind for event in await desk.events(0)]
+            kinds = [event.kind for event, _ in await desk.wait_changes(0)]
             assert kinds == ["placed", "logged", "void"]
 
     asyncio.run(play())
@@ -252,6 +254,21 @@ def test_no_promise_is_given_that_the_log_is_too_far_behind_to_keep(tmp_path: Pa
     asyncio.run(play())
 
 
+def test_write_ahead_log_is_moved_beside_the_orders(tmp_path: Path) -> None:
+    async def play() -> None:
+        clock = Clock()
+        async with trading(tmp_path, FakeLog(clock), clock) as desk:
+            for number in range(COMMITS):
+                await desk.place(order(number), f"key-{number}")
+            # Read after it: it has been moved.
+            assert await desk.last_event() >= COMMITS
+            shutil.copy(tmp_path / "trades.db", tmp_path / "copy.db")
+
+    asyncio.run(play())
+    with contextlib.closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("SELECT count(*) FROM trades").fetchone() > (0,)
+
+
 def test_ended_trade_does_not_end_again(tmp_path: Path) -> None:
     async def play() -> None:
         clock = Clock()
@@ -259,7 +276,7 @@ def test_ended_trade_does_not_end_again(tmp_path: Path) -> None:
             await desk.place(order(1), "key-1")
             await all_logged(desk, 1)
             (group,) = await desk.pending()
-            (trade,) = await desk.members(group)
+            ((_, (trade,)),) = await desk.settling([group])
             ends = [
                 await desk.end(
                     [
@@ -285,13 +302,13 @@ def test_events_are_resumed_after_the_last_one_seen(tmp_path: Path) -> None:
     async def play() -> None:
         clock = Clock()
         async with trading(tmp_path, FakeLog(clock), clock) as desk:
-            waiting = asyncio.create_task(desk.wait_events(0))
+            waiting = asyncio.create_task(desk.wait_changes(0))
             await desk.place(order(1), "key-1")
             first = await asyncio.wait_for(waiting, WAIT)
             await desk.place(order(2), "key-2")
             await all_logged(desk, 2)
-            rest = await desk.wait_events(first[-1].number)
-            numbers = [event.number for event in (*first, *rest)]
+            rest = await desk.wait_changes(first[-1][0].number)
+            numbers = [event.number for event, _ in (*first, *rest)]
             assert numbers == list(range(1, 5))
 
     asyncio.run(play())

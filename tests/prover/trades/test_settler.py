@@ -130,7 +130,7 @@ def test_trade_goes_on_over_a_restart_at_any_step_and_a_log_that_is_away(tmp_pat
             with contextlib.suppress(UnavailableError):
                 ended += await house.settler.step()
         assert ended == 1
-        kinds = [event.kind for event in await house.desk.events(0)]
+        kinds = [event.kind for event, _ in await house.desk.wait_changes(0)]
         assert kinds == ["placed", "logged", "final"]
         await house.close()
 
