@@ -78,7 +78,8 @@ class Issuer:
             outcome: asyncio.Future[Issued] = self._loop.create_future()
             outcome.add_done_callback(retrieve)
             session.issuing = outcome
-            early = not turn.claim.done()
+            # Only where the keys were open before: elsewhere it is the opening that is early.
+            early = session.request.conn is not None and not turn.claim.done()
             _then(turn.claim, lambda: self._accept(turn, request, outcome, early=early))
         return session.issuing
 

@@ -157,7 +157,7 @@ def test_a_start_that_is_not_what_was_done_is_refused_and_nothing_of_it_is_used(
         def unsigned(attestation: Attestation, expected: Any, keys: Any) -> None:
             if lie is other_handshake:
                 return
-            check._check_http(attestation, expected.own.exchange)
+            check._check_http(attestation.http(), expected.own.exchange)
 
         monkeypatch.setattr(witnessed, "check_attestation", unsigned)
 
