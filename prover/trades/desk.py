@@ -1,8 +1,8 @@
 """The trade desk: orders in, promises out at once, batches into the log (S1).
 
-An order is on disk before its promise leaves.  Batches are made at least every
-``BATCH_SECONDS`` and submitted until the notary says where its log has them: submitting
-the same batch again is the same entry.  A trade that the log has later than promised is
+An order is on disk before its promise leaves.  A batch is made as soon as there is an order,
+at most every ``BATCH_SECONDS``, and submitted until the notary says where its log has it:
+submitting the same batch again is the same entry.  A trade that the log has later than promised is
 void, with the operator's fee, and so is never settled by prices.
 """
 
@@ -27,8 +27,8 @@ from prover.trades.reader import TradeReader
 from prover.trades.records import Batch, End, Event, Group, Placed, Trade
 from prover.trades.store import TradeStore
 
-BATCH_SECONDS = 0.05
-"""How long a batch waits for more trades."""
+BATCH_SECONDS = 0.02
+"""How long after a batch the next one is made: what comes meanwhile shares an entry."""
 MAX_BATCH = 4_096
 COMMITS = 25
 """After so many the write-ahead log is moved, so that no order's commit has to."""
@@ -183,14 +183,16 @@ class TradeDesk:
         await self._void_broken()
         for batch in await self._read(self._reader.unlogged):
             await self._log(batch)
+        loop = asyncio.get_running_loop()
         while True:
             made = await self._call(lambda: self._store.make_batch(self._clock(), most=MAX_BATCH))
             if made is not None:
+                due = loop.time() + BATCH_SECONDS
                 await self._log(made)
+                await asyncio.sleep(max(0.0, due - loop.time()))
                 continue
             await self._placed.wait()
             self._placed.clear()
-            await asyncio.sleep(BATCH_SECONDS)
 
     async def close(self) -> None:
         """Waits for what is being stored."""

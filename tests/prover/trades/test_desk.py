@@ -158,6 +158,27 @@ def test_order_is_promised_then_logged_as_promised(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
+def test_first_order_is_logged_at_once_and_those_soon_after_share_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desks, "BATCH_SECONDS", 3_600.0)
+
+    async def play() -> None:
+        clock = Clock()
+        log = FakeLog(clock)
+        async with trading(tmp_path, log, clock) as desk:
+            await desk.place(order(1), "key-1")
+            await all_logged(desk, 1)
+            for number in (2, 3):
+                await desk.place(order(number), f"key-{number}")
+            assert len(log.entries) == 1
+        async with trading(tmp_path, log, clock) as desk:
+            await all_logged(desk, 3)
+            assert [entry.count for entry in log.entries] == [1, 2]
+
+    asyncio.run(play())
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "rule"),
     [
