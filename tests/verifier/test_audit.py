@@ -6,127 +6,41 @@ The auditor sees what a log serves and nothing else.
 from __future__ import annotations
 
 import dataclasses
-import random
 import tracemalloc
-from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestation.errors import (
-    InvalidProofError,
-    MalformedError,
-    UnavailableError,
-    UntrustedError,
-    UsageError,
-)
-from attestation.hashing import hash_string
+from attestation.errors import MalformedError, UnavailableError, UntrustedError, UsageError
 from attestation.log.checkpoint import open_checkpoint
-from attestation.log.entry import (
-    AttestedEntry,
-    Entry,
-    TickEntry,
-    logged_at,
-    read_entry,
-    write_entry,
-)
+from attestation.log.entry import TickEntry, logged_at, read_entry, write_entry
 from attestation.log.policy import LogPolicy
 from attestation.log.proof import LogProof
-from attestation.log.report import FINDINGS, AuditReport, AuditState, Finding
+from attestation.log.report import FINDINGS
 from attestation.log.tileproof import TileReader
-from attestation.merkle import verify_consistency
-from attestation.reasons import FAULTS
 from tests.adversaries.log import ServedLog
-from tests.docs import worked_session
 from tests.docs.worked_session import T0
-from tests.log.example import (
-    FEED,
-    GRID,
-    aborted,
-    attested,
-    entries,
-    feed,
-    identifier,
-    missed,
-    opened,
-    slot,
+from tests.log.example import aborted, attested, entries
+from tests.log.keys import LOG, OTHER_LOG
+from tests.verifier.auditing import (
+    BEGUN,
+    CHEATS,
+    POLICY,
+    SECOND,
+    TICK,
+    audited,
+    grow,
+    honest,
+    kinds,
+    open_at,
+    served,
 )
-from tests.log.keys import LOG, OTHER_LOG, OTHER_PROVER, TIME, WITNESS_KEYS, WITNESSES, signing_key
 from verifier.audit import Audit
 from verifier.auditstore import AuditStore
-from verifier.given import GivenAttestation
-from verifier.logfiles import audit_log, gather_evidence
+from verifier.logfiles import gather_evidence
 from verifier.tally import MAX_SHOWN
-
-SECOND = 1_000_000
-POLICY = LogPolicy.threshold([LOG.verifying_key], WITNESS_KEYS[:2], 1)
-
-
-def served(*planned: tuple[int, Entry] | bytes) -> ServedLog:
-    """A log of these entries, at times after T0."""
-    return ServedLog(LOG).log(
-        [item if isinstance(item, bytes) else logged_at(item[1], T0 + item[0]) for item in planned]
-    )
-
-
-def audited(
-    log: ServedLog,
-    *,
-    policy: LogPolicy = POLICY,
-    state: AuditState | None = None,
-    spent: MutableMapping[bytes, bytes] | None = None,
-    given: Iterable[GivenAttestation] = (),
-) -> tuple[Audit, AuditReport]:
-    audit = Audit(policy, state=state, spent=spent, given=given)
-    report = audit_log(audit, log.read)
-    assert AuditReport.decode(report.encode()) == report
-    return audit, report
-
-
-def kinds(report: AuditReport) -> list[str]:
-    return [finding.kind for finding in report.findings]
-
-
-def open_at(
-    at: int, label: str, purpose: str = "trade/t-1/open", **changes: object
-) -> tuple[int, Entry]:
-    return at, opened(label, purpose, deadline_us=T0 + at + 10 * SECOND, **changes)
-
-
-def honest(sessions: int, seed: int = 1) -> list[tuple[int, Entry]]:
-    """Sessions that end in every way, retries among them, a feed, a crash in the middle."""
-    draw = random.Random(seed)
-    planned: list[tuple[int, Entry]] = [(0, feed(from_us=T0 + SECOND))]
-    at, prev, next_slot = 0, None, SECOND
-    crash = sessions // 2
-    for number in range(sessions):
-        at += 5_000
-        label = f"s{number}"
-        planned.append(open_at(at, label, f"trade/t-{number}/open"))
-        if number == crash:
-            # The notary is down for three seconds, and owns up to what passed meanwhile.
-            at += 3 * SECOND
-            planned.append((at, aborted(label, "restart")))
-        elif draw.random() < 0.8:
-            planned.append((at + 2_000, attested(label)))
-        else:
-            planned.append((at + 2_000, aborted(label, "venue_refused")))
-            again = f"{label}-again"
-            planned.append(
-                open_at(at + 3_000, again, f"trade/t-{number}/open", retry_of=identifier(label))
-            )
-            planned.append((at + 4_000, aborted(again, draw.choice(sorted(FAULTS)))))
-        while next_slot + GRID < at:
-            late = at > next_slot + SECOND
-            if late or draw.random() < 0.1:
-                planned.append((at + 4_000, missed(next_slot, "notary" if late else "venue")))
-            else:
-                planned.append((at + 4_000, slot(next_slot, prev)))
-                prev = len(planned) - 1
-            next_slot += GRID
-    return planned
 
 
 def test_honest_log_yields_no_finding() -> None:
@@ -177,75 +91,6 @@ def test_empty_log_yields_no_finding() -> None:
 
 # Cheats that entries show.
 
-BEGUN = open_at(0, "a")
-TICK = (30 * SECOND, TickEntry())
-CHEATS: dict[str, tuple[list[tuple[int, Entry] | bytes], str]] = {
-    "three sessions for one place, the best one shown": (
-        [
-            BEGUN,
-            (1, attested("a")),
-            open_at(2, "b"),
-            (3, attested("b")),
-            open_at(4, "c"),
-            (5, attested("c")),
-        ],
-        "duplicate",
-    ),
-    "another prover's name for the second session": (
-        [BEGUN, (1, attested("a")), open_at(2, "b", prover=OTHER_PROVER), (3, attested("b"))],
-        "duplicate",
-    ),
-    "a retry earned by the prover's own fault": (
-        [
-            BEGUN,
-            (1, aborted("a", "violation")),
-            open_at(2, "b", retry_of=identifier("a")),
-            (3, attested("b")),
-        ],
-        "duplicate",
-    ),
-    "a session whose end was kept back": ([BEGUN, TICK], "unclosed"),
-    "an end that came when the outcome was known": (
-        [BEGUN, (20 * SECOND, aborted("a", "timeout"))],
-        "late",
-    ),
-    "a slot that was left out": ([(0, feed()), TICK], "missed"),
-    "a slot that was signed when it suited": (
-        [(0, feed()), (5 * SECOND, slot(SECOND, None))],
-        "late",
-    ),
-    "a second attestation for a slot": (
-        [(0, feed()), (SECOND, slot(SECOND, None)), (SECOND, slot(SECOND, 1))],
-        "duplicate",
-    ),
-    "a slot declared missed and attested after all": (
-        [(0, feed()), (SECOND, missed(SECOND, "venue")), (SECOND, slot(SECOND, None))],
-        "duplicate",
-    ),
-    "a clock set back": ([(5, TickEntry()), (4, TickEntry())], "backdated"),
-    "a prover that the feed does not name": (
-        [
-            (0, feed()),
-            open_at(1, "l", f"live/{FEED}/binance", prover=OTHER_PROVER),
-            (2, aborted("l", "timeout")),
-        ],
-        "bad_entry",
-    ),
-    "a fault that is not the reason's": (
-        [
-            BEGUN,
-            write_entry(logged_at(aborted("a", "timeout"), T0 + 1)).replace(
-                b'"fault":"prover"', b'"fault":"venue"'
-            ),
-            (2, aborted("a", "timeout")),
-        ],
-        "bad_entry",
-    ),
-    "an entry of no known kind": ([b'{"kind":"secret","type":"quotary/entry/v1"}'], "bad_entry"),
-    "bytes that are no entry": ([b"\xff\x00", b""], "bad_entry"),
-    "a feed announced after its first slot": ([(5 * SECOND, feed())], "bad_entry"),
-}
-
 
 @pytest.mark.parametrize("name", CHEATS)
 def test_planted_cheat_is_found(name: str) -> None:
@@ -285,266 +130,6 @@ def test_evidence_of_a_finding_is_proven_to_be_logged(name: str) -> None:
             LogProof.parse(shown.proof.encode()).check(shown.entry, signed)
             assert log.entries[shown.index] == shown.entry
         assert finding.index is not None or finding.entries
-
-
-# Cheats on the tree.
-
-
-def resumed(log: ServedLog, more: ServedLog) -> AuditReport:
-    """Audits a log, then goes on with another that is served under its name."""
-    spent: dict[bytes, bytes] = {}
-    audit, _ = audited(log, spent=spent)
-    state = AuditState.decode(audit.state().encode())
-    return audited(more, state=state, spent=spent)[1]
-
-
-def grow(log: ServedLog, count: int, label: str) -> ServedLog:
-    at = 40 * SECOND + len(log.entries) * 10
-    return log.log(
-        [
-            logged_at(entry, T0 + at + number)
-            for number in range(count)
-            for entry in (
-                opened(f"{label}{number}", "adhoc/x", deadline_us=T0 + at + number + SECOND),
-                attested(f"{label}{number}"),
-            )
-        ]
-    )
-
-
-def test_log_that_goes_on_yields_no_finding_and_reads_only_what_is_new() -> None:
-    log = grow(ServedLog(LOG), 400, "a")
-    spent: dict[bytes, bytes] = {}
-    audit, first = audited(log, spent=spent)
-    state = audit.state()
-    grow(log, 300, "b")
-    log.asked.clear()
-    audit, report = audited(log, state=state, spent=spent)
-    assert report.findings == ()
-    assert report.size == 1_400
-    assert [row.count for row in report.entries if row.kind == "opened"] == [700]
-    assert log.asked[1] == "tile/entries/003"
-    # An audit of the whole says the same.
-    whole, again = audited(log)
-    assert again == report
-    assert whole.state() == audit.state()
-    assert first.size == 800
-
-
-@pytest.mark.parametrize(("shared", "more"), [(0, 0), (100, 0), (100, 50), (599, 7), (600, 5)])
-def test_fork_is_found_and_proven(shared: int, more: int) -> None:
-    log = grow(ServedLog(LOG), 300, "a")
-    other = grow(log.fork(shared), (600 - shared + more) // 2 + 1, "f")
-    report = resumed(log, other)
-    if shared == 600:
-        assert report.findings == ()
-        return
-    finding = report.findings[0]
-    assert kinds(report) == ["forked_log"]
-    _check_fork(finding)
-
-
-def test_rewritten_entry_is_a_fork_of_the_same_size() -> None:
-    log = grow(ServedLog(LOG), 300, "a")
-    other = log.fork(600)
-    other.entries[17] = write_entry(logged_at(TickEntry(), T0 + 40 * SECOND))
-    report = resumed(log, other.publish())
-    assert kinds(report) == ["forked_log"]
-    old, new = (
-        open_checkpoint(note.encode(), logs=[LOG.verifying_key]).checkpoint
-        for note in report.findings[0].checkpoints
-    )
-    assert (old.size, old.root != new.root) == (new.size, True)
-
-
-def test_shorter_log_is_a_fork_if_it_differs_and_unavailable_if_not() -> None:
-    log = grow(ServedLog(LOG), 300, "a")
-    with pytest.raises(UnavailableError, match="older checkpoint"):
-        resumed(log, log.fork(500).publish())
-    shorter = grow(log.fork(100), 50, "f")
-    shorter.files |= {path: data for path, data in log.files.items() if path.startswith("tile/")}
-    report = resumed(log, shorter)
-    assert kinds(report) == ["forked_log"]
-    _check_fork(report.findings[0])
-
-
-def _check_fork(finding: Finding) -> None:
-    """What a third party does with the evidence: two signed heads that cannot be of one log."""
-    heads = [
-        open_checkpoint(note.encode(), logs=[LOG.verifying_key]).checkpoint
-        for note in finding.checkpoints
-    ]
-    older, newer = sorted(heads, key=lambda head: head.size)
-    if older.size == newer.size:
-        assert older.root != newer.root
-        return
-    # The proof leads to the newer root, and so to another older one than was signed.
-    with pytest.raises(InvalidProofError, match="older root"):
-        verify_consistency(
-            old_size=older.size,
-            new_size=newer.size,
-            old_root=older.root,
-            new_root=newer.root,
-            proof=[bytes.fromhex(node) for node in finding.proof],
-        )
-
-
-def test_entry_served_otherwise_than_logged_is_a_bad_root() -> None:
-    log = grow(ServedLog(LOG), 300, "a")
-    path = log.last_bundle()
-    for wrong in (
-        log.files[path].replace(b"adhoc/x", b"adhoc/y", 1),
-        log.files[path][:-1],
-        log.files[path] + b"\0",
-        b"",
-        bytes(100_000),
-    ):
-        lying = grow(ServedLog(LOG), 300, "a")
-        lying.files[path] = wrong
-        _, report = audited(lying)
-        assert kinds(report) == ["bad_root"]
-
-
-def test_findings_in_entries_that_are_not_the_trees_are_not_reported() -> None:
-    log = served(*CHEATS["three sessions for one place, the best one shown"][0])
-    honest_log = grow(ServedLog(LOG), 3, "a")
-    honest_log.files[honest_log.last_bundle()] = log.files[log.last_bundle()]
-    _, report = audited(honest_log)
-    assert kinds(report) == ["bad_root"]
-
-
-def test_tiles_that_lie_make_no_fork() -> None:
-    log = grow(ServedLog(LOG), 300, "a")
-    spent: dict[bytes, bytes] = {}
-    audit, _ = audited(log, spent=spent)
-    state = audit.state()
-    grow(log, 10, "b")
-    log.files[log.last_bundle()] = b"\0\0"
-    for path in list(log.files):
-        if path.startswith("tile/0/"):
-            log.files[path] = bytes(len(log.files[path]))
-    assert kinds(audited(log, state=state, spent=spent)[1]) == ["bad_root"]
-
-
-def test_bad_signature_is_found_and_an_unknown_log_is_untrusted() -> None:
-    log = grow(ServedLog(LOG), 3, "a")
-    other = grow(ServedLog(LOG), 4, "a")
-    text, _, lines = log.files["checkpoint"].rpartition(b"\n\n")
-    log.files["checkpoint"] = text + b"\n\n" + other.files["checkpoint"].rpartition(b"\n\n")[2]
-    assert lines
-    assert kinds(audited(log)[1]) == ["bad_signature"]
-    for key in (OTHER_LOG, signing_key(LOG.name, 99)):
-        with pytest.raises(UntrustedError):
-            audited(ServedLog(key).publish())
-
-
-@pytest.mark.parametrize("data", [b"", b"garbage", b"<html>404</html>\n", b"\xff" * 100, b"\n" * 9])
-def test_checkpoint_that_is_none_cannot_be_read(data: bytes) -> None:
-    log = grow(ServedLog(LOG), 3, "a")
-    log.files["checkpoint"] = data
-    with pytest.raises(UnavailableError):
-        audited(log)
-
-
-def test_whole_bundle_stands_in_for_a_partial_one_that_is_gone() -> None:
-    log = grow(ServedLog(LOG), 50, "a")
-    checkpoint = log.files["checkpoint"]
-    partial = log.last_bundle()
-    grow(log, 200, "b")
-    log.files["checkpoint"] = checkpoint
-    del log.files[partial]
-    assert audited(log)[1].findings == ()
-    del log.files["tile/entries/000"]
-    with pytest.raises(UnavailableError):
-        audited(log)
-
-
-# Times of witnesses, and attestations that were given.
-
-
-def test_entry_dated_before_a_cosigned_checkpoint_is_backdated() -> None:
-    log = grow(ServedLog(LOG), 3, "a").publish(cosigners=WITNESSES[:2], time=TIME + 100)
-    spent: dict[bytes, bytes] = {}
-    audit, report = audited(log, spent=spent)
-    assert report.quorum_time == TIME + 100
-    state = audit.state()
-    assert state.cosigned_s == TIME + 100
-    edge = (TIME + 98) * SECOND
-    for logged_us, wanted in ((edge, []), (edge - 1, ["backdated"])):
-        more = log.fork(len(log.entries)).log([logged_at(TickEntry(), logged_us)])
-        report = audited(more, state=state, spent=dict(spent))[1]
-        assert kinds(report) == wanted
-        assert all(finding.checkpoints == (state.checkpoint,) for finding in report.findings)
-
-
-def test_report_says_whether_the_witnesses_quorum_has_cosigned() -> None:
-    log = grow(ServedLog(LOG), 3, "a")
-    assert audited(log)[1].quorum_time is None
-    log.publish(cosigners=WITNESSES[2:4], time=TIME)
-    assert audited(log)[1].quorum_time is None
-    log.publish(cosigners=WITNESSES[1:3], time=TIME + 7)
-    assert audited(log)[1].quorum_time == TIME + 7
-
-
-def attestation(**changes: object) -> GivenAttestation:
-    session, _, _ = worked_session.session()
-    shown = GivenAttestation(
-        header=session.header, signature=session.signature, session=session.session().id
-    )
-    return dataclasses.replace(shown, **changes)
-
-
-def logged_attestation(at: int = 9 * SECOND, **changes: object) -> ServedLog:
-    shown = attestation()
-    entry = AttestedEntry(session=shown.session or "", header=hash_string(shown.header.encode()))
-    return served(
-        open_at(0, "x", session=shown.session),
-        (at, dataclasses.replace(entry, **changes)),
-        (29 * SECOND, TickEntry()),
-    )
-
-
-def test_given_attestation_that_is_logged_yields_no_finding() -> None:
-    assert audited(logged_attestation(), given=[attestation()])[1].findings == ()
-
-
-def test_given_attestation_that_is_not_in_the_log_is_found() -> None:
-    log = grow(ServedLog(LOG), 3, "a")
-    _, report = audited(log, given=[attestation()])
-    assert kinds(report) == ["unlogged_attestation"]
-    assert report.findings[0].header == attestation().header
-    assert report.findings[0].signature == attestation().signature
-    # A log that ends before it was issued does not know of it yet.
-    assert audited(served((0, TickEntry())), given=[attestation()])[1].findings == ()
-
-
-def test_attestation_issued_after_it_was_logged_is_backdated() -> None:
-    issued = attestation().header.issued_us - T0
-    assert audited(logged_attestation(issued), given=[attestation()])[1].findings == ()
-    report = audited(logged_attestation(issued - 1), given=[attestation()])[1]
-    assert kinds(report) == ["backdated"]
-
-
-def test_attestation_logged_for_another_session_is_found() -> None:
-    report = audited(logged_attestation(), given=[attestation(session="0" * 32)])[1]
-    assert kinds(report) == ["bad_entry"]
-
-
-@pytest.mark.parametrize(
-    ("date", "wanted"),
-    [(0, []), (-6, []), (-7, ["clock_off"]), (6, []), (7, ["clock_off"]), (-3_600, ["clock_off"])],
-)
-def test_date_that_contradicts_the_notarys_times_is_found(date: int, wanted: list[str]) -> None:
-    shown = attestation(
-        date_us=T0 + date * SECOND, request_first_us=T0, response_last_us=T0 + SECOND
-    )
-    assert kinds(audited(logged_attestation(), given=[shown])[1]) == wanted
-
-
-def test_attestations_are_looked_for_in_a_whole_log_alone() -> None:
-    audit, _ = audited(grow(ServedLog(LOG), 3, "a"))
-    with pytest.raises(UsageError):
-        Audit(POLICY, state=audit.state(), given=[attestation()])
 
 
 # The audit itself.

@@ -19,8 +19,8 @@ from tests.docs.worked_session import T0
 from tests.log.example import attested, entries, opened
 from tests.log.keys import LOG, OTHER_LOG
 from tests.verifier import forge
+from tests.verifier.auditing import CHEATS, POLICY, audited, grow, served
 from tests.verifier.shell import Shell
-from tests.verifier.test_audit import CHEATS, POLICY, audited, grow, served
 from verifier.auditstore import AuditStore
 from verifier.mirror import mirror_log
 

@@ -17,7 +17,7 @@ from attestation.log.note import MAX_NOTE_SIZE
 from tests.adversaries.log import ServedLog
 from tests.log.example import entries
 from tests.log.keys import LOG
-from tests.verifier.test_audit import audited
+from tests.verifier.auditing import audited
 from verifier.logsource import FolderSource, HttpSource, open_source, size_limit
 
 Serve = Callable[[ServedLog], str]

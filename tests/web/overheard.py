@@ -40,6 +40,7 @@ MOST = 100
 TESTS = (
     "verifier/test_attacks.py",
     "verifier/test_logproof.py",
+    "verifier/test_logproof_keys.py",
     "verifier/test_logproof_shown.py",
     "verifier/test_quorum.py",
     "verifier/test_slot_attacks.py",
