@@ -40,6 +40,7 @@ FILES = {
     "/game.js": ("game.js", "text/javascript; charset=utf-8"),
     "/chart.js": ("chart.js", "text/javascript; charset=utf-8"),
     "/receipts.js": ("receipts.js", "text/javascript; charset=utf-8"),
+    "/words.js": ("words.js", "text/javascript; charset=utf-8"),
 }
 HEADERS = {
     "Content-Security-Policy": (
@@ -56,7 +57,7 @@ LEAST_STAKE = 10 * TOKEN
 """The smallest that the page offers: who has less may begin anew."""
 BOARD_SECONDS = 1.0
 SHOWN = 20
-"""Trades of a player, and leaders, that a page is told."""
+"""Trades of a player, and leaders, that a page is told; beside these, its player's own place."""
 HEX = frozenset("0123456789abcdef")
 log = logging.getLogger("game")
 
@@ -78,6 +79,7 @@ class Game:
         self.market = market
         self.notifier = Notifier(market.price)
         self._standing: dict[str, Any] = {"board": [], "entry": None}
+        self._own: dict[str, dict[str, Any]] = {}
         self._moved = True
 
     async def run(self) -> None:
@@ -99,8 +101,8 @@ class Game:
         while True:
             if self._moved:
                 self._moved = False
-                self._standing = await self.engine.clerk.ask(_standing)
-                await self.notifier.tell_all({"type": "board", **self._standing})
+                self._standing, self._own = await self.engine.clerk.ask(_standing)
+                await self.notifier.tell_all({"type": "board", **self._standing}, self._own)
             await asyncio.sleep(BOARD_SECONDS)
 
     def hello(self, player: str | None) -> dict[str, Any]:
@@ -132,6 +134,7 @@ class Game:
             )
             told["you"] = {"name": name, "balance": balance / TOKEN}
             told["trades"] = [self.show(bet) for bet in bets]
+            told["own"] = self._own.get(player)
         return told
 
     def show(self, bet: Bet) -> dict[str, Any]:
@@ -283,17 +286,22 @@ def now_us() -> int:
     return time.time_ns() // 1_000
 
 
-def _standing(book: Book) -> dict[str, Any]:
+def _standing(book: Book) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What all are told of leaders and delays, and of each other player the own place."""
     delays = sorted(book.entry_delays(1_000))
-    leaders = book.board(SHOWN)
-    for leader in leaders:
-        leader["worth"] /= TOKEN
-    told: dict[str, Any] = {"board": leaders, "entry": None}
+    places = book.board()
+    players = []
+    for rank, place in enumerate(places, 1):
+        # Who is known by this to the trades API and the log is nobody's business here.
+        players.append(place.pop("player"))
+        place |= {"rank": rank, "worth": place["worth"] / TOKEN}
+    own = dict(zip(players[SHOWN:], places[SHOWN:], strict=True))
+    told: dict[str, Any] = {"board": places[:SHOWN], "entry": None}
     if delays:
         last = len(delays) - 1
         p50, p99 = delays[last // 2], delays[min(last, len(delays) * 99 // 100)]
         told["entry"] = {"p50_us": p50, "p99_us": p99, "count": len(delays)}
-    return told
+    return told, own
 
 
 def _plays(book: Book, player: str) -> bool:

@@ -237,18 +237,18 @@ class Book:
         where = f"WHERE state IN ({marks}) AND clicked_us <= ? ORDER BY clicked_us"
         return self._bets(where, (*states, until))
 
-    def board(self, most: int) -> list[dict[str, Any]]:
-        """Returns the leaders: name, tokens (held stakes included), trades settled and won."""
+    def board(self) -> list[dict[str, Any]]:
+        """Returns all players by rank: name, tokens (held stakes included), settled and won."""
         rows = self._db.execute(
-            "SELECT name, balance + coalesce(sum(CASE WHEN state IN (?, ?, ?, ?, ?)"
+            "SELECT players.player, name, balance + coalesce(sum(CASE WHEN state IN (?, ?, ?, ?, ?)"
             " THEN stake END), 0) AS worth, coalesce(sum(state = 'settled'), 0),"
             " coalesce(sum(outcome = side), 0)"
             " FROM players JOIN accounts ON account = players.player"
             " LEFT JOIN trades ON trades.player = players.player"
-            " GROUP BY players.player ORDER BY worth DESC, since_us LIMIT ?",
-            (*HOLDING, most),
+            " GROUP BY players.player ORDER BY worth DESC, since_us",
+            HOLDING,
         )
-        members = ("name", "worth", "settled", "won")
+        members = ("player", "name", "worth", "settled", "won")
         return [dict(zip(members, row, strict=True)) for row in rows]
 
     def entry_delays(self, most: int) -> list[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -105,12 +105,18 @@ class Notifier:
                     for page in pages:
                         page.show("price", text)
 
-    async def tell_all(self, message: dict[str, Any]) -> None:
-        """Tells every page, instead of an older message of the type that still waits."""
+    async def tell_all(self, message: dict[str, Any], own: Mapping[str, dict[str, Any]]) -> None:
+        """Tells every page, instead of an older message of the type that still waits.
+
+        ``own`` has what a player's pages are told beside it, as its member ``own``.
+        """
         text = json.dumps(message)
         for pages in self._pages:
             for page in pages:
-                page.show(message["type"], text)
+                mine = None if page.player is None else own.get(page.player)
+                # The rest of it, which all are told, is not made anew for each.
+                told = text if mine is None else f'{text[:-1]}, "own": {json.dumps(mine)}}}'
+                page.show(message["type"], told)
             await asyncio.sleep(PRICE_SECONDS / TURNS)
 
     def add(self, page: Page) -> None:

@@ -9,13 +9,14 @@ import re
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import uvicorn
 from websockets.asyncio.client import connect
 
-from examples.game.app import WEB, Evidence, Game, make_app
+from examples.game.app import SHOWN, WEB, Evidence, Game, make_app
 from examples.game.book import Book
 from examples.game.market import Market
 from prover.serve.listening import HttpServer, bind
@@ -84,6 +85,44 @@ def test_a_page_that_comes_again_is_told_everything(tmp_path: Path) -> None:
             link = re.fullmatch(r"/fairness\.html#bundle=([^&]+)&.*trade=\w+", shown["check"])
             assert link is not None
             assert (await http.get(link[1])).status_code == 200
+
+    asyncio.run(play())
+
+
+def test_who_is_not_among_the_leaders_is_told_the_own_place_alone(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with served(tmp_path, Operator()) as (http, game):
+            live = f"{str(http.base_url).replace('http', 'ws', 1)}/api/live"
+            secrets = []
+            for number in range(SHOWN + 3):
+                http.cookies.clear()
+                await http.post("/api/players", json={"name": f"player {number}"})
+                secrets.append(http.cookies["player"])
+
+            async def board(secret: str, first: bool = True) -> dict[str, Any]:
+                cookie = {"Cookie": f"player={secret}"}
+                async with connect(live, additional_headers=cookie) as page:
+                    while True:
+                        told = json.loads(await page.recv())
+                        if told["type"] == "hello":
+                            # The next is told without being asked for.
+                            game.enrolled()
+                        complete = len(told.get("board", ())) == SHOWN
+                        if complete and (told["type"] == "hello") is first:
+                            return dict(told)
+
+            # Until all of them are on it.
+            while (await board(secrets[-1], first=False)).get("own") is None:
+                pass
+            for first in (True, False):
+                told = await board(secrets[0], first)
+                assert (told["board"][0]["name"], told.get("own")) == ("player 0", None)
+                told = await board(secrets[-1], first)
+                own = {"name": f"player {SHOWN + 2}", "worth": 1_000, "settled": 0, "won": 0}
+                assert told["own"] == {**own, "rank": SHOWN + 3}
+                assert [place["rank"] for place in told["board"]] == list(range(1, SHOWN + 1))
+                # What a player is known by to the trades API and the log is told to nobody.
+                assert all(place.keys() == told["own"].keys() for place in told["board"])
 
     asyncio.run(play())
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from attestation.settlement.promise import SignedPromise
 from attestation.settlement.trade import trade_id
 from examples.demo.browser import Tab, chromium
-from examples.game.app import Game, now_us
+from examples.game.app import SHOWN, Game, now_us
 from tests.conftest import NODE_MODULES, require_peer
 from tests.game.services import KEY, POLICY, Operator, outcome_of
 from tests.game.test_app import TEXTLIKE, served
@@ -293,6 +294,53 @@ def test_a_trade_never_goes_back_when_news_of_it_overtake_the_answer(
     before = tab.text("#trades"), tab.text("#balance")
     tab.run("deliver(), new Promise((done) => setTimeout(done, 100))")
     assert (tab.text("#trades"), tab.text("#balance")) == before
+
+
+def test_a_player_who_is_not_among_the_leaders_stands_below_them(
+    tab: Tab, site: str, house: House
+) -> None:
+    for number in range(SHOWN + 1):
+        httpx.post(f"{site}/api/players", json={"name": f"player {number}"}).raise_for_status()
+    begin(tab, site)
+    enrol(tab, "Mara")
+    rows = "[...document.querySelectorAll('#board tr')]"
+    tab.wait(f"{rows}.length === {SHOWN + 1}")
+    place = [str(SHOWN + 2), "Mara", "0 of 0", "1,000"]
+    assert tab.run(f"[...{rows}.at(-1).cells].map((cell) => cell.textContent)") == place
+    assert tab.run(f"{rows}.map((row) => row.className).join('')") == "you below"
+
+
+def test_an_order_that_was_refused_leaves_a_reason_and_no_hole(tab: Tab, site: str) -> None:
+    begin(tab, site)
+    enrol(tab, "Mara")
+    asks = tab.text("#stage")
+    assert "higher or lower" in asks
+    tab.run(
+        """globalThis.fetch = async () => new Response(
+          JSON.stringify({ detail: "no order now", rule: "away" }), { status: 422 }), 1"""
+    )
+    tab.run("document.querySelector('button.up').click()")
+    tab.wait("document.querySelector('#trouble').textContent === 'No order now.'")
+    assert tab.text("#stage") == asks
+
+
+def test_the_end_of_each_trade_is_told_to_ears_though_the_stage_shows_one(
+    tab: Tab, site: str, house: House
+) -> None:
+    begin(tab, site)
+    enrol(tab, "Mara")
+    tab.run("document.querySelector('button.up').click()")
+    tab.wait("document.querySelectorAll('#trades li').length === 1")
+    tab.run(
+        """globalThis.heard = []; new MutationObserver(() => heard.push(said.textContent))
+          .observe(said, { childList: true, characterData: true, subtree: true }), 1"""
+    )
+    tab.run("document.querySelector('button.down').click()")
+    tab.wait("document.querySelectorAll('#trades li').length === 2")
+    house.act(house.operator.end_all)
+    for side in ("up", "down"):
+        ended = f"/^{side}, 25 tokens.*(won|lost|tie|void)/"
+        tab.wait(f"heard.some((text) => {ended}.test(text))")
 
 
 def test_nothing_but_keys_is_needed_from_the_name_to_the_trade(tab: Tab, site: str) -> None:

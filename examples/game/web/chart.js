@@ -84,6 +84,7 @@ export class Chart {
       pen.setLineDash([]);
     }
     pen.restore();
+    this.beginning(points, x, y, color);
     for (const trade of trades) this.clicked(trade, x, y, color);
     for (const tag of tags) this.entry(tag, x, right, color);
     if (mid) {
@@ -117,21 +118,21 @@ export class Chart {
   }
 
   grid(bottom, top, y, x, nowUs, right, tags, color) {
-    const { pen, height } = this;
-    const rough = (top - bottom) / 6;
+    const { pen, width, height } = this;
+    const rough = (top - bottom) / Math.max(5, Math.round(height / 40));
     const power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((times) => times * power).find((one) => one >= rough);
+    const step = [1, 2, 2.5, 5, 10].map((times) => times * power).find((one) => one >= rough);
     pen.lineWidth = 1;
     pen.strokeStyle = color("rule");
     pen.fillStyle = color("quiet");
-    pen.textAlign = "left";
+    pen.textAlign = "right";
     for (let value = Math.ceil(bottom / step) * step; value < top; value += step) {
       const at = Math.round(y(value)) + 0.5;
       pen.beginPath();
       pen.moveTo(0, at);
       pen.lineTo(right, at);
       pen.stroke();
-      if (tags.every((tag) => Math.abs(tag.at - at) >= APART)) pen.fillText(price.format(value), right + 6, at + 4);
+      if (tags.every((tag) => Math.abs(tag.at - at) >= APART)) pen.fillText(price.format(value), width, at + 4);
     }
     pen.textAlign = "center";
     for (let seconds = -120; seconds <= 30; seconds += 30) {
@@ -169,6 +170,16 @@ export class Chart {
     }
   }
 
+  /** A feed that is younger than the chart has a beginning, which is no fault. */
+  beginning(points, x, y, color) {
+    const { pen } = this;
+    const text = "no prices before";
+    if (!points.length || x(points[0][0]) < pen.measureText(text).width + 12) return;
+    pen.fillStyle = color("quiet");
+    pen.textAlign = "right";
+    pen.fillText(text, x(points[0][0]) - 8, y(points[0][1]) + 4);
+  }
+
   clicked(trade, x, y, color) {
     if (!trade.seen) return;
     const { pen } = this;
@@ -182,7 +193,7 @@ export class Chart {
   }
 
   entry({ trade, value, line, at, until }, x, right, color) {
-    const { pen } = this;
+    const { pen, width } = this;
     pen.strokeStyle = pen.fillStyle = color(trade.side);
     pen.lineWidth = 1.5;
     pen.setLineDash([6, 4]);
@@ -199,8 +210,8 @@ export class Chart {
     pen.lineTo(right, at);
     pen.stroke();
     pen.setLineDash([]);
-    pen.textAlign = "left";
-    pen.fillText(`${trade.side === "up" ? "↑" : "↓"} ${price.format(value)}`, right + 4, at + 4);
+    pen.textAlign = "right";
+    pen.fillText(`${trade.side === "up" ? "↑" : "↓"} ${price.format(value)}`, width, at + 4);
   }
 }
 

@@ -1,20 +1,21 @@
 // The page of the game. It shows; what it shows of prices decides nothing.
-import { Chart, price, windowOf } from "/chart.js";
+import { Chart, price } from "/chart.js";
 import { keepReceipt, receiptLink, receipts } from "/receipts.js";
+import { amount, bps, clockOf, endOf, named, outcomeOf, OVER, stageOf, tokens } from "/words.js";
 
 const by = (id) => document.getElementById(id);
-const amount = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const chart = new Chart(by("chart"));
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const state = { points: [], mid: null, trades: new Map(), rule: null, you: null, ahead: 0, waiting: new Map() };
-const OVER = new Set(["settled", "refused", "incident", "late", "refunded"]);
 const LATER_MS = 6_000;
-const PAID = new Set(["settled", "late", "refunded"]);
+const TROUBLE_MS = 15_000;
 /** What comes by two ways may come in the other order: a trade never goes back. */
 const RANK = { reserved: 0, promised: 1, logged: 2, ended: 3, refused: 4, incident: 4, late: 5, settled: 6, refunded: 6 };
 const SILENT_MS = 3_000;
 const ANSWER_MS = 10_000;
 const LEAST = Math.min(...[...by("order").elements].filter((one) => one.name === "stake").map((one) => one.value));
+
+const TITLE = document.title;
 
 const nowUs = () => Date.now() * 1000 + state.ahead;
 
@@ -24,6 +25,18 @@ function make(tag, text = "", kind = "") {
   made.textContent = text;
   if (kind) made.className = kind;
   return made;
+}
+
+function clearStage() {
+  state.staged = null;
+  by("stage").replaceChildren(make("p", state.asks ?? "", "quiet"));
+}
+
+/** Says what went wrong with an order; it is not said for ever. */
+function complain(text) {
+  say("trouble", text);
+  clearTimeout(state.complaint);
+  state.complaint = setTimeout(() => say("trouble", ""), TROUBLE_MS);
 }
 
 function say(id, text) {
@@ -42,11 +55,9 @@ const hear = {
     for (const trade of known) keep(trade);
     say("market", told.market);
     const [seconds, width] = [told.duration_us / 1e6, told.window_us / 1e6];
-    say("terms", `${seconds} seconds. A won trade pays ${told.win} stakes; a tie or a void gives the stake back.`);
-    if (!state.staged) {
-      const rule = `Will ${told.market} be higher or lower in ${seconds} seconds? Entry and close are medians of all venues over ${width} seconds: no single tick decides.`;
-      by("stage").replaceChildren(make("p", rule, "quiet"));
-    }
+    say("terms", `${seconds} seconds. A won trade pays ${told.win} times the stake; a tie or a void gives the stake back.`);
+    state.asks = `Will ${told.market} be higher or lower in ${seconds} seconds? Entry and close are medians of all venues over ${width} seconds: no single tick decides.`;
+    if (!state.staged) clearStage();
     if (state.you) say("name", state.you.name);
     hear.board(told);
     showPurse();
@@ -64,16 +75,24 @@ const hear = {
     if (calm.matches) frame();
   },
   trade({ trade, balance }) {
+    const before = state.trades.get(trade.trade);
     if (!keep(trade)) return;
+    if (OVER.has(trade.state) && !OVER.has(before?.state)) tellEnd(trade);
     if (state.you) state.you.balance = balance;
     showPurse();
     showTrades();
   },
-  board({ board, entry }) {
+  board({ board, entry, own }) {
     by("nobody").hidden = board.length > 0;
-    by("board").replaceChildren(...board.map(({ name, won, settled, worth }, at) => {
+    // Who is not among the leaders stands below them.
+    const places = own ? [...board, own] : board;
+    const digits = Math.max(...places.map(({ worth }) => String(worth).split(".")[1]?.length ?? 0), 0);
+    const worths = new Intl.NumberFormat("en", { minimumFractionDigits: Math.min(digits, 2), maximumFractionDigits: 2 });
+    by("board").replaceChildren(...places.map((place) => {
+      const { name, won, settled, worth, rank } = place;
       const row = make("tr", "", name === state.you?.name ? "you" : "");
-      row.append(make("td", String(at + 1)), make("td", name), make("td", `${won} of ${settled}`), make("td", amount.format(worth)));
+      if (place === own && rank > board.length + 1) row.classList.add("below");
+      row.append(make("td", amount.format(rank)), make("td", name), make("td", `${won} of ${settled}`), make("td", worths.format(worth)));
       return row;
     }));
     const seconds = (us) => (us / 1e6).toFixed(2);
@@ -146,7 +165,7 @@ by("enrol").addEventListener("submit", async (event) => {
     state.trades.clear();
     reconnect();
   } catch (error) {
-    say("trouble", error.message);
+    complain(error.message);
     // Enrolled meanwhile in another window: this one goes on as the same player.
     if (error.rule === "player") reconnect();
   }
@@ -157,7 +176,7 @@ by("order").addEventListener("submit", async (event) => {
   say("trouble", "");
   const stake = Number(new FormData(by("order")).get("stake"));
   if (stake > state.you.balance) {
-    say("trouble", `You have ${tokens(state.you.balance)}: not enough for a stake of ${stake}.`);
+    complain(`You have ${tokens(state.you.balance)}: not enough for a stake of ${stake}.`);
     return;
   }
   // Drawn here: it names the trade, and the same order again is the same trade.
@@ -175,8 +194,8 @@ async function send(nonce) {
   if (Date.now() > until) {
     // Prices have gone on: what did not arrive must not arrive now.
     state.waiting.delete(nonce);
-    by("stage").replaceChildren();
-    say("trouble", "The game did not answer, and the order is not sent again. If it arrived all the same, it is among your trades.");
+    clearStage();
+    complain("The game did not answer, and the order is not sent again. If it arrived all the same, it is among your trades.");
     return;
   }
   try {
@@ -187,11 +206,11 @@ async function send(nonce) {
   } catch (error) {
     if (error.final) {
       state.waiting.delete(nonce);
-      by("stage").replaceChildren();
-      say("trouble", error.message);
+      clearStage();
+      complain(error.message);
       if (error.rule === "player") reconnect();
     } else {
-      say("trouble", "No answer yet; the same order is sent again.");
+      complain("No answer yet; the same order is sent again.");
       setTimeout(() => send(nonce), 1_000);
     }
   }
@@ -206,27 +225,6 @@ function resend() {
 function newest() {
   return [...state.trades.values()].sort((one, other) => other.clicked_us - one.clicked_us);
 }
-
-function outcomeOf(trade) {
-  if (trade.state === "refused") return ["refused", "stake returned", ""];
-  if (trade.state === "incident") return ["held", "not paid yet: the operator is looking at it", "incident"];
-  if (trade.state === "late" || trade.state === "refunded") return ["refunded", `${amount.format(trade.payout)} back`, ""];
-  if (trade.outcome === "void") return ["void", `${amount.format(trade.payout)} back`, ""];
-  if (trade.outcome === "tie") return ["tie", "stake returned", ""];
-  const won = trade.outcome === trade.side;
-  return won ? ["won", `+${amount.format(trade.payout - trade.stake)}`, "won"] : ["lost", `−${amount.format(trade.stake)}`, "lost"];
-}
-
-function bps(trade) {
-  return trade.change_bps === undefined ? "" : `${trade.change_bps.replace("-", "−")} bp`;
-}
-
-function difference(value, base) {
-  const by = value - base;
-  return `${by < 0 ? "−" : "+"}${price.format(Math.abs(by))}`;
-}
-
-const tokens = (count) => `${amount.format(count)} ${count === 1 ? "token" : "tokens"}`;
 
 /** Name and tokens; and the form for who can play, or for who has to begin anew. */
 function showPurse() {
@@ -244,8 +242,12 @@ function showPurse() {
   state.enrolled = false;
 }
 
-/** A trade in words; the time tells it from others. */
-const named = (trade) => `${trade.side}, ${tokens(trade.stake)}, at ${new Date(trade.clicked_us / 1000).toLocaleTimeString("en-GB")}`;
+/** Says how a trade ended, where the stage shows another one, or nobody looks. */
+function tellEnd(trade) {
+  const ended = endOf(trade);
+  if (newest()[0]?.trade !== trade.trade) say("said", `${named(trade)}: ${ended}`);
+  if (document.hidden) document.title = `${ended} · ${TITLE}`;
+}
 
 function checkLink(trade) {
   const link = make("a", "check this");
@@ -264,15 +266,21 @@ function showTrades() {
   for (const link of by("trades").querySelectorAll("a[download]")) URL.revokeObjectURL(link.href);
   by("trades").replaceChildren(...shown.map((trade) => {
     const row = make("li");
+    const age = Date.now() - trade.since;
+    if (age < LATER_MS) {
+      row.className = "fresh";
+      // Drawn anew in between, it goes on where it was.
+      row.style.animationDelay = `${-age}ms`;
+    }
     const side = make("span", `${trade.side === "up" ? "↑ Up" : "↓ Down"} ${amount.format(trade.stake)}`, `side ${trade.side}`);
-    const middle = make("span", "", "quiet");
+    const middle = make("span", "", "middle quiet");
     const figure = make("span", "", "figure");
     if (OVER.has(trade.state)) {
-      const [word, change, kind] = outcomeOf(trade);
+      const [, , kind] = outcomeOf(trade);
       middle.textContent = trade.entry_price
         ? `${price.format(trade.entry_price)} → ${price.format(trade.close_price)}, ${bps(trade)}`
         : trade.detail ?? "";
-      figure.append(make("span", `${word} ${PAID.has(trade.state) ? change : ""}`.trim(), kind));
+      figure.append(make("span", endOf(trade), kind));
     } else {
       middle.textContent = { reserved: "waiting for the promise", promised: "promised", logged: `entry ${trade.entry} of the log`, ended: "verifying" }[trade.state];
       figure.append(make("span", "open"));
@@ -281,7 +289,7 @@ function showTrades() {
     const receipt = kept[trade.trade];
     if (receipt) links.append(receiptLink(receipt, named(trade)));
     if (trade.check) links.append(checkLink(trade));
-    row.append(side, middle, figure, links);
+    row.append(side, make("time", clockOf(trade), "quiet"), middle, figure, links);
     return row;
   }));
   if (focused) [...by("trades").querySelectorAll("a")].find((link) => link.getAttribute("aria-label") === focused)?.focus();
@@ -292,7 +300,7 @@ function showStage() {
   const trade = newest().find((one) => !OVER.has(one.state) || (one.since && Date.now() - one.since < LATER_MS * 2));
   if (!trade || !state.rule) return;
   const { window_us: width, grid_us: grid } = state.rule;
-  const { phase, clock = "", tail = "", kind = "", filled } = stageOf(trade, width, grid, nowUs());
+  const { phase, clock = "", tail = "", kind = "", filled } = stageOf(trade, state.points, width, grid, nowUs());
   const what = `${trade.side === "up" ? "↑ Up" : "↓ Down"} ${amount.format(trade.stake)}`;
   const key = [trade.trade, phase, clock, tail, filled, trade.check].join();
   if (state.staged === key) return;
@@ -309,42 +317,17 @@ function showStage() {
   say("said", `${trade.side}, ${amount.format(trade.stake)} tokens: ${phase}. ${told}`);
 }
 
-function stageOf(trade, width, grid, now) {
-  const seen = trade.seen ? `seen at the click: ${price.format(trade.seen)}` : "";
-  if (OVER.has(trade.state)) {
-    const [word, change, kind] = outcomeOf(trade);
-    const versus = trade.entry_price && trade.seen ? `, ${difference(trade.entry_price, trade.seen)} from the click` : "";
-    const tail = trade.entry_price
-      ? `entry ${price.format(trade.entry_price)}${versus}; close ${price.format(trade.close_price)}; the venues’ median return is ${bps(trade)}`
-      : trade.detail ?? change;
-    return { phase: PAID.has(trade.state) ? `${word} ${change}` : word, tail, kind };
-  }
-  if (!trade.open_us) return { phase: trade.state === "reserved" ? "waiting for the promise" : "promised", tail: seen };
-  const seconds = (until) => `${Math.max(0, (until - now) / 1e6).toFixed(1)} s`;
-  if (now < trade.open_us) return { phase: "starts in", clock: seconds(trade.open_us), tail: seen, filled: 0 };
-  const slots = Math.round(width / grid);
-  const entry = windowOf(state.points, trade.open_us, trade.open_us + width);
-  const versus = entry.middle && trade.seen ? `, ${difference(entry.middle, trade.seen)} from the click` : "";
-  const shown = entry.middle ? `entry about ${price.format(entry.middle)}${versus}` : seen;
-  if (entry.count < slots && now < trade.open_us + width + 2e6) return { phase: "entry window", clock: `${entry.count} of ${slots}`, tail: shown, filled: entry.count };
-  const begin = trade.close_us - width + grid;
-  if (now < begin) return { phase: "closes in", clock: seconds(trade.close_us), tail: shown, filled: slots };
-  const close = windowOf(state.points, begin, begin + width);
-  const moved = close.middle && entry.middle ? `close about ${price.format(close.middle)}, ${difference(close.middle, entry.middle)} from entry` : shown;
-  if (close.count < slots && now < trade.close_us + grid) return { phase: "close window", clock: `${close.count} of ${slots}`, tail: moved, filled: close.count };
-  return { phase: trade.state === "ended" ? "being verified" : "being settled", tail: moved, filled: slots };
-}
-
 /** Says when what is shown is old, and takes no orders on it. */
 function showTrouble() {
   const silent = Date.now() - (state.heard ?? 0) > SILENT_MS;
-  const trouble = state.connected === false ? "connection lost, connecting again"
-    : silent && state.connected ? "no word from the game"
+  const trouble = state.connected === false ? "connection lost; the price shown is old"
+    : silent && state.connected ? "no word from the game; the price shown is old"
     : state.stale && state.connected ? "the venues’ prices have stopped"
     : "";
-  say("old", trouble && `${trouble}; the price shown is old`);
+  say("old", trouble);
   by("old").hidden = !trouble;
   state.old = trouble !== "";
+  document.body.classList.toggle("old", state.old);
   // Live is what is heard of, not what is merely open.
   say("link", state.connected === false ? "reconnecting" : !state.connected ? "connecting" : silent ? "no word" : "live");
   by("link").className = by("link").textContent === "live" ? "live" : "";
@@ -371,6 +354,9 @@ function run() {
   requestAnimationFrame(run);
 }
 
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) document.title = TITLE;
+});
 connect();
 run();
 setInterval(showTrouble, 500);
