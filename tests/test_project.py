@@ -109,7 +109,7 @@ def test_wheel_carries_the_licence_and_the_three_commands(wheel: zipfile.ZipFile
     assert wheel.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     entry_points = wheel.read(f"{info}/entry_points.txt").decode()
     for command in ("notary", "prover", "verifier"):
-        assert f"{command} = {command}.cli:main" in entry_points.splitlines()
+        assert f"{command} = {command}.__main__:main" in entry_points.splitlines()
 
 
 def test_base_install_asks_for_no_web_framework_and_no_gpl(wheel: zipfile.ZipFile) -> None:

@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-from attestation.errors import QuotaryError
+from attestation.errors import QuotaryError, UnavailableError
 from benchmarks.delay import DelayLine
 from examples.demo.stage import Stage
 from examples.game import incidents
@@ -25,6 +25,7 @@ from examples.game.parties import Parties
 
 FOLDER = Path("build/play")
 PORT = 7050
+WATCH_SECONDS = 0.5
 
 
 def main() -> int:
@@ -53,21 +54,33 @@ def main() -> int:
             parties.start()
             url = parties.start_game(options.port)
             # From here on a signal is waited for; what was started has not inherited this.
-            awaited = {signal.SIGINT, signal.SIGTERM}
-            signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+            stopped = threading.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: stopped.set())
             print(f"\n   {url}\n", flush=True)
             if options.far_ms:
                 print(f"   {_far(url, options.far_ms)}  the same, {options.far_ms} ms away")
             print(f"   ready in {time.monotonic() - started:.0f} s; Ctrl-C ends it", flush=True)
-            signal.sigwait(awaited)
+            _wait(stage, stopped)
             print("\nstopping", flush=True)
     except KeyboardInterrupt:
         return 130
     except QuotaryError as error:
         print(f"game: {error}\nlogs: {options.folder / 'logs'}", file=sys.stderr)
-        print("where ports are taken: make play ARGS='--port 0'", file=sys.stderr)
+        if error.rule != "ended":
+            print("where ports are taken: make play ARGS='--port 0'", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _wait(stage: Stage, stopped: threading.Event) -> None:
+    """Waits to be stopped; raises UnavailableError if something that it all stands on has ended."""
+    while not stopped.wait(WATCH_SECONDS):
+        for server in stage.servers:
+            code = server.process.poll()
+            # A signal of the terminal reaches all of them, and some may be quicker than this one.
+            if code is not None and not stopped.wait(WATCH_SECONDS):
+                raise UnavailableError(f"{server.name} has ended, with {code}", rule="ended")
 
 
 def _far(url: str, far_ms: int) -> str:

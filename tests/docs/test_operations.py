@@ -26,6 +26,7 @@ from prover.finding import CURES
 from prover.serve.config import FeedSettings
 from tests.docs.test_tables import table
 from verifier import service_metrics
+from verifier.__main__ import INTERRUPTED
 from verifier.cli.serving import DEFAULT_PORT as VERIFIER_PORT
 from verifier.question import BODY_LIMIT, MAX_BATCH, MAX_VOICES
 
@@ -164,7 +165,7 @@ def test_every_exit_code_is_listed() -> None:
         for kind in classes
         if issubclass(kind, errors.QuotaryError) and kind is not errors.QuotaryError
     }
-    assert {int(row[0]) for row in table(PAGE, "exit codes")} == used | {0, 1}
+    assert {int(row[0]) for row in table(PAGE, "exit codes")} == used | {0, 1, INTERRUPTED}
 
 
 def test_the_limits_of_the_verify_api_are_those_said() -> None:
