@@ -157,7 +157,7 @@ class LyingNotary:
     def _answer(self, method: str, path: str, body: bytes, headers: Message) -> tuple[int, bytes]:
         kind = _kind(path)
         self.heard.append(kind)
-        connection = http.client.HTTPConnection(urlsplit(self.honest.url).netloc, timeout=10)
+        connection = http.client.HTTPConnection(urlsplit(self.honest.url).netloc, timeout=60)
         try:
             token = headers.get("authorization")
             own = {} if token is None else {"Authorization": token}

@@ -23,7 +23,7 @@ from attestation.encoding import encode
 from attestation.keys import SigningKey
 from tests.tls13.tlsclient import Client
 
-SECONDS = 5.0
+SECONDS = 60.0
 HOST = "hostile.example"
 """The ad hoc host behind which the hostile venue sits."""
 BINANCE = "data-api.binance.vision"

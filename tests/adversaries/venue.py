@@ -17,7 +17,7 @@ from tests.tls13.certs import Identity
 from tests.tls13.tlspeer import Keys
 from tests.tls13.tlsserver import Server
 
-SECONDS = 5.0
+SECONDS = 60.0
 BODY = b'{"price":"64000.5"}'
 
 
@@ -194,7 +194,7 @@ class HostileVenue:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
-            thread.join(2 * SECONDS)
+            thread.join(10)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # closed at the end

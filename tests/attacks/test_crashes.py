@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests.adversaries.prover import HOST, Attempt, MaliciousProver, Refusal
-from tests.adversaries.stage import ATTACKER, NotaryProcess
+from tests.adversaries.stage import ATTACKER, SECONDS, NotaryProcess
 from tests.adversaries.venue import HostileVenue, VenueConnection, answer, response
 
 SIGNALS = [signal.SIGKILL, signal.SIGTERM]
@@ -99,7 +99,7 @@ def take_steps(notary: NotaryProcess, prover: MaliciousProver, venue: HostileVen
     opened = prover.attempt().handshake()
     released = prover.attempt().handshake().send()
     notary.await_opened(opened.id)
-    assert arrived.wait(5)
+    assert arrived.wait(SECONDS)
     unused = prover.session()["id"]
     return Steps(
         unused=unused,
@@ -212,10 +212,10 @@ def test_burst_loses_no_attestation_that_anyone_was_given(
     threads = [threading.Thread(target=run) for _ in range(BURST)]
     for thread in threads:
         thread.start()
-    assert enough.wait(20)
+    assert enough.wait(SECONDS)
     notary.end(number)
     for thread in threads:
-        thread.join(20)
+        thread.join(SECONDS)
         assert not thread.is_alive()
     notary.start()
     assert len(answers) >= after

@@ -1,36 +1,40 @@
 """Row 26: a prover that delays to pick its moment.
 
-The notary of these tests is an impatient one: its deadlines are a fraction of
-the real ones, so that each can be overrun.
+The notaries of these tests are impatient with one thing each, whose deadlines are
+a fraction of the real ones, so that each can be overrun.  What has to be in time for
+that is done again where this machine was late.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from prover import Notary
-from tests.adversaries.prover import HOST, get
+from tests.adversaries.prover import HOST, Attempt, get
 from tests.adversaries.stage import PROVER, NotaryProcess
 from tests.adversaries.venue import VenueConnection, response
-from tests.attacks.conftest import HONEST_HOSTS, Scene, World, play
+from tests.attacks.conftest import HONEST_HOSTS, Scene, World, play, unless_late
 from tests.tls13.tlsclient import Client
 
 MS = 1_000
-DEADLINES = {
-    "session_us": 1_000 * MS,
-    "hello_us": 600 * MS,
-    "flight_us": 600 * MS,
-    "request_us": 400 * MS,
-    "request_span_us": 100 * MS,
-    "response_us": 400 * MS,
-    "quiet_us": 150 * MS,
-    "opening_us": 600 * MS,
-}
+BEFORE = {"session_us": 1_000 * MS, "hello_us": 600 * MS, "flight_us": 600 * MS}
+"""Of what comes before the request."""
+EXCHANGE = {"request_us": 400 * MS, "response_us": 400 * MS}
+PIECES = {"request_span_us": 100 * MS}
+OPENING = {**EXCHANGE, **PIECES, "opening_us": 600 * MS}
+BETWEEN_CLAIMS = {"session_us": 2_000 * MS}
+
+
+def impatient(deadlines: Mapping[str, int]) -> pytest.MarkDecorator:
+    """Has the test's notary allow no more than that."""
+    return pytest.mark.parametrize("scene", [deadlines], indirect=True, ids=[""])
 
 
 def wait(milliseconds: int) -> None:
@@ -39,7 +43,7 @@ def wait(milliseconds: int) -> None:
 
 
 @contextmanager
-def notary_with(world: World, folder: Path, deadlines: dict[str, int]) -> Iterator[World]:
+def notary_with(world: World, folder: Path, deadlines: Mapping[str, int]) -> Iterator[World]:
     routes = dict.fromkeys(HONEST_HOSTS, world.venues.port) | {HOST: world.hostile.port}
     roots = (world.venues.ca_pem, world.hostile.issuer.root_pem)
     with NotaryProcess(
@@ -53,39 +57,55 @@ def notary_with(world: World, folder: Path, deadlines: dict[str, int]) -> Iterat
         yield World(notary=notary, venues=world.venues, hostile=world.hostile)
 
 
-@contextmanager
-def playing(world: World) -> Iterator[Scene]:
+Notaries = Callable[[Mapping[str, int]], World]
+
+
+@pytest.fixture(scope="module")
+def notaries(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notaries]:
+    """A notary for each set of deadlines, made when first asked for."""
+    made: dict[tuple[str, ...], World] = {}
+    with ExitStack() as stack:
+
+        def notary_of(deadlines: Mapping[str, int]) -> World:
+            names = tuple(deadlines)
+            if names not in made:
+                folder = tmp_path_factory.mktemp("impatient")
+                made[names] = stack.enter_context(notary_with(world, folder, deadlines))
+            return made[names]
+
+        yield notary_of
+
+
+@pytest.fixture
+def scene(notaries: Notaries, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    world = notaries(request.param)
     notary = world.notary
     with Notary(
         notary.url, prover_key=PROVER, trust=notary.trust, roots_pem=notary.roots_pem
     ) as honest:
-        with play(world, honest) as made:
+        with play(world, honest, within=soonest(request.param)) as made:
             yield made
 
 
-@pytest.fixture(scope="module")
-def impatient(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with notary_with(world, tmp_path_factory.mktemp("impatient"), DEADLINES) as made:
-        yield made
+def soonest(deadlines: Mapping[str, int]) -> float:
+    """Seconds; what takes no longer is in time for each deadline."""
+    return min(deadlines.values()) / 1_000_000
 
 
-@pytest.fixture
-def scene(impatient: World) -> Iterator[Scene]:
-    with playing(impatient) as made:
-        yield made
+def asked(scene: Scene) -> Attempt:
+    """An attempt whose request went out in time."""
+
+    def ask() -> Attempt:
+        began = time.monotonic()
+        attempt = scene.attempt().handshake().send()
+        if time.monotonic() - began > soonest(EXCHANGE):
+            raise TimeoutError("the request is late")
+        return attempt
+
+    return unless_late(soonest(EXCHANGE), ask)
 
 
-@pytest.fixture
-def between_claims(world: World, tmp_path: Path) -> Iterator[Scene]:
-    """A notary that is impatient between claims alone.
-
-    What comes before must succeed, and on a busy machine takes longer than the
-    other deadlines allow: that is why this test failed now and then.
-    """
-    with notary_with(world, tmp_path, {"session_us": 2_000 * MS}) as made, playing(made) as scene:
-        yield scene
-
-
+@impatient(BEFORE)
 def test_session_that_is_not_used_in_time_is_gone(scene: Scene) -> None:
     granted = scene.prover.session()
     wait(1_300)
@@ -93,16 +113,18 @@ def test_session_that_is_not_used_in_time_is_gone(scene: Scene) -> None:
         scene.prover.connect(granted)
 
 
+@impatient(BEFORE)
 def test_hello_that_does_not_come_ends_the_session(scene: Scene) -> None:
-    attempt = scene.attempt()
+    attempt = unless_late(soonest(BEFORE), scene.attempt)
     assert attempt.ended() == b""
     with scene.refused("session", reason=None):
         attempt.seal()
     assert scene.hostile.heard() == b""
 
 
+@impatient(BEFORE)
 def test_hello_byte_by_byte_ends_the_session(scene: Scene) -> None:
-    attempt = scene.attempt()
+    attempt = unless_late(soonest(BEFORE), scene.attempt)
 
     def drip(hello: bytes) -> None:
         for byte in hello:
@@ -114,12 +136,17 @@ def test_hello_byte_by_byte_ends_the_session(scene: Scene) -> None:
     assert scene.hostile.heard() == b""
 
 
+@impatient(BEFORE)
 def test_flight_that_is_not_answered_ends_the_session(scene: Scene) -> None:
-    attempt = scene.attempt(Client(HOST, hold_finished=True, seed=6)).handshake()
+    attempt = unless_late(
+        soonest(BEFORE),
+        lambda: scene.attempt(Client(HOST, hold_finished=True, seed=6)).handshake(),
+    )
     attempt.ended()
     assert scene.notary.ending(attempt.id) == ("aborted", "timeout")
 
 
+@impatient(OPENING)
 def test_request_that_never_comes_ends_the_session(scene: Scene) -> None:
     attempt = scene.attempt().handshake()
     attempt.ended()
@@ -128,6 +155,7 @@ def test_request_that_never_comes_ends_the_session(scene: Scene) -> None:
     assert state[0] == "aborted"
 
 
+@impatient(EXCHANGE)
 def test_request_that_begins_late_is_refused(scene: Scene) -> None:
     attempt = scene.attempt().handshake()
     wait(500)
@@ -137,6 +165,7 @@ def test_request_that_begins_late_is_refused(scene: Scene) -> None:
         attempt.open()
 
 
+@impatient(PIECES)
 def test_request_in_pieces_over_a_while_is_refused(scene: Scene) -> None:
     attempt = scene.attempt().handshake()
     request = get()
@@ -148,6 +177,7 @@ def test_request_in_pieces_over_a_while_is_refused(scene: Scene) -> None:
         attempt.open()
 
 
+@impatient(EXCHANGE)
 def test_response_that_trickles_beyond_its_deadline_is_refused(scene: Scene) -> None:
     def trickle(connection: VenueConnection) -> None:
         connection.request()
@@ -158,24 +188,48 @@ def test_response_that_trickles_beyond_its_deadline_is_refused(scene: Scene) -> 
         connection.close()
 
     scene.hostile.behave(trickle)
-    attempt = scene.attempt().handshake().send()
+    attempt = asked(scene)
     attempt.seal()
     with scene.refused("W8", "W13", reason="venue_silent"):
         attempt.open()
 
 
+@impatient(EXCHANGE)
 def test_venue_that_never_answers_ends_the_session(scene: Scene) -> None:
     def silent(connection: VenueConnection) -> None:
         connection.request()
         connection.drain()
 
     scene.hostile.behave(silent)
-    attempt = scene.attempt().handshake().send()
+    attempt = asked(scene)
     attempt.seal()
     with scene.refused("W8", reason="venue_silent"):
         attempt.open()
 
 
+@impatient(EXCHANGE)
+def test_complete_response_on_a_connection_that_stays_open_is_sealed(scene: Scene) -> None:
+    """Once anything more would be too late."""
+
+    def stay(connection: VenueConnection) -> None:
+        connection.request()
+        connection.send(response())
+        connection.drain()
+
+    scene.hostile.behave(stay)
+
+    def fetch() -> dict[str, Any]:
+        attempt = scene.attempt().handshake().send()
+        attempt.seal()
+        return attempt.open()
+
+    answer = unless_late(2 * soonest(EXCHANGE), fetch)
+    fields = answer["attestation"]["fields"]
+    ends = [field["value"]["end"] for field in fields if field["name"] == "section"]
+    assert ends == [len(response())]
+
+
+@impatient(OPENING)
 def test_opening_that_comes_late_opens_nothing(scene: Scene) -> None:
     attempt = scene.attempt().handshake().send()
     attempt.seal()
@@ -184,6 +238,7 @@ def test_opening_that_comes_late_opens_nothing(scene: Scene) -> None:
         attempt.open()
 
 
+@impatient(OPENING)
 @pytest.mark.parametrize("mode", ["sealed", "open"])
 def test_session_that_is_never_opened_says_so(scene: Scene, mode: str) -> None:
     attempt = scene.attempt(mode=mode).handshake().send()
@@ -191,6 +246,7 @@ def test_session_that_is_never_opened_says_so(scene: Scene, mode: str) -> None:
     assert scene.notary.ending(attempt.id) == ("aborted", "not_opened")
 
 
+@impatient(PIECES)
 def test_disconnecting_after_the_seal_does_not_undo_it(scene: Scene) -> None:
     attempt = scene.attempt().handshake().send()
     attempt.seal()
@@ -198,6 +254,7 @@ def test_disconnecting_after_the_seal_does_not_undo_it(scene: Scene) -> None:
     assert attempt.open()["attestation"]
 
 
+@impatient(OPENING)
 def test_disconnecting_after_the_seal_and_opening_nothing_is_told(scene: Scene) -> None:
     attempt = scene.attempt().handshake().send()
     attempt.seal()
@@ -205,21 +262,25 @@ def test_disconnecting_after_the_seal_and_opening_nothing_is_told(scene: Scene) 
     assert scene.notary.ending(attempt.id) == ("aborted", "not_opened")
 
 
+@impatient(OPENING)
 def test_seeing_is_never_free(scene: Scene) -> None:
     """Opened and no request in time: the notary attests the bare facts by itself."""
-    attempt = scene.attempt().handshake().send()
-    attempt.seal()
-    attempt.ask({"opening": attempt.opening()})
+
+    def look() -> Attempt:
+        attempt = scene.attempt().handshake().send()
+        attempt.seal()
+        attempt.ask({"opening": attempt.opening()})
+        return attempt
+
+    attempt = unless_late(soonest(OPENING), look)
     assert scene.notary.ending(attempt.id) == ("attested", None)
     names = [field["name"] for field in attempt.open()["attestation"]["fields"]]
     assert names == ["session", "connection", "server", "http", "notary"]
 
 
-def test_request_of_an_open_session_cannot_wait_for_a_better_moment(
-    between_claims: Scene,
-) -> None:
+@impatient(BETWEEN_CLAIMS)
+def test_request_of_an_open_session_cannot_wait_for_a_better_moment(scene: Scene) -> None:
     """The next claim of a kept-alive connection has its own session and its own deadline."""
-    scene = between_claims
 
     def keep(connection: VenueConnection) -> None:
         connection.request()
@@ -227,14 +288,19 @@ def test_request_of_an_open_session_cannot_wait_for_a_better_moment(
         connection.drain()
 
     scene.hostile.behave(keep)
-    attempt = scene.attempt(mode="open").handshake().send(get().replace(b"close", b"keep-alive"))
-    attempt.receive()
-    attempt.open()
-    follower = scene.prover.session(mode="open", conn=attempt.id)
-    scene.notary.await_opened(follower["id"])
-    assert scene.notary.ending(follower["id"]) == ("aborted", "timeout")
+
+    def follow() -> tuple[Attempt, str]:
+        attempt = scene.attempt(mode="open").handshake()
+        attempt.send(get().replace(b"close", b"keep-alive"))
+        attempt.receive()
+        attempt.open()
+        return attempt, scene.prover.session(mode="open", conn=attempt.id)["id"]
+
+    attempt, follower = unless_late(soonest(BETWEEN_CLAIMS), follow)
+    scene.notary.await_opened(follower)
+    assert scene.notary.ending(follower) == ("aborted", "timeout")
     with scene.refused("session", reason=None):
         scene.prover.post(
-            f"/v1/sessions/{follower['id']}/attestations",
-            {"request": attempt.request(session=follower["id"])},
+            f"/v1/sessions/{follower}/attestations",
+            {"request": attempt.request(session=follower)},
         )

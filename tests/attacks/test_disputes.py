@@ -77,7 +77,7 @@ def run(folder: Path, *command: str) -> Done:
         capture_output=True,
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        timeout=20,
+        timeout=60,
         text=True,
     )
 

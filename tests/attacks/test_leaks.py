@@ -72,7 +72,7 @@ def notary(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         routes={HOST: world.hostile.port, BINANCE: world.hostile.port},
         roots=[world.hostile.issuer.root_pem],
         hosts=[f"{HOST}:443"],
-        deadlines={"opening_us": 500_000},
+        deadlines={"opening_us": 4_000_000},
         name="discreet.notary.example",
     ) as running:
         yield running
@@ -85,13 +85,14 @@ def secrets(world: World, notary: NotaryProcess) -> Secrets:
     found.words["seed of the notary"] = notary.key.seed
     found.words["seed of the prover"] = ATTACKER.seed
     with MaliciousProver(notary.url, notary.name, ATTACKER) as prover:
-        attest_well(world, prover, found)
+        unasked = attest_well(world, prover, found)
         fail_at_the_opening(world, prover, found)
         fail_before_the_opening(world, prover, found)
         found.texts.append(prover.http.get("/metrics").text)
         found.texts.append(prover.http.get("/v1/info").text)
         found.texts.append(prover.http.get("/openapi.json").text)
         found.texts.append(prover.http.get("/healthz").text)
+        assert notary.ending(unasked.id) == ("attested", None)
     return found
 
 
@@ -102,7 +103,8 @@ def start(prover: MaliciousProver, found: Secrets, data: bytes = b"") -> Attempt
     return attempt
 
 
-def attest_well(world: World, prover: MaliciousProver, found: Secrets) -> None:
+def attest_well(world: World, prover: MaliciousProver, found: Secrets) -> Attempt:
+    """Returns one that is attested by itself, in time: nobody asks for it."""
     world.hostile.behave()
     attempt = start(prover, found)
     attempt.seal()
@@ -116,6 +118,7 @@ def attest_well(world: World, prover: MaliciousProver, found: Secrets) -> None:
     unasked = start(prover, found)
     unasked.seal()
     unasked.ask({"opening": unasked.opening()})
+    return unasked
 
 
 def open_by_key_log(world: World, prover: MaliciousProver, found: Secrets) -> None:

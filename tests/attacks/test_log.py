@@ -10,7 +10,8 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,20 +55,37 @@ _TERMINALS = (AttestedEntry, AbortedEntry)
 TRADE = {"adhoc": None, "leg": "open"}
 
 
-@pytest.fixture(scope="module")
-def accountable(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotaryProcess]:
-    """A notary that keeps a log, with short deadlines."""
+@contextlib.contextmanager
+def accountable_notary(
+    world: World, folder: Path, deadlines: Mapping[str, int]
+) -> Iterator[NotaryProcess]:
+    """A notary that keeps a log."""
     routes = dict.fromkeys(HONEST_HOSTS, world.venues.port)
     routes |= dict.fromkeys((HOST, BINANCE), world.hostile.port)
     with NotaryProcess(
-        tmp_path_factory.mktemp("accountable"),
+        folder,
         routes=routes,
         roots=(world.venues.ca_pem, world.hostile.issuer.root_pem),
         hosts=[f"{HOST}:443"],
-        deadlines={"opening_us": 500_000, "request_us": 500_000, "response_us": 500_000},
+        deadlines=deadlines,
         name="accountable.notary.example",
         log_key=LOG,
     ) as notary:
+        yield notary
+
+
+@pytest.fixture(scope="module")
+def patient(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotaryProcess]:
+    with accountable_notary(world, tmp_path_factory.mktemp("patient"), {}) as notary:
+        yield notary
+
+
+@pytest.fixture(scope="module")
+def accountable(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotaryProcess]:
+    """One with short deadlines, for sessions that overrun them."""
+    folder, soon = tmp_path_factory.mktemp("accountable"), 500_000
+    deadlines = {"opening_us": soon, "request_us": soon, "response_us": soon}
+    with accountable_notary(world, folder, deadlines) as notary:
         yield notary
 
 
@@ -131,16 +149,18 @@ def refused(prover: MaliciousProver, trade: str, **changes: Any) -> None:
         prover.quote(trade=trade, **TRADE, **changes).handshake().send().seal()
 
 
-def test_ten_sessions_for_one_trade_are_one_session(
-    accountable: NotaryProcess, attacker: MaliciousProver, accomplice: MaliciousProver
-) -> None:
-    first = attacker.quote(trade="t-many", **TRADE)
-    first.finish()
-    for _ in range(5):
-        for prover in (attacker, accomplice):
-            refused(prover, "t-many")
-        refused(attacker, "t-many", retry_of=first.id)
-    assert public(accountable, first.id).opened("t-many") == [first.id]
+def test_ten_sessions_for_one_trade_are_one_session(patient: NotaryProcess) -> None:
+    with (
+        MaliciousProver(patient.url, patient.name, ATTACKER) as attacker,
+        MaliciousProver(patient.url, patient.name, PROVER) as accomplice,
+    ):
+        first = attacker.quote(trade="t-many", **TRADE)
+        first.finish()
+        for _ in range(5):
+            for prover in (attacker, accomplice):
+                refused(prover, "t-many")
+            refused(attacker, "t-many", retry_of=first.id)
+        assert public(patient, first.id).opened("t-many") == [first.id]
 
 
 def test_session_that_is_never_opened_ends_in_public_and_keeps_its_place(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.adversaries.prover import HOST, section
 from tests.adversaries.two_keys import two_key_request
-from tests.adversaries.venue import VenueConnection, answer, response
+from tests.adversaries.venue import SECONDS, VenueConnection, answer, response
 from tests.attacks.conftest import Scene
 from tests.tls13.test_two_keys import FALSE_KEY
 from tests.tls13.tlsclient import Client
@@ -79,7 +79,7 @@ def test_opening_before_the_seal_is_refused_and_the_session_stays_sealed(scene: 
 
     def late(connection: VenueConnection) -> None:
         connection.request()
-        asked.wait(5)
+        asked.wait(SECONDS)
         connection.send(response())
         connection.close()
 

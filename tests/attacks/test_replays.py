@@ -50,7 +50,7 @@ def test_request_for_another_notary_is_refused(scene: Scene) -> None:
         scene.prover.session(notary="another.notary.example")
 
 
-@pytest.mark.parametrize("seconds", [-3_600, -31, 31, 3_600])
+@pytest.mark.parametrize("seconds", [-3_600, -31, 90, 3_600])
 def test_request_of_another_time_is_refused(scene: Scene, seconds: int) -> None:
     with scene.refused("request.at_us", reason=None):
         scene.prover.session(at_us=time.time_ns() // 1000 + seconds * 1_000_000)

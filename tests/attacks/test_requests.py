@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.adversaries.prover import HOST, Attempt, get, section
-from tests.adversaries.venue import VenueConnection, response
+from tests.adversaries.venue import SECONDS, VenueConnection, response
 from tests.attacks.conftest import Scene
 
 KEPT = response().replace(b"close", b"keep-alive")
@@ -115,13 +115,13 @@ def test_opening_before_the_response_is_refused_in_open_mode(scene: Scene) -> No
     def serve(connection: VenueConnection) -> None:
         connection.request()
         asked.set()
-        told.wait(5)
+        told.wait(SECONDS)
         connection.send(KEPT)
         connection.drain()
 
     scene.hostile.behave(serve)
     attempt = scene.attempt(mode="open").handshake().send()
-    assert asked.wait(5)
+    assert asked.wait(SECONDS)
     opening = attempt.submit({"opening": attempt.opening(), "request": attempt.request()})
     # Answered after the opening was read: the notary reads in the order of arrival.
     assert scene.prover.http.get("/v1/info").status_code == 200
@@ -151,7 +151,7 @@ def test_late_second_response_makes_no_claim_in_open_mode(scene: Scene) -> None:
     def serve(connection: VenueConnection) -> None:
         connection.request()
         connection.send(KEPT)
-        told.wait(5)
+        told.wait(SECONDS)
         connection.send(KEPT)
 
     scene.hostile.behave(serve)
