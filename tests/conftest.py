@@ -57,7 +57,7 @@ def find_peer(name: str) -> str | None:
     path = shutil.which(PEERS[name])
     if path and name == "openssl":
         # macOS ships LibreSSL under this name, which is another program.
-        version = subprocess.run([path, "version"], capture_output=True, text=True, timeout=10)
+        version = subprocess.run([path, "version"], capture_output=True, text=True, timeout=60)
         if not version.stdout.startswith("OpenSSL "):
             return None
     if name == "go" and not Path(GO_PATH, "src/golang.org/x/mod/sumdb").is_dir():

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -31,7 +30,8 @@ from verifier.service import server_config
 
 MEGABYTE = 2**20
 BODY = 64 * MEGABYTE
-SOON = 10.0
+SOON = 60.0
+"""Seconds that a busy machine may take for anything."""
 Serving = Callable[[Path], AbstractAsyncContextManager[tuple[str, str]]]
 
 
@@ -76,9 +76,17 @@ BOTH = pytest.mark.parametrize("serve", [trading, verifying])
 
 
 @pytest.fixture
+def hasty() -> Iterator[pytest.MonkeyPatch]:
+    """Waits little for a head, until it is undone."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (prover_patience, verifier_patience):
+            patch.setattr(module, "HEAD_SECONDS", 0.3)
+        yield patch
+
+
+@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (prover_patience, verifier_patience):
-        monkeypatch.setattr(module, "HEAD_SECONDS", 0.3)
+    """Waits little for a body."""
     monkeypatch.setattr(trades, "BODY_SECONDS", 0.3)
     monkeypatch.setattr(receiving.Receiver.__init__, "__kwdefaults__", {"room": 8, "seconds": 0.3})
 
@@ -177,10 +185,9 @@ def test_a_head_that_is_too_large_is_refused(tmp_path: Path, serve: Serving) -> 
 
 
 @BOTH
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("begun", [b"", b"POST /v1/tr", b"GET / HTTP/1.1\r\nhost: here\r\n"])
 def test_a_client_that_does_not_finish_its_head_is_let_go(
-    tmp_path: Path, serve: Serving, begun: bytes
+    tmp_path: Path, serve: Serving, begun: bytes, hasty: pytest.MonkeyPatch
 ) -> None:
     async def play() -> None:
         async with serve(tmp_path) as (url, _):
@@ -191,6 +198,7 @@ def test_a_client_that_does_not_finish_its_head_is_let_go(
             await ended(reader)
             if dribble is not None:
                 dribble.cancel()
+            hasty.undo()
             await answers(url)
 
     asyncio.run(play())
@@ -213,11 +221,10 @@ def test_a_client_that_does_not_finish_its_body_is_answered_and_let_go(
         async with serve(tmp_path) as (url, path):
             reader, writer = await connect(url)
             writer.write(head(path, "content-length: 1000") + b"{")
-            began = time.monotonic()
+            # By bytes alone it would be whole after twenty seconds.
             dribble = asyncio.create_task(drip(writer))
             assert await status(reader) == 408
             await ended(reader)
-            assert time.monotonic() - began < SOON
             dribble.cancel()
             await answers(url)
 
@@ -331,7 +338,7 @@ def test_a_client_that_does_not_read_its_answers_is_let_go(
             await answers(url)
 
     async def bounded() -> None:
-        async with asyncio.timeout(3 * SOON):
+        async with asyncio.timeout(SOON):
             await play()
 
     asyncio.run(bounded())

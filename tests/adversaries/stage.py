@@ -33,7 +33,7 @@ PATIENT = dict.fromkeys(
         *("response_us", "subscription_us", "quiet_us", "opening_us"),
     ),
     MINUTE_US,
-)
+) | {"session_us": 10 * MINUTE_US}
 """Deadlines that no machine is too slow for: client and venue of a test share one process."""
 PROVER = SigningKey(name="honest.example", algorithm="ed25519", seed=b"\x01" * 32)
 ATTACKER = SigningKey(name="attacker.example", algorithm="ed25519", seed=b"\x02" * 32)

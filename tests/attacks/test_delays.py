@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from prover import Notary
-from tests.adversaries.prover import HOST, Attempt, get
+from tests.adversaries.prover import BINANCE, HOST, Attempt, get
 from tests.adversaries.stage import PROVER, NotaryProcess
 from tests.adversaries.venue import VenueConnection, response
 from tests.attacks.conftest import HONEST_HOSTS, Scene, World, play, unless_late
@@ -44,7 +44,8 @@ def wait(milliseconds: int) -> None:
 
 @contextmanager
 def notary_with(world: World, folder: Path, deadlines: Mapping[str, int]) -> Iterator[World]:
-    routes = dict.fromkeys(HONEST_HOSTS, world.venues.port) | {HOST: world.hostile.port}
+    routes = dict.fromkeys(HONEST_HOSTS, world.venues.port)
+    routes |= dict.fromkeys((HOST, BINANCE), world.hostile.port)
     roots = (world.venues.ca_pem, world.hostile.issuer.root_pem)
     with NotaryProcess(
         folder,
@@ -78,12 +79,17 @@ def notaries(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def scene(notaries: Notaries, request: pytest.FixtureRequest) -> Iterator[Scene]:
-    world = notaries(request.param)
+    with playing(notaries(request.param), request.param) as made:
+        yield made
+
+
+@contextmanager
+def playing(world: World, deadlines: Mapping[str, int]) -> Iterator[Scene]:
     notary = world.notary
     with Notary(
         notary.url, prover_key=PROVER, trust=notary.trust, roots_pem=notary.roots_pem
     ) as honest:
-        with play(world, honest, within=soonest(request.param)) as made:
+        with play(world, honest, within=soonest(deadlines)) as made:
             yield made
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.adversaries.prover import BINANCE, TARGET, Attempt, Refusal, get
 from tests.adversaries.venue import VenueConnection, answer, response
-from tests.attacks.conftest import Scene
+from tests.attacks.conftest import Scene, World
+from tests.attacks.test_delays import EXCHANGE, notary_with, playing
 
 _TRADES = itertools.count()
 
@@ -17,6 +20,13 @@ _TRADES = itertools.count()
 def place() -> dict[str, str | None]:
     """A place of its own for each test."""
     return {"adhoc": None, "trade": f"t-{next(_TRADES)}", "leg": "open"}
+
+
+@pytest.fixture
+def hurried(world: World, tmp_path: Path) -> Iterator[Scene]:
+    """Before a notary that does not wait long for a venue, which waits for the prover."""
+    with notary_with(world, tmp_path, EXCHANGE) as made, playing(made, EXCHANGE) as scene:
+        yield scene
 
 
 def check_no_retry(scene: Scene, first: Attempt, place: dict[str, str | None]) -> None:
@@ -46,8 +56,9 @@ def test_garbage_on_the_line_earns_no_retry(scene: Scene, place: dict[str, str |
 
 
 def test_request_that_is_never_whole_earns_no_retry(
-    scene: Scene, place: dict[str, str | None]
+    hurried: Scene, place: dict[str, str | None]
 ) -> None:
+    scene = hurried
     scene.hostile.behave(close_at_once)
     first = scene.quote(**place).handshake()
     with scene.refused("W8"):

@@ -23,7 +23,7 @@ from examples.venues.listings import MARKETS
 from examples.venues.prices import Script, decimal
 
 NAMES = tuple(shipped_venues())
-LIMIT_S = 20
+LIMIT_S = 60
 NOW_S = 1_777_897_815
 
 

@@ -39,10 +39,11 @@ class Client:
     """A raw client: what it reads is what was sent, record by record."""
 
     def __init__(self, server: ThreadedVenueServer, venue: str = "okx") -> None:
+        self._server = server
         self._venue = BY_NAME[venue]
         self.host = self._venue.hosts[0]
         self._context = ssl.create_default_context(cadata=server.ca_pem.decode())
-        self._raw = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        self._raw = socket.create_connection(("127.0.0.1", server.port), timeout=60)
 
     def __enter__(self) -> Client:
         try:
@@ -62,6 +63,13 @@ class Client:
         connection = "close" if close else "keep-alive"
         head = f"GET {target} HTTP/1.1\r\nHost: {self.host}\r\nConnection: {connection}\r\n\r\n"
         self.tls.sendall(head.encode())
+
+    def served(self, count: int) -> None:
+        """Waits until the venue has taken so many requests."""
+        until = time.monotonic() + 60
+        while self._server.served(self._venue.name) < count:
+            assert time.monotonic() < until
+            time.sleep(0.005)
 
     def read(self) -> bytes:
         """All bytes to the close_notify; SSLEOFError if FIN comes without one."""
@@ -157,8 +165,10 @@ def test_out_of_order_answers_as_of_an_earlier_time(venues: ThreadedVenueServer)
 
     before = shown()
     venues.set_fault("okx", Fault(kind="out_of_order", value=30_000, times=1))
-    late, after = shown(), shown()
-    assert int(before["ts"]) - 30_500 <= int(late["ts"]) <= int(before["ts"]) - 29_000
+    asked_ms = time.time_ns() // 1_000_000
+    late = shown()
+    answered_ms, after = time.time_ns() // 1_000_000, shown()
+    assert asked_ms - 30_500 <= int(late["ts"]) <= answered_ms - 29_500
     assert int(after["ts"]) >= int(before["ts"])
 
 
@@ -272,6 +282,7 @@ def test_silence_takes_the_request_and_never_answers(venues: ThreadedVenueServer
     before = venues.served("okx")
     with Client(venues) as client:
         client.ask()
+        client.served(before + 1)
         client.tls.settimeout(0.2)
         with pytest.raises(TimeoutError):
             client.tls.recv(1)
@@ -310,12 +321,15 @@ def test_fault_of_one_venue_ends_after_its_times_and_touches_no_other(
     venues: ThreadedVenueServer, kind: str
 ) -> None:
     venues.set_fault("okx", Fault(kind=kind, times=1))
+    before = venues.served("okx")
     right = fetch(venues, "kraken")
     assert Decimal(json.loads(right[2])["result"]["XXBTZUSD"]["c"][0]) == 64000
     try:
         with Client(venues) as client:
             client.ask()
-            client.tls.settimeout(0.2 if kind == "silence" else 10)
+            if kind == "silence":
+                client.served(before + 1)
+                client.tls.settimeout(0.2)
             client.read()
     except OSError:
         assert kind in ("silence", "disconnect", "wrong_certificate", "early")

@@ -38,7 +38,7 @@ def fetch(server: ThreadedVenueServer, host: str, target: str) -> Response:
     """Fetches as the prover does, read by the strict reader of the attestation core."""
     context = ssl.create_default_context(cadata=server.ca_pem.decode())
     with (
-        socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw,
+        socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw,
         context.wrap_socket(raw, server_hostname=host, suppress_ragged_eofs=False) as connection,
     ):
         head = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"

@@ -52,7 +52,7 @@ def connect(
     server: ThreadedVenueServer, host: str | None, context: ssl.SSLContext | None = None
 ) -> ssl.SSLSocket:
     context = context or client_context(server.ca_pem)
-    raw = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    raw = socket.create_connection(("127.0.0.1", server.port), timeout=60)
     try:
         # An end without close_notify then raises instead of looking like one with it.
         return context.wrap_socket(raw, server_hostname=host, suppress_ragged_eofs=False)
@@ -149,7 +149,7 @@ def _messages_of_handshake(server: ThreadedVenueServer) -> bytes:
     client = context.wrap_bio(incoming, outgoing, server_hostname="api.kraken.com")
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
         raw.sendall(outgoing.read())
         return raw.recv(4096)
 
@@ -209,7 +209,7 @@ def test_connection_close_is_followed_by_close_notify_and_fin_at_once(
         # The client has sent no close_notify of its own, yet FIN is here.
         raw = socket.socket(fileno=connection.detach())
     with raw:
-        raw.settimeout(2)
+        raw.settimeout(60)
         assert raw.recv(1) == b""
     assert b"Connection: close\r\n" in received
 
@@ -273,7 +273,7 @@ def test_request_in_single_bytes_is_answered(venues: ThreadedVenueServer) -> Non
 
 
 def test_bytes_that_are_not_tls_end_the_connection(venues: ThreadedVenueServer) -> None:
-    with socket.create_connection(("127.0.0.1", venues.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", venues.port), timeout=60) as raw:
         raw.sendall(REQUEST % b"")
         received = b""
         while piece := raw.recv(4096):
@@ -322,7 +322,7 @@ def test_process_prints_ready_serves_and_ends_cleanly(
                 assert text in response.text
         finally:
             process.send_signal(number)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=60) == 0
 
 
 def test_restarted_process_keeps_its_authority_and_its_key_is_private(tmp_path: Path) -> None:

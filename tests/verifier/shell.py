@@ -29,7 +29,7 @@ class Shell:
             cwd=self.folder,
             input=stdin,
             capture_output=True,
-            timeout=30,
+            timeout=60,
             check=False,
             env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
         )

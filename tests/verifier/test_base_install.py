@@ -64,7 +64,7 @@ class TestBaseInstall:
             [sys.executable, "base.py", *arguments],
             cwd=shell.folder,
             capture_output=True,
-            timeout=30,
+            timeout=60,
             check=False,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )

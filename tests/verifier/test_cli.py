@@ -221,7 +221,7 @@ def test_unexpected_exception_is_exit_code_1_with_a_short_message(shell: Shell) 
             [sys.executable, "broken.py", *options, *command],
             cwd=shell.folder,
             capture_output=True,
-            timeout=30,
+            timeout=60,
             check=False,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
@@ -247,7 +247,7 @@ def test_an_answer_that_nobody_takes_is_no_bug_of_the_command(shell: Shell) -> N
             cwd=shell.folder,
             stdout=writing,
             stderr=subprocess.PIPE,
-            timeout=30,
+            timeout=60,
             check=False,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )

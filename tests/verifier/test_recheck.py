@@ -290,7 +290,7 @@ class TestCommand:
             [sys.executable, "-m", "verifier", "recheck", "evidence.json", *options],
             cwd=folder,
             capture_output=True,
-            timeout=30,
+            timeout=60,
             check=False,
             text=True,
             env={"PYTHONPATH": str(Path(__file__).parents[2])},

@@ -301,7 +301,7 @@ def test_the_command_serves_what_the_trust_files_log_policy_allows(tmp_path: Pat
                 assert api.policy(POLICY.policy_id) == POLICY
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def test_the_client_takes_no_other_policy_and_no_other_document() -> None:
