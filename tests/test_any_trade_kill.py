@@ -153,7 +153,7 @@ class Table:
             assert time.monotonic() < deadline, f"never at: {step}"
             if step == "the ledger is read":
                 with contextlib.suppress(httpx.HTTPError):
-                    httpx.get(f"{self.url}/v1/ledger")
+                    httpx.get(f"{self.url}/v1/ledger", timeout=LIMIT)
             time.sleep(0.02)
         assert process.returncode == -9, (step, process.returncode)
         self.stage.kill("prover")
@@ -178,7 +178,8 @@ class Table:
                 ).fetchone()
                 receipt = None
                 if newest is not None:
-                    found = httpx.get(f"{self.url}/v1/trades/{newest[0]}").json()
+                    url = f"{self.url}/v1/trades/{newest[0]}"
+                    found = httpx.get(url, timeout=LIMIT).json()
                     receipt = found.get("receipt")
                 if receipt:
                     left = (receipt[member] - time.time_ns() // 1_000) / 1e6
@@ -203,7 +204,7 @@ class Table:
         return int(account.execute(query).fetchone()[0])
 
     def account(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.folder / "account.db", timeout=10.0)
+        return sqlite3.connect(self.folder / "account.db", timeout=LIMIT)
 
     def finish(self) -> None:
         """Lets every trade end; the player ends after the last."""
@@ -291,7 +292,7 @@ class Table:
 def _pages(url: str, place: tuple[str, str]) -> list[bytes]:
     lines: list[bytes] = []
     after: dict[str, str | int] = {}
-    while page := httpx.get(url, params=after).content.splitlines():
+    while page := httpx.get(url, params=after, timeout=LIMIT).content.splitlines():
         lines += page
         last = json.loads(page[-1])
         last = last.get("promise", last)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TypeAlias
@@ -29,13 +30,15 @@ from attestation.quote import QuoteClaim
 from attestation.venues import load_venue, shipped_venues
 from examples.venues import Fault, ThreadedVenueServer, VenueServer
 from examples.venues.faults import KINDS
+from notary.limits import Deadlines
 from prover import AttestedTransport, Notary, PendingAttestation
+from tests.adversaries.stage import PATIENT
 from tests.prover.stage import PROVER, running_notary
 
 MARKET = "BTC/USD"
 MID = "64000"
 VENUES = tuple(shipped_venues())
-SECONDS = 20.0
+SECONDS = 60.0
 
 Outcome: TypeAlias = "QuoteClaim | QuotaryError"
 
@@ -92,12 +95,22 @@ REPEATED = frozenset(
 
 
 class Scene:
-    """All venues behind one notary, and the ends of its sessions on disk."""
+    """All venues behind one notary, and the ends of its sessions on disk.
+
+    ``prompt_s``: what takes no longer is in time for the notary.
+    """
 
     def __init__(
-        self, venues: ThreadedVenueServer, notary: Notary, store: Path, pool: ThreadPoolExecutor
+        self,
+        venues: ThreadedVenueServer,
+        notary: Notary,
+        store: Path,
+        pool: ThreadPoolExecutor,
+        prompt_s: float,
     ) -> None:
         self.venues = venues
+        self._prompt_s = prompt_s
+        self._took: dict[str, float] = {}
         self._notary = notary
         self._store = store
         self._pool = pool
@@ -106,6 +119,10 @@ class Scene:
         """Every venue's quote at the same time, or what was raised instead."""
         modes = [mode] * len(VENUES)
         return dict(zip(VENUES, self._pool.map(self._fetch, VENUES, modes), strict=True))
+
+    def late(self, venues: set[str]) -> bool:
+        """Whether the last fetch from any of them may have come too late for the notary."""
+        return any(self._took[venue] > self._prompt_s for venue in venues)
 
     def end_of(self, venue: str) -> tuple[str, str | None]:
         """State and reason of the last session with a venue, once it has ended."""
@@ -126,6 +143,13 @@ class Scene:
             database.close()
 
     def _fetch(self, venue: str, mode: str) -> Outcome:
+        began = time.monotonic()
+        try:
+            return self._outcome(venue, mode)
+        finally:
+            self._took[venue] = time.monotonic() - began
+
+    def _outcome(self, venue: str, mode: str) -> Outcome:
         transport = AttestedTransport(
             self._notary, mode=mode, venue=venue, market=MARKET, sections=["response.body"]
         )
@@ -140,12 +164,12 @@ class Scene:
         return quote
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    folder = tmp_path_factory.mktemp("faults")
+@contextmanager
+def scene_before(folder: Path, deadlines: Mapping[str, int], prompt_s: float) -> Iterator[Scene]:
+    """A scene whose notary has these deadlines, or its own."""
     with (
         VenueServer().in_thread() as venues,
-        running_notary(folder, venues) as running,
+        running_notary(folder, venues, deadlines=deadlines) as running,
         Notary(
             running.url, prover_key=PROVER, trust=running.trust, roots_pem=running.roots_pem
         ) as notary,
@@ -153,7 +177,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     ):
         venues.set_mid(MARKET, MID)
         venues.set_mid("ETH/USD", "3000")
-        yield Scene(venues, notary, folder / "notary.db", pool)
+        yield Scene(venues, notary, folder / "notary.db", pool, prompt_s)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Where nothing is late: of venues, notary and clients none moves without the others."""
+    with scene_before(tmp_path_factory.mktemp("faults"), PATIENT, SECONDS) as made:
+        yield made
 
 
 @pytest.fixture
@@ -169,6 +200,8 @@ def halves(scene: Scene, fault: str) -> Iterator[tuple[set[str], dict[str, Outco
         for venue in faulty:
             scene.venues.set_fault(venue, Fault.parse(fault))
         found = scene.fetch_all()
+        while scene.late(set(VENUES) - faulty):
+            found = scene.fetch_all()
         scene.venues.clear_faults()
         for venue in VENUES:
             if venue not in faulty:
@@ -189,8 +222,18 @@ def test_every_kind_of_fault_is_tried() -> None:
             assert {f"{kind}:{value}" for value in values} <= REFUSED.keys()
 
 
-@pytest.mark.parametrize("fault", REFUSED)
+@pytest.mark.parametrize("fault", [fault for fault in REFUSED if fault != "silence"])
 def test_fault_ends_its_own_session_by_its_rule_and_no_other(scene: Scene, fault: str) -> None:
+    ends_its_own(scene, fault)
+
+
+def test_silence_ends_its_own_session_in_the_notarys_own_time(tmp_path: Path) -> None:
+    prompt_s = Deadlines().response_us / 1_000_000
+    with scene_before(tmp_path, {}, prompt_s) as scene:
+        ends_its_own(scene, "silence")
+
+
+def ends_its_own(scene: Scene, fault: str) -> None:
     kind, rule, reason = REFUSED[fault]
     for faulty, found in halves(scene, fault):
         for venue in faulty:

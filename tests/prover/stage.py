@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +50,12 @@ def running_notary(
     log: SigningKey | None = None,
     witnesses: str = "",
     algorithms: tuple[str, ...] = ("ed25519", "ecdsa-secp256k1"),
+    deadlines: Mapping[str, int] | None = None,
 ) -> Iterator[RunningNotary]:
     """Runs a notary on loopback until the end of the block.
 
     With ``log`` it keeps one under that key; ``witnesses`` is the TOML of those asked.
+    ``deadlines`` replace its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "roots.pem").write_bytes(venues.ca_pem)
@@ -65,6 +67,8 @@ def running_notary(
     names = [str(key_path(folder, key.algorithm).name) for key in keys]
     config = folder / "notary.toml"
     text = notary_toml(name, names, venues.port)
+    own = ", ".join(f"{step} = {most_us}" for step, most_us in (deadlines or {}).items())
+    text = text.replace("[limits]\n", f"[limits]\ndeadlines = {{ {own} }}\n")
     if log is not None:
         write_key(folder / "log.key", log)
         text += f"\n[log]\nwitnesses = [{witnesses}]\n"
