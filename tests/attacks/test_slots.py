@@ -135,7 +135,7 @@ def within_a_slot(act: Callable[[int], T]) -> tuple[int, T]:
         slot_us = next_slot()
         try:
             done = act(slot_us)
-        except Refusal:
+        except (OSError, Refusal):
             if now_us() < slot_us:
                 raise
         else:
