@@ -61,6 +61,7 @@ from notary.signer import Signer
 from notary.store import Store
 from notary.writer import offline
 from tests.notary.rig import NOTARY, PROVER
+from tests.notary.steady import STEADY, keep_steady
 from tests.notary.test_feeds import Observer, Quoted, Source
 from tests.notary.test_log import KEY
 from tests.tls13.certs import roots_pem
@@ -238,8 +239,8 @@ class FeedRig:
 
 
 def make_feed_clock() -> Clock:
-    """Returns the system's clock."""
-    return Clock(time.time_ns, time.monotonic_ns)
+    """Returns a clock that starts at the system's."""
+    return Clock(STEADY.wall_from(time.time_ns()), STEADY.ns)
 
 
 @asynccontextmanager
@@ -251,6 +252,7 @@ async def serving(
     room: Callable[[], int] | None = None,
 ) -> AsyncIterator[FeedRig]:
     """Serves a notary with a log in ``folder``, which is made or gone on with."""
+    keep_steady()
     path, published = folder / "notary.db", folder / "checkpoint"
     clock = clock or make_feed_clock()
     if not path.exists():

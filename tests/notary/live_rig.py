@@ -45,6 +45,7 @@ from notary.writer import offline
 from prover.libssl import ClientContext
 from tests.notary.live_client import Granted, LiveClient, Tls
 from tests.notary.rig import NOTARY, PROVER
+from tests.notary.steady import STEADY, keep_steady
 from tests.notary.test_log import KEY
 
 FEED = "btc-usd"
@@ -190,9 +191,10 @@ async def live_running(
 
     ``hostile`` are port and roots of one that stands for all venues.
     """
+    keep_steady()
     server = server or VenueServer(rate=50)
     path = folder / "notary.db"
-    clock = Clock(time.time_ns, time.monotonic_ns)
+    clock = Clock(STEADY.wall_from(time.time_ns()), STEADY.ns)
     published = PublishedFile(folder / "checkpoint")
     with offline(path) as database:
         create_log(database, KEY, published)

@@ -1,6 +1,6 @@
 """A notary in one event loop with a scripted venue: what the relay's tests stand on.
 
-The clock is the test certificates' time plus the monotonic clock; the venue is
+The clock is the test certificates' time plus the steady one; the venue is
 OpenSSL on real sockets, its answers and faults scripted; the client is the
 sans-IO test client, so that a test can send any bytes at any moment.
 """
@@ -14,7 +14,6 @@ import dataclasses
 import json
 import os
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -39,6 +38,7 @@ from notary.resolve import Endpoint, Resolver
 from notary.sessions import SessionRegistry
 from notary.signer import Signer
 from notary.store import Store
+from tests.notary.steady import STEADY, keep_steady
 from tests.tls13.capture import OpenSslServer
 from tests.tls13.certs import HOST, NOW_US, roots_pem, server
 from tests.tls13.tlsclient import Client
@@ -198,12 +198,11 @@ class Rig:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Waits until a condition holds; fails after five seconds."""
-    for _ in range(5_000):
-        if condition():
-            return
+    """Waits until a condition holds; fails after twenty seconds."""
+    deadline = STEADY.time() + 20
+    while not condition():
+        assert STEADY.time() < deadline, "the condition never held"
         await asyncio.sleep(0.001)
-    raise TimeoutError("the condition never held")
 
 
 def bearer(session: dict[str, Any]) -> dict[str, str]:
@@ -260,7 +259,7 @@ class Tunnel:
         assert answer.startswith(b"HTTP/1.1 200 "), answer
         while not self.tls.established:
             self.flush()
-            await self.receive()
+            assert await self.receive(), "the relay hung up"
 
     async def fetch(self, request: bytes | None = None) -> None:
         """Handshakes and sends a request together with the client's Finished."""
@@ -278,7 +277,7 @@ class Tunnel:
 
     async def receive(self) -> bool:
         """Reads once; False at the end of the stream."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             data = await self.reader.read(65_536)
         if data:
             self.tls.receive(data)
@@ -307,8 +306,7 @@ class Tunnel:
 
 def make_clock() -> Clock:
     """Returns a clock that starts at the test certificates' time."""
-    start = time.monotonic_ns()
-    return Clock(lambda: NOW_US * 1000 + time.monotonic_ns() - start, time.monotonic_ns)
+    return Clock(STEADY.wall_from(NOW_US * 1000), STEADY.ns)
 
 
 @asynccontextmanager
@@ -331,6 +329,7 @@ async def running(
     dial: Callable[[Endpoint], Awaitable[VenueLeg]] = dial,
 ) -> AsyncIterator[Rig]:
     """Runs a notary and a venue on loopback until the end of the block."""
+    keep_steady()
     loop = asyncio.get_running_loop()
     venue = venue or Venue()
     venue_server = await loop.create_server(

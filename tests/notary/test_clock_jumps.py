@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from attestation.errors import UnavailableError
 from notary.clock import MAX_APART_US, Clock
 from tests.notary.rig import running
+from tests.notary.steady import STEADY
 from tests.tls13.certs import NOW_US
 
 
@@ -18,14 +18,14 @@ class Jumping:
     """A wall clock that a machine's sleep, a pause or an operator sets forth or back."""
 
     def __init__(self) -> None:
-        self.start = time.monotonic_ns()
+        self.unmoved_ns = STEADY.wall_from(NOW_US * 1000)
         self.jumped_us = 0
 
     def clock(self) -> Clock:
-        return Clock(self.wall_ns, time.monotonic_ns)
+        return Clock(self.wall_ns, STEADY.ns)
 
     def wall_ns(self) -> int:
-        return (NOW_US + self.jumped_us) * 1000 + time.monotonic_ns() - self.start
+        return self.unmoved_ns() + self.jumped_us * 1000
 
 
 @pytest.mark.parametrize("jump_us", [600_000_000, -600_000_000, 2 * MAX_APART_US])

@@ -27,6 +27,7 @@ from notary.log.reader import LogReader
 from notary.slot_board import SlotEvent
 from notary.writer import offline
 from tests.notary.feed_rig import FEED, GRID, POLICY, FeedRig, Told, serving
+from tests.notary.steady import STEADY
 from tests.notary.test_log import KEY
 from verifier.audit import Audit
 from verifier.logfiles import audit_log
@@ -172,7 +173,8 @@ def test_slots_that_passed_while_no_notary_ran_are_missed_at_the_start(tmp_path:
 
 def test_every_venue_is_a_gap_while_the_notarys_clocks_disagree(tmp_path: Path) -> None:
     ahead = [0]
-    clock = Clock(lambda: time.time_ns() + ahead[0], time.monotonic_ns)
+    wall_ns = STEADY.wall_from(time.time_ns())
+    clock = Clock(lambda: wall_ns() + ahead[0], STEADY.ns)
 
     async def scene() -> None:
         async with serving(tmp_path, clock=clock) as rig:
@@ -192,14 +194,14 @@ def test_every_venue_is_a_gap_while_the_notarys_clocks_disagree(tmp_path: Path) 
 
 def test_log_that_is_ahead_of_the_clock_is_waited_for(tmp_path: Path) -> None:
     """The clock was set back while nothing ran: no slot is decided twice, and none is lost."""
-    ahead = [1_500_000_000]
-    first = Clock(lambda: time.time_ns() + ahead[0], time.monotonic_ns)
+    wall_ns = STEADY.wall_from(time.time_ns())
+    first = Clock(lambda: wall_ns() + 1_500_000_000, STEADY.ns)
 
     async def scene() -> None:
         async with serving(tmp_path, clock=first) as rig:
             await rig.begin()
             (*_, last) = await rig.events(2)
-        async with serving(tmp_path) as rig:
+        async with serving(tmp_path, clock=Clock(wall_ns, STEADY.ns)) as rig:
             assert last.slot_us is not None
             before = decided(rig)
             assert rig.context.clock.now_us() < last.slot_us
@@ -388,14 +390,16 @@ def test_slot_that_comes_to_the_log_too_late_is_missed(tmp_path: Path) -> None:
 
 
 def test_loop_that_comes_late_to_a_slot_says_overload(tmp_path: Path) -> None:
+    clock = Clock(time.time_ns, time.monotonic_ns)
+
     async def scene() -> None:
-        async with serving(tmp_path) as rig:
+        async with serving(tmp_path, clock=clock) as rig:
             await rig.begin()
             rig.play()
             before = await rig.events(1)
             last_us = before[-1].slot_us
             assert last_us is not None
-            # The loop is held up, as by a message that takes long.
+            # The loop is held up, as by a message that takes long: by the system's clock.
             threading.Event().wait(3 * GRID / 1_000_000)
             late = await until(rig, "binance", "overload", f"?from={last_us + 1}")
             assert {field.venue for field in late.slot.fields.values()} == {"binance", "kraken"}
