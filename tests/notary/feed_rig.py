@@ -61,9 +61,9 @@ from notary.signer import Signer
 from notary.store import Store
 from notary.writer import offline
 from tests.notary.rig import NOTARY, PROVER
-from tests.notary.steady import STEADY, keep_steady
 from tests.notary.test_feeds import Observer, Quoted, Source
 from tests.notary.test_log import KEY
+from tests.steady import STEADY, keep_steady
 from tests.tls13.certs import roots_pem
 
 FEED = "btc-usd"

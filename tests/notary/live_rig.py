@@ -45,8 +45,8 @@ from notary.writer import offline
 from prover.libssl import ClientContext
 from tests.notary.live_client import Granted, LiveClient, Tls
 from tests.notary.rig import NOTARY, PROVER
-from tests.notary.steady import STEADY, keep_steady
 from tests.notary.test_log import KEY
+from tests.steady import STEADY, keep_steady
 
 FEED = "btc-usd"
 MARKET = "BTC/USD"

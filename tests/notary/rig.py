@@ -38,7 +38,7 @@ from notary.resolve import Endpoint, Resolver
 from notary.sessions import SessionRegistry
 from notary.signer import Signer
 from notary.store import Store
-from tests.notary.steady import STEADY, keep_steady
+from tests.steady import STEADY, keep_steady
 from tests.tls13.capture import OpenSslServer
 from tests.tls13.certs import HOST, NOW_US, roots_pem, server
 from tests.tls13.tlsclient import Client

@@ -10,7 +10,7 @@ import pytest
 from attestation.errors import UnavailableError
 from notary.clock import MAX_APART_US, Clock
 from tests.notary.rig import running
-from tests.notary.steady import STEADY
+from tests.steady import STEADY
 from tests.tls13.certs import NOW_US
 
 

@@ -23,7 +23,7 @@ from notary.crowd import Crowd
 from notary.limits import ProverLimits
 from notary.listening import ControlServer
 from tests.notary.rig import Rig, running
-from tests.notary.steady import keep_steady
+from tests.steady import keep_steady
 
 INFO = b"GET /v1/info HTTP/1.1\r\nHost: n\r\n\r\n"
 

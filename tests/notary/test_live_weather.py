@@ -19,6 +19,7 @@ from notary.limits import Deadlines
 from tests.adversaries.venue import HostileVenue, Script, VenueConnection
 from tests.notary.live_client import LiveClient, LooseTls
 from tests.notary.live_rig import LiveRig, live_running
+from tests.ports import free_port
 
 HOST = "ws.kraken.com"
 QUOTE = (
@@ -255,11 +256,9 @@ def test_venue_that_resets_within_the_handshake_closed(tmp_path: Path) -> None:
 
 def test_venue_that_takes_no_connection_refused(tmp_path: Path) -> None:
     async def scene() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as closed:
-            port = closed.getsockname()[1]
         with HostileVenue(HOST) as venue:
             root = venue.issuer.root_pem
-        async with live_running(tmp_path, hostile=(port, root)) as rig:
+        async with live_running(tmp_path, hostile=(free_port(), root)) as rig:
             client = rig.client()
             assert b" 503 " in await client.connect()
             row = await rig.ended(client, "venue_refused")

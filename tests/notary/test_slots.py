@@ -27,8 +27,8 @@ from notary.log.reader import LogReader
 from notary.slot_board import SlotEvent
 from notary.writer import offline
 from tests.notary.feed_rig import FEED, GRID, POLICY, FeedRig, Told, serving
-from tests.notary.steady import STEADY
 from tests.notary.test_log import KEY
+from tests.steady import STEADY
 from verifier.audit import Audit
 from verifier.logfiles import audit_log
 from verifier.logsource import open_source

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import stat
 import tomllib
 from importlib.resources import files
@@ -15,16 +14,9 @@ from attestation.presentation import Presentation
 from attestation.secrets import EVIDENCE_LIMIT, Evidence
 from examples.venues.server import ThreadedVenueServer
 from prover.cli import doctor
+from tests.ports import free_port
 from tests.prover.shell import KRAKEN, Home, prover
 from tests.prover.stage import RunningNotary, running_notary
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port that nobody listens on: it was ours a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 def test_version_names_the_formats() -> None:
@@ -98,7 +90,7 @@ def test_keygen_prints_toml_for_any_name_a_key_may_have(tmp_path: Path) -> None:
 
 
 def test_doctor_asks_the_clock_the_relay_and_the_verify_api(
-    home: Home, running: RunningNotary, free_port: int
+    home: Home, running: RunningNotary
 ) -> None:
     options = ("--key", home.key, "--notary", running.url)
     result = prover("doctor", *options, "--verifier", running.url, "--json")
@@ -107,7 +99,7 @@ def test_doctor_asks_the_clock_the_relay_and_the_verify_api(
     assert rows[f"clock of {running.url}"].endswith("ms of ours")
     assert rows[f"relay of {running.url}"] == f"{running.relay} takes connections"
     assert rows[f"verifier {running.url}"] == "answers"
-    nobody = f"http://127.0.0.1:{free_port}"
+    nobody = f"http://127.0.0.1:{free_port()}"
     result = prover("doctor", *options, "--verifier", nobody, "--json")
     assert result.code == 20
     assert [row["passed"] for row in result.json()["checks"]].count(False) == 1
@@ -133,8 +125,8 @@ def test_doctor_refuses_a_clock_that_is_not_the_notarys(
     assert said in failed["detail"]
 
 
-def test_doctor_goes_on_after_a_check_that_fails(home: Home, free_port: int) -> None:
-    nobody = f"http://127.0.0.1:{free_port}"
+def test_doctor_goes_on_after_a_check_that_fails(home: Home) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
     files = ("--key", home.key, "--trust", str(home.folder / "none.toml"))
     result = prover("doctor", *files, "--notary", nobody, "--json")
     assert result.code == 2

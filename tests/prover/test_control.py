@@ -27,6 +27,7 @@ from examples.venues.authority import Authority
 from prover.control import Address, Call, ControlConnection, problem
 from prover.flow import Flow, Timeouts, connect, run, run_async
 from prover.notary_client import read_info
+from tests.ports import free_port
 from tests.prover.drip import dripping
 
 TIMEOUTS = Timeouts(connect=5.0, read=5.0, write=5.0)
@@ -241,10 +242,9 @@ def test_control_api_over_tls_checks_the_certificate(
 
 
 def test_refused_connection_is_unavailable() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    address = Address.parse(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(UnavailableError, match="connect failed"):
-        run(ControlConnection.open(Address.parse(f"http://127.0.0.1:{port}"), None), TIMEOUTS)
+        run(ControlConnection.open(address, None), TIMEOUTS)
 
 
 @pytest.mark.parametrize("host", ["a" * 70, "a..b", "\u00e9" * 80])

@@ -29,6 +29,7 @@ from prover.cli.probing import _row
 from prover.finding import CURES, Finding, Target, cure_of, verdict_of_status
 from prover.probe import Probe, targets, wall_clock_us
 from prover.route import Direct, ThroughNotary
+from tests.ports import free_port
 from tests.prover.stage import PROVER, RunningNotary, running_notary
 
 ALL = tuple(shipped_venues())
@@ -208,8 +209,7 @@ def test_what_speaks_no_tls_is_a_tls_failure(venues: ThreadedVenueServer, reply:
 
 
 def test_nobody_listening_is_a_failure_to_connect(venues: ThreadedVenueServer) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        place = listener.getsockname()
+    place = ("127.0.0.1", free_port())
     (finding,) = found(venues, ["kraken"], connect_to=place).values()
     assert finding.verdict == "connect"
     assert "127.0.0.1" in finding.detail
@@ -350,8 +350,7 @@ def test_notary_meets_the_same_faults_and_attests_nothing(
 
 
 def test_notary_that_does_not_answer_is_its_own_verdict(venues: ThreadedVenueServer) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     with Notary(url, prover_key=PROVER, trust=Trust(), roots_pem=venues.ca_pem) as notary:
         (finding,) = found(venues, ["kraken"], route=ThroughNotary(notary=notary)).values()
     assert finding.verdict == "notary"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
@@ -32,6 +31,7 @@ from prover import Notary, build_presentations, fetch_quorum, load_set
 from prover.cli import app as prover_app
 from prover.flow import Timeouts
 from prover.probe import wall_clock_us
+from tests.ports import free_port
 from tests.prover.drip import dripping
 from tests.prover.stage import PROVER, RunningNotary, running_notary
 from verifier.cli import app as verifier_app
@@ -121,9 +121,8 @@ def clients(home: Home) -> Iterator[list[Notary]]:
 
 @pytest.fixture
 def nobody() -> str:
-    """The URL of a port that nobody listens on: it was ours a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"http://127.0.0.1:{server.getsockname()[1]}"
+    """The URL of a port that nobody listens on."""
+    return f"http://127.0.0.1:{free_port()}"
 
 
 # The library.

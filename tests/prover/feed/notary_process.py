@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from attestation.tls13.certificates import RootStore
 from attestation.trust import Trust, TrustedKey
 from examples.venues.server import ThreadedVenueServer
 from notary.signer import write_key
+from tests.ports import free_port
 from tests.prover.feed.feeding import LOG_KEY
 from tests.prover.stage import RunningNotary, notary_toml
 
@@ -84,10 +84,3 @@ class NotaryProcess:
             timeout=60,
             capture_output=True,
         )
-
-
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -18,7 +19,7 @@ from prover.feed.engine import FeedConfig
 from prover.feed.records import Ended, Missed, Received, Slot, Started, Tick
 from prover.notary_client import Notary
 from tests.prover.feed.direct import MARKET, settled
-from tests.prover.feed.feeding import NAMES, Fed, client_of, feeding, notary_with_log
+from tests.prover.feed.feeding import NAMES, Fed, client_of, feeding, notary_with_log, wall_us
 from tests.prover.stage import RunningNotary
 
 GRID = 200_000
@@ -85,18 +86,21 @@ def test_every_venue_is_in_every_slot_and_each_observation_is_this_provers_own(
 def test_a_feed_that_comes_back_misses_no_slot_and_repeats_none(
     venues: ThreadedVenueServer, client: Notary
 ) -> None:
-    async def run() -> tuple[Fed, Fed]:
+    async def run() -> tuple[Fed, Fed, int]:
         async with feeding(venues, [client], venues=("okx",), feed="again") as first:
             await first.slot(observed)
         last = first.slots[-1].slot_us
-        await asyncio.sleep(3 * GRID / 1_000_000)
+        # In steps: slots are in time only while this process is not held up.
+        for _ in range(60):
+            await asyncio.sleep(GRID / 20 / 1_000_000)
+        back_us = wall_us()
         async with feeding(
             venues, [client], venues=("okx",), feed="again", resume=lambda notary, feed: last
         ) as second:
             await second.slot(observed)
-        return first, second
+        return first, second, back_us
 
-    first, second = asyncio.run(run())
+    first, second, back_us = asyncio.run(run())
     slots = [
         one.slot_us
         for fed in (first, second)
@@ -104,8 +108,9 @@ def test_a_feed_that_comes_back_misses_no_slot_and_repeats_none(
         if isinstance(one, Slot | Missed)
     ]
     assert all(after - before == GRID for before, after in pairwise(slots))
-    gaps = [slot.fields["okx"] for slot in second.slots[:2]]
-    assert [gap.fault for gap in gaps if isinstance(gap, GapField)] == ["prover", "prover"]
+    fields = [slot.fields["okx"] for slot in second.slots if slot.slot_us < back_us]
+    gaps = [one for one in fields if isinstance(one, GapField) and one.reason != "overload"]
+    assert {gap.fault for gap in gaps} == {"prover"}
 
 
 def test_two_notaries_attest_one_feed_and_one_that_is_away_takes_nothing_from_the_other(
@@ -198,7 +203,12 @@ def test_a_venue_that_ends_old_connections_never_leaves_a_slot_without_a_quote(
         return fed
 
     fed = asyncio.run(run())
-    slots = [slot.fields["okx"] for slot in fed.slots]
+    # A notary that comes to a slot too late says so of itself: of the venue it says nothing.
+    slots = [
+        field
+        for field in [slot.fields["okx"] for slot in fed.slots]
+        if isinstance(field, ObservationField) or field.reason != "overload"
+    ]
     seen = [one for one in slots if isinstance(one, ObservationField)]
     assert slots[slots.index(seen[0]) :] == seen
     assert fed.feed.incidents.count == 0, fed.feed.incidents.last
@@ -208,9 +218,11 @@ def test_ticks_are_conflated_and_messages_are_not(
     venues: ThreadedVenueServer, client: Notary
 ) -> None:
     async def run() -> None:
+        began = time.monotonic()
         async with feeding(venues, [client], venues=("okx",), feed="ticks", display_s=0.5) as fed:
             await fed.tape.until(lambda _: len(fed.tape.of(Received)) >= 40)
-            assert 1 <= len(fed.tape.of(Tick)) <= 8
+            most = 2 + (time.monotonic() - began) / 0.5
+            assert 1 <= len(fed.tape.of(Tick)) <= most
 
     asyncio.run(run())
 

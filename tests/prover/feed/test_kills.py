@@ -13,8 +13,9 @@ import pytest
 from attestation.document import GapField, ObservationField
 from examples.venues.server import ThreadedVenueServer, VenueServer
 from prover.feed.records import Missed, Slot
+from tests.ports import free_port
 from tests.prover.feed.feeding import Fed, client_of, feeding, notary_with_log, wall_us
-from tests.prover.feed.notary_process import NotaryProcess, free_port
+from tests.prover.feed.notary_process import NotaryProcess
 from tests.prover.stage import RunningNotary
 
 GRID = 200_000

@@ -7,7 +7,6 @@ import sqlite3
 import stat
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -321,16 +320,15 @@ def test_take_never_waits_for_the_disk(tmp_path: Path) -> None:
 
     def slow(records: list[Record], now_us: int) -> object:
         held.set()
-        assert release.wait(30)
+        assert release.wait(60)
         return write(records, now_us)
 
     store._database.write = slow  # type: ignore[assignment, method-assign]
     first = list(messages(1))
     give(store, list(first))
     assert held.wait(30)
-    began = time.monotonic()
+    # The disk is not let go before all of them were taken.
     rest = give(store, list(messages(2_000, 1)))
-    assert time.monotonic() - began < 5
     assert store.waiting == len(rest)
     release.set()
     at_rest(store)

@@ -26,7 +26,7 @@ from prover.feed.link import End
 from prover.feed.pacing import CEILING_S, FLOOR_S, TokenBucket
 from prover.feed.records import DeadLetter, Ended, Received, Tick
 from prover.feed.supervise import CROWDED_S, FORBIDDEN_S, Lane, State, patience_s
-from tests.prover.feed.direct import NOTARY, Stage
+from tests.prover.feed.direct import NOTARY, Stage, settled
 
 NAMES = venue_names()
 GENEROUS = Rate(requests=1_000, seconds=1)
@@ -330,7 +330,7 @@ def test_a_link_at_the_end_of_its_venues_life_is_replaced_before_it(
     monkeypatch.setattr("prover.feed.supervise.asyncio.timeout", timeout)
 
     async def play() -> None:
-        await asyncio.sleep(0.05)
+        await settled(lambda: len(theatre.links) == 2)
         theatre.links[1].quoted.set()
         await turns()
         assert theatre.order == ["start first", "start second", "close first"]
