@@ -25,6 +25,15 @@ from notary.server import load_roots, load_signer, serve
 from notary.signer import key_path, write_key
 
 PROVER = SigningKey(name="prover.test.example", algorithm="ed25519", seed=b"\x07" * 32)
+PATIENT = {
+    "hello_us": 20_000_000,
+    "flight_us": 20_000_000,
+    "commit_us": 4_000_000,
+    "request_us": 4_000_000,
+    "request_span_us": 2_000_000,
+    "opening_us": 20_000_000,
+}
+"""A notary waits longer for its prover: both are late where their process is held up."""
 PLAIN_HOST = "api.kraken.com"
 """A host the notary also admits as an ad hoc one."""
 
@@ -55,7 +64,7 @@ def running_notary(
     """Runs a notary on loopback until the end of the block.
 
     With ``log`` it keeps one under that key; ``witnesses`` is the TOML of those asked.
-    ``deadlines`` replace its own.
+    ``deadlines`` replace those of ``PATIENT``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "roots.pem").write_bytes(venues.ca_pem)
@@ -67,7 +76,8 @@ def running_notary(
     names = [str(key_path(folder, key.algorithm).name) for key in keys]
     config = folder / "notary.toml"
     text = notary_toml(name, names, venues.port)
-    own = ", ".join(f"{step} = {most_us}" for step, most_us in (deadlines or {}).items())
+    all_of_them = {**PATIENT, **(deadlines or {})}
+    own = ", ".join(f"{step} = {most_us}" for step, most_us in all_of_them.items())
     text = text.replace("[limits]\n", f"[limits]\ndeadlines = {{ {own} }}\n")
     if log is not None:
         write_key(folder / "log.key", log)
@@ -97,7 +107,7 @@ def running_notary(
     thread = threading.Thread(target=run, name=name)
     thread.start()
     try:
-        assert announced.wait(20), "the notary does not start"
+        assert announced.wait(60), "the notary does not start"
         line = json.loads(ready[0])
         yield RunningNotary(
             url=line["control"],
@@ -121,7 +131,7 @@ def running_notary(
         )
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
+        thread.join(60)
         loop.close()
 
 

@@ -30,6 +30,7 @@ from prover.feed.records import Missed, Received, Slot, Started
 from prover.serve.listening import HttpServer, bind
 from prover.serve.reading import FeedFacts, Settled
 from tests.settlement.world import attest_key, sign, trusted
+from tests.steady import STEADY, keep_steady
 
 GRID = 500_000
 START = 1_768_478_400_000_000
@@ -157,7 +158,8 @@ class MemoryStore:
 
 @contextlib.asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[str]:
-    """Serves an application as `prover serve` does; gives its URL."""
+    """Serves an application as `prover serve` does, in steady time; gives its URL."""
+    keep_steady()
     with bind("127.0.0.1", 0) as listener:
         server = HttpServer(app)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -171,8 +173,7 @@ async def served(app: FastAPI) -> AsyncIterator[str]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Waits until a condition holds; fails after half a minute."""
-    for _ in range(30_000):
-        if condition():
-            return
+    deadline = STEADY.time() + 30
+    while not condition():
+        assert STEADY.time() < deadline, "the condition never held"
         await asyncio.sleep(0.001)
-    raise TimeoutError("the condition never held")
