@@ -10,7 +10,7 @@ import pytest
 from examples.demo.browser import Tab
 from tests.settlement import world
 from tests.web.axe import movement, violations, watch_movement
-from tests.web.market import Market
+from tests.web.market import Market, market
 from tests.web.reader import changed, opened, show_quote
 from verifier.selftest import SAMPLES, SETTLEMENTS
 
@@ -78,6 +78,38 @@ def test_keyboard_alone_reaches_everything(tab: Tab, files: list[Path]) -> None:
     tab.run("document.querySelector('details summary').focus(), true")
     tab.key("Enter", 13)
     assert tab.run("document.querySelector('details').open")
+
+
+def test_print_shows_all_of_it_on_paper(tab: Tab, files: list[Path]) -> None:
+    opened(tab, files)
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    tab.call("Emulation.setEmulatedMedia", media="print", features=features)
+    tab.call(
+        "Emulation.setDeviceMetricsOverride",
+        width=700,
+        height=1000,
+        deviceScaleFactor=1,
+        mobile=False,
+    )
+    try:
+        cut = """[...document.querySelectorAll("pre, .scroll, .chart")].filter((one) =>
+          one.checkVisibility() && (one.scrollWidth > one.clientWidth + 1
+            || one.scrollHeight > one.clientHeight + 1)).map((one) => one.className)"""
+        assert tab.run(cut) == []
+        assert tab.run("document.documentElement.scrollWidth <= innerWidth")
+        assert tab.run("getComputedStyle(document.body).backgroundColor") == "rgb(251, 250, 248)"
+    finally:
+        tab.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_legend_explains_the_marks_that_are_there(
+    tab: Tab, files: list[Path], tmp_path: Path
+) -> None:
+    for paths in (files, market(trouble=0.0).write(tmp_path)):
+        opened(tab, paths)
+        drawn = "[...document.querySelectorAll('.chart .gap')].map((one) => one.classList[1])"
+        named = "[...document.querySelectorAll('.legend .gap')].map((one) => one.classList[1])"
+        assert set(tab.run(named)) == set(tab.run(drawn))
 
 
 def test_chart_draws_gaps_as_gaps_with_their_fault(

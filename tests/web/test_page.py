@@ -74,7 +74,7 @@ def test_command_that_the_page_shows_repeats_the_check(
         mine[-1].write_bytes(path.read_bytes())
     opened(tab, mine)
     command = tab.text("section pre:not(details pre)")
-    assert "--trust whom-I-believe.toml --log-policy log_policy.txt" in command
+    assert "--trust whom-I-believe.toml \\\n  --log-policy log_policy.txt" in command
     (tmp_path / names["log_policy.txt"]).rename(tmp_path / "log_policy.txt")
     (tmp_path / "expect.toml").unlink()
     venues = "".join(f" --venue-file {path}" for path in venue_tomls(trade, tmp_path))
@@ -88,6 +88,22 @@ def test_command_that_the_page_shows_repeats_the_check(
     )
     assert found.returncode == 0, found.stderr
     assert f"RECOMPUTED {world.settled_outcome(trade.made).outcome.upper()}" in found.stderr
+
+
+def test_command_is_copied_by_a_button(tab: Tab, files: list[Path]) -> None:
+    opened(tab, files)
+    command = tab.text("pre.command")
+    tab.run(
+        """globalThis.copied = [];
+        document.addEventListener("copy", () => copied.push(String(getSelection())));
+        // As on a phone over plain http, where there is no clipboard to write to.
+        Object.defineProperty(navigator, "clipboard", { value: undefined });
+        [...document.querySelectorAll("button")]
+          .find((one) => one.textContent === "Copy the command").focus(), true"""
+    )
+    tab.key("Enter", 13)
+    tab.wait("document.activeElement.textContent === 'Copied'")
+    assert tab.run("copied") == [command]
 
 
 def test_command_for_simulated_venues_allows_them_as_the_reader_did(
@@ -173,6 +189,15 @@ def test_bundle_without_keys_decides_nothing(tab: Tab, files: list[Path]) -> Non
     tab.give(files[0])
     assert "Nothing was decided".lower() in tab.text().lower()
     assert not tab.run(f"!!{SHOWN}")
+
+
+def test_what_a_reader_can_mend_is_open_before_him(tab: Tab, files: list[Path]) -> None:
+    tab.give(files[0])
+    assert tab.run("document.querySelector('details:has(#trust)').open")
+    opened(tab, files)
+    assert not tab.run("document.querySelector('details:has(#trust)').open")
+    # A window of the browser is known by what came out.
+    assert tab.run("document.title") == f"{tab.text('h1')} · Quotary"
 
 
 def test_keys_can_be_pasted_kept_and_forgotten(tab: Tab, trade: Market, files: list[Path]) -> None:

@@ -229,6 +229,7 @@ export class App {
       policyId: this.expect.policy_id ?? "",
       trade: this.expect.trade ?? "",
       development: this.expect.insecure_allow_development ?? false,
+      trouble: this.failure ?? item?.error,
     };
     const own = settings(
       values,
@@ -241,9 +242,7 @@ export class App {
         ? null
         : [ledgerSection(this.shownLines, canOpen, this.times), this.survey?.element];
     const failure =
-      this.failure === null
-        ? null
-        : refusedBanner(this.failure, this.failed, item !== null);
+      this.failure === null ? null : refusedBanner(this.failure, this.failed, item !== null);
     if (item === null) {
       const found = [failure, intro(), ledger, zone, own, steps()];
       this.root.replaceChildren(...found.flat().filter(Boolean));
@@ -365,7 +364,9 @@ export class App {
 
   /** Tells readers of screens what came out. */
   focus() {
-    this.root.querySelector("h1")?.focus({ preventScroll: true });
+    const title = this.root.querySelector("h1");
+    document.title = `${title.textContent} · Quotary`;
+    title.focus({ preventScroll: true });
     scrollTo({ top: 0 });
   }
 

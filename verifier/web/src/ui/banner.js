@@ -81,11 +81,11 @@ function facts({ leaf, terms, settlement, outcome }) {
       "Bet",
       `${leaf.side.toUpperCase()}, stake ${grouped(leaf.stake)}, ${duration(leaf.duration_us)}`,
     ),
+    fact("In the log", when(terms.logged_us)),
     fact("Opened", when(settlement.open_us)),
     fact("Closed", when(settlement.close_us + settlement.slid_us)),
-    fact("In the log", when(terms.logged_us)),
     fact(
-      "Price to look at, decides nothing",
+      "Display price, decides nothing",
       outcome.display_price === undefined ? "–" : grouped(outcome.display_price),
     ),
     wide("Trade", code(leaf.trade)),
@@ -165,7 +165,7 @@ function refusalTitle(error) {
  */
 export function refusedBanner(error, name, beside = false) {
   const id = beside ? "trouble" : "verdict";
-  const rows = [fact("What", name), fact("Rule", code(error.rule ?? "–"))];
+  const rows = [wide("What", name), fact("Rule", code(error.rule ?? "–"))];
   for (const member of ["found", "wanted"]) {
     const value = error[member];
     if (value !== null && value !== undefined) {

@@ -234,12 +234,16 @@ class Chart {
         svg("title", {}, `${visible(seen.venue)} ${at}: seen`),
       );
     }
-    const faults = seen.missing.map((one) => one.fault);
-    const fault = ["prover", "notary", "venue"].find((party) => faults.includes(party));
+    const fault = faultOf(seen);
     const why = seen.missing.map((one) => visible(`${one.notary}: ${one.why}`)).join("; ");
     const title = svg("title", {}, `${visible(seen.venue)} ${at}: gap, ${FAULTS[fault]} (${why})`);
     return svg("g", { class: `gap ${fault}` }, title, mark(fault, x, y + 6.5));
   }
+}
+
+/** Whose fault a venue's gap is, all notaries taken together. */
+function faultOf({ missing }) {
+  return ["prover", "notary", "venue"].find((party) => missing.some(({ fault }) => fault === party));
 }
 
 /** A shape for each party at fault, so that colour is not all that tells them apart. */
@@ -249,20 +253,26 @@ function mark(fault, x, y) {
   return svg("path", { d: `M${x - 4} ${y + 3.4}h8l-4 -7z` });
 }
 
-function legend() {
+/** What the chart's marks mean, of gaps those that are there. */
+function legend(result) {
+  const gaps = seenSlots(result).flatMap(({ venues }) => venues.filter(({ mid }) => mid === null));
+  const faults = new Set(gaps.map(faultOf));
   return h(
     "p",
     { class: "legend" },
     h("span", {}, key(svg("path", { class: "median-line", d: "M0 7h16" })), "median of the venues"),
     h("span", {}, key(svg("path", { class: "venue-line", d: "M0 7h16" })), "each venue"),
-    Object.keys(FAULTS).map((fault) =>
-      h(
-        "span",
-        {},
-        key(svg("g", { class: `gap ${fault}` }, mark(fault, 8, 7))),
-        `gap, ${FAULTS[fault]}`,
+    h("span", {}, key(svg("rect", { class: "seen", y: 3.5, width: 16, height: 7, rx: 1.5 })), "a price in this slot"),
+    Object.keys(FAULTS)
+      .filter((fault) => faults.has(fault))
+      .map((fault) =>
+        h(
+          "span",
+          {},
+          key(svg("g", { class: `gap ${fault}` }, mark(fault, 8, 7))),
+          `gap, ${FAULTS[fault]}`,
+        ),
       ),
-    ),
   );
 }
 
@@ -300,6 +310,6 @@ export function chartSection(result) {
       `${slid}.`,
     ),
     place,
-    legend(),
+    legend(result),
   );
 }

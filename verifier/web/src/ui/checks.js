@@ -99,23 +99,46 @@ function commands({ bundle, trust, logPolicy }, expect) {
     ...["policy_id", "trade"].filter((name) => expect[name]).map((n) => `${n} = "${expect[n]}"`),
     ...(expect.insecure_allow_development ? ["insecure_allow_development = true"] : []),
   ];
-  const files = [
-    plainName(bundle, "bundle.json"),
-    `--trust ${plainName(trust, "trust.toml")}`,
-    `--log-policy ${plainName(logPolicy, "log_policy.txt")}`,
-  ];
   return [
-    `printf '${lines.map((line) => `${line}\\n`).join("")}' > expect.toml`,
-    `verifier recompute ${files.join(" ")} --expect expect.toml --explain`,
+    `printf '%s\\n' ${lines.map((line) => `'${line}'`).join(ON)} > expect.toml`,
+    [
+      `verifier recompute ${plainName(bundle, "bundle.json")}`,
+      `--trust ${plainName(trust, "trust.toml")}`,
+      `--log-policy ${plainName(logPolicy, "log_policy.txt")}`,
+      "--expect expect.toml --explain",
+    ].join(ON),
   ].join("\n");
 }
 
+/** A shell's line goes on in the next one. */
+const ON = " \\\n  ";
+
+/** Lines for a shell, and a button that copies them: over plain http, too, as a selection is. */
+function commandLines(text) {
+  const lines = h("pre", { class: "command", tabindex: "0" }, text);
+  const button = h("button", { type: "button", click: copy }, "Copy the command");
+  async function copy() {
+    let copied = true;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      getSelection().selectAllChildren(lines);
+      copied = document.execCommand("copy");
+    }
+    button.textContent = copied ? "Copied" : "Selected above";
+    setTimeout(() => button.replaceChildren("Copy the command"), 3000);
+  }
+  return { lines, button };
+}
+
 export function elsewhereSection(result, { bundle, names, development }) {
-  const command = commands(names, {
-    policy_id: result.policy.policy_id,
-    trade: result.leaf.trade,
-    insecure_allow_development: development,
-  });
+  const { lines, button } = commandLines(
+    commands(names, {
+      policy_id: result.policy.policy_id,
+      trade: result.leaf.trade,
+      insecure_allow_development: development,
+    }),
+  );
   return section(
     "Check it without this page",
     h(
@@ -123,10 +146,11 @@ export function elsewhereSection(result, { bundle, names, development }) {
       {},
       "The same check by another program, on a machine without network. Take the trust file from whom you trust, not from here.",
     ),
-    h("pre", { tabindex: "0" }, command),
+    lines,
     h(
       "p",
       { class: "buttons" },
+      button,
       h(
         "button",
         { type: "button", click: () => save(plainName(names.bundle, "bundle.json"), bundle) },
@@ -144,24 +168,25 @@ export function elsewhereSection(result, { bundle, names, development }) {
 }
 
 /** What to do with a bundle that was refused. */
-export const againSection = ({ bundle, names, expect }) =>
-  section(
+export function againSection({ bundle, names, expect }) {
+  const command = expect.policy_id ? commandLines(commands(names, expect)) : null;
+  return section(
     "Show it to others",
     h(
       "p",
       {},
       "Keep the file: whoever has it and the same keys comes to the same refusal, with this page or with another program.",
     ),
-    expect.policy_id
-      ? h("pre", { tabindex: "0" }, commands(names, expect))
-      : h(
-          "p",
-          {},
-          "The other program is told what you agreed to: give the policy’s id below, and its command is shown here.",
-        ),
+    command?.lines ??
+      h(
+        "p",
+        {},
+        "The other program is told what you agreed to: give the policy’s id below, and its command is shown here.",
+      ),
     h(
       "p",
       { class: "buttons" },
+      command?.button,
       h(
         "button",
         { type: "button", click: () => save(plainName(names.bundle, "bundle.json"), bundle) },
@@ -169,6 +194,7 @@ export const againSection = ({ bundle, names, expect }) =>
       ),
     ),
   );
+}
 
 function outcomeWord(settlement) {
   return settlement.outcome.toUpperCase();

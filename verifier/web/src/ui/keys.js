@@ -132,7 +132,7 @@ function keyRow({ key, operator, role, brought }) {
     h("th", { scope: "row" }, visible(key.name, 80)),
     h("td", { class: "text" }, ROLES[role]),
     h("td", { class: "text" }, operator === null ? "–" : visible(operator, 120)),
-    h("td", { class: "text" }, code(key.fingerprint)),
+    h("td", { class: "text fingerprint" }, code(key.fingerprint)),
     h("td", { class: "text" }, brought ? "brought by this page" : "yours"),
   );
 }

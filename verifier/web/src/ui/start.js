@@ -151,8 +151,13 @@ export function settings(values, apply, forget) {
       h("button", { type: "button", click: forget }, "Forget what is kept here"),
     ),
   );
-  return more("Your keys, and what you agreed to", form);
+  const made = more("Your keys, and what you agreed to", form);
+  made.open = CURED_HERE.has(values.trouble?.rule);
+  return made;
 }
+
+/** What a reader can mend by these settings. */
+const CURED_HERE = new Set(["trust", "log_policy", "session.address"]);
 
 export function intro() {
   return h(
