@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
 import httpx
 import pytest
 
-from examples.demo.stage import Stage
+from attestation.errors import UnavailableError
+from examples.demo.stage import Server, Stage
+from examples.game import __main__ as play
 from examples.game.bet import TOKEN
 from examples.game.book import GRANT, Book
 from examples.game.parties import Parties
@@ -26,6 +31,19 @@ def wait_state(book: Path, state: str) -> None:
         while reader.execute("SELECT state FROM trades").fetchone()[0] != state:
             assert time.monotonic() < deadline, reader.execute("SELECT * FROM trades").fetchall()
             time.sleep(0.05)
+
+
+def test_play_ends_and_says_what_has_ended_of_what_it_stands_on(tmp_path: Path) -> None:
+    stopped = threading.Event()
+    with Stage(tmp_path) as stage:
+        for name, script in (("prover", "input()"), ("verifier", "raise SystemExit(3)")):
+            process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)
+            stage._servers.append(Server(name, process, {}))
+        with pytest.raises(UnavailableError, match="verifier has ended, with 3"):
+            play._wait(stage, stopped)
+        # Of what ends because all is ended nothing is said.
+        stopped.set()
+        play._wait(stage, stopped)
 
 
 # Nine processes on simulated venues, and a trade of four seconds.

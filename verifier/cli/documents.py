@@ -124,7 +124,10 @@ def inspect_command(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Any document, - for stdin.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Print a document for people. Nothing it says is checked."""
+    """Print a document for people, to standard error. Nothing it says is checked.
+
+    To page through it: verifier inspect FILE 2>&1 | less.
+    """
     with boundary(as_json=as_json):
         from verifier.show import INSPECT_LIMIT, describe, read_document
 
