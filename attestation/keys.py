@@ -237,7 +237,6 @@ class SigningKey:
     _sign: Callable[[bytes], bytes] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_name(self.name)
         rules = signature_algorithm(self.algorithm)
         if len(self.seed) != SEED_SIZE:
             raise MalformedError(f"private seed is not {SEED_SIZE} bytes", found=len(self.seed))

@@ -283,6 +283,52 @@ def test_every_consistency_proof_verifies_and_no_other_root_does(new: int) -> No
                 merkle.verify_consistency(old_size=old, new_size=new, proof=proof, **forged)
 
 
+@pytest.mark.parametrize(("old", "new"), [(2, 1), (8, 4), (8, 1), (-1, 4), (-4, 8)])
+def test_older_tree_that_is_larger_or_of_no_size_is_refused(old: int, new: int) -> None:
+    """Also with the proof and the roots of what a shrunken log would show."""
+    for proof in ([], [L1], [L1, N23]):
+        for old_root, new_root in ((ROOTS[new], ROOTS[new]), (ROOTS[abs(old)], ROOTS[new])):
+            with pytest.raises(InvalidProofError, match="not smaller"):
+                merkle.verify_consistency(
+                    old_size=old, new_size=new, old_root=old_root, new_root=new_root, proof=proof
+                )
+
+
+@pytest.mark.parametrize("size", [-1, merkle.MAX_SIZE + 1, 2**4096])
+def test_size_that_no_tree_has_is_refused_also_for_equal_trees(size: int) -> None:
+    with pytest.raises(InvalidProofError, match="size"):
+        merkle.verify_consistency(
+            old_size=size, new_size=size, old_root=ROOTS[1], new_root=ROOTS[1], proof=[]
+        )
+
+
+@pytest.mark.parametrize("root", [b"", bytes(31), bytes(33), bytes(64)])
+def test_consistency_of_what_is_no_hash_is_refused(root: bytes) -> None:
+    arguments = {"old_size": 1, "new_size": 2, "old_root": L0, "new_root": ROOTS[2], "proof": [L1]}
+    for change in (
+        {"old_root": root},
+        {"new_root": root},
+        {"proof": [root]},
+        {"new_size": 1, "old_root": root, "new_root": root, "proof": []},
+    ):
+        with pytest.raises(InvalidProofError, match="32 bytes"):
+            merkle.verify_consistency(**{**arguments, **change})  # type: ignore[arg-type]
+
+
+def test_proof_that_goes_on_above_the_top_is_refused() -> None:
+    """Also where both roots were signed over a tree that is deeper than its size."""
+    above = hashlib.sha256(b"above").digest()
+    for new, path in ((7, [N45, L6, N03]), (8, [N45, N67, N03])):
+        with pytest.raises(InvalidProofError, match="too long"):
+            merkle.verify_consistency(
+                old_size=6,
+                new_size=new,
+                old_root=merkle.node_hash(above, ROOTS[6]),
+                new_root=merkle.node_hash(above, ROOTS[new]),
+                proof=[*path, above],
+            )
+
+
 def test_rewritten_history_has_no_consistency_proof() -> None:
     before, after = leaves_of(11), leaves_of(20)
     after[3] = merkle.leaf_hash(b"rewritten")

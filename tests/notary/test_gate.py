@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.errors import MalformedError, QuotaryError, RefusedError
-from attestation.tls13.wire import RecordReader
+from attestation.tls13.wire import Direction, RecordReader
 from notary.gate import Gate, Passing
 from notary.limits import SessionLimits
 from notary.transitions import TABLE, TO_CLIENT, TO_VENUE, TRANSITIONS, Event, State
@@ -183,12 +184,16 @@ def test_venue_that_speaks_first_is_refused() -> None:
         gate().receive("received", RECEIVED[0], 2)
 
 
+@pytest.mark.parametrize("mode", ["sealed", "open", "live"])
+@pytest.mark.parametrize("direction", ["sent", "received"])
 @pytest.mark.parametrize("state", [State.CONNECT, State.CLOSED])
-def test_bytes_are_refused_without_a_connection(state: State) -> None:
-    made = Gate("open", HOST, SessionLimits())
+def test_bytes_are_refused_without_a_connection(
+    state: State, direction: Direction, mode: str
+) -> None:
+    made = Gate(mode, HOST, SessionLimits())
     made.state = state
     with pytest.raises(RefusedError):
-        made.receive("sent", b"x", 1)
+        made.receive(direction, b"x", 1)
 
 
 def test_held_bytes_count_towards_the_limits() -> None:
@@ -198,6 +203,28 @@ def test_held_bytes_count_towards_the_limits() -> None:
     with pytest.raises(RefusedError) as refused:
         made.receive("sent", b"".join(SENT[1:]), 4)
     assert refused.value.rule == "W13"
+
+
+def test_first_record_may_be_as_large_as_all_that_is_allowed() -> None:
+    made = gate(limits=SessionLimits(sent_bytes=len(SENT[0])))
+    assert made.receive("sent", SENT[0], 2).to_venue == SENT[0]
+
+
+@pytest.mark.parametrize(
+    ("limit", "used"),
+    [
+        ("records", FLIGHT),
+        ("sent_bytes", len(SENT[0])),
+        ("received_bytes", len(b"".join(RECEIVED[:FLIGHT]))),
+    ],
+)
+def test_more_than_half_of_any_limit_counts_as_half_used(limit: str, used: int) -> None:
+    """What decides whether another claim may follow on a kept-alive connection."""
+    for most, half_used in ((2 * used, False), (2 * used - 1, True)):
+        made = gate("open", dataclasses.replace(SessionLimits(), **{limit: most}))
+        made.receive("sent", SENT[0], 2)
+        made.receive("received", b"".join(RECEIVED[:FLIGHT]), 3)
+        assert made.half_used == half_used, most
 
 
 def test_more_records_than_allowed_are_refused() -> None:
@@ -306,6 +333,10 @@ def test_commitment_before_the_server_answered_or_without_a_key_log_is_refused()
         early.commit(3)
     with pytest.raises(RefusedError):
         held().commit(5)
+    closed = bound()
+    closed.move(Event.CLOSE, 4)
+    with pytest.raises(RefusedError):
+        closed.commit(5)
 
 
 @pytest.mark.parametrize("row_first", [True, False])
