@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pymerkle
 import pytest
@@ -302,6 +303,35 @@ def test_size_that_no_tree_has_is_refused_also_for_equal_trees(size: int) -> Non
         )
 
 
+@pytest.mark.parametrize("size", [-1, merkle.MAX_SIZE + 1, 2**4096])
+def test_size_that_no_tree_has_is_refused_with_any_path(size: int) -> None:
+    with pytest.raises(InvalidProofError, match="size"):
+        merkle.verify_inclusion(leaf=L0, index=0, size=size, proof=[L1] * 54, root=ROOTS[8])
+
+
+@pytest.mark.parametrize("node", [b"", bytes(31), bytes(33), bytes(64)])
+def test_inclusion_of_what_is_no_hash_is_refused(node: bytes) -> None:
+    arguments = {"leaf": L0, "index": 0, "size": 2, "proof": [L1], "root": ROOTS[2]}
+    for change in ({"leaf": node}, {"root": node}, {"proof": [node]}):
+        with pytest.raises(InvalidProofError, match="32 bytes"):
+            merkle.verify_inclusion(**{**arguments, **change})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 8])
+def test_equal_trees_and_the_empty_one_have_no_proof(size: int) -> None:
+    for old in (0, size):
+        check = partial(
+            merkle.verify_consistency,
+            old_size=old,
+            new_size=size,
+            old_root=ROOTS[old],
+            new_root=ROOTS[size],
+        )
+        check(proof=[])
+        with pytest.raises(InvalidProofError, match="empty"):
+            check(proof=[L1])
+
+
 @pytest.mark.parametrize("root", [b"", bytes(31), bytes(33), bytes(64)])
 def test_consistency_of_what_is_no_hash_is_refused(root: bytes) -> None:
     arguments = {"old_size": 1, "new_size": 2, "old_root": L0, "new_root": ROOTS[2], "proof": [L1]}
@@ -316,8 +346,17 @@ def test_consistency_of_what_is_no_hash_is_refused(root: bytes) -> None:
 
 
 def test_proof_that_goes_on_above_the_top_is_refused() -> None:
-    """Also where both roots were signed over a tree that is deeper than its size."""
+    """Also where the roots were signed over a tree that is deeper than its size."""
     above = hashlib.sha256(b"above").digest()
+    for index, size, path in INCLUSION:
+        with pytest.raises(InvalidProofError, match="too long"):
+            merkle.verify_inclusion(
+                leaf=LEAVES[index],
+                index=index,
+                size=size,
+                proof=[*path, above],
+                root=merkle.node_hash(above, ROOTS[size]),
+            )
     for new, path in ((7, [N45, L6, N03]), (8, [N45, N67, N03])):
         with pytest.raises(InvalidProofError, match="too long"):
             merkle.verify_consistency(
@@ -492,6 +531,11 @@ def test_hostile_size_costs_no_more_than_its_path() -> None:
         merkle.root_from_multiproof(size=merkle.MAX_SIZE, leaves={2**52: bytes(32)}, proof=[])
     with pytest.raises(InvalidProofError, match="size"):
         merkle.root_from_multiproof(size=2**4096, leaves={2**4095: bytes(32)}, proof=[])
+
+
+def test_tree_of_nothing_has_no_root_to_keep() -> None:
+    with pytest.raises(UsageError):
+        merkle.Tree([]).root()
 
 
 @pytest.mark.parametrize("indices", [[], [3, 2], [2, 2], [-1], [8]])

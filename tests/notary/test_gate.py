@@ -15,8 +15,11 @@ from attestation.tls13.wire import Direction, RecordReader
 from notary.gate import Gate, Passing
 from notary.limits import SessionLimits
 from notary.transitions import TABLE, TO_CLIENT, TO_VENUE, TRANSITIONS, Event, State
-from tests.tls13.capture import Capture, capture
-from tests.tls13.certs import HOST
+from tests.tls13.capture import Capture, capture, exchange
+from tests.tls13.certs import HOST, server
+from tests.tls13.tlsclient import Client
+from tests.tls13.tlspeer import P256
+from tests.tls13.tlsserver import Server
 
 SESSION: Capture = capture()
 
@@ -380,3 +383,173 @@ def test_bounds_of_a_session_hold_for_a_live_one_up_to_its_release() -> None:
     unreleased._limits = limits
     with pytest.raises(RefusedError, match="records"):
         unreleased.receive("received", RECEIVED[-1] * 100, 8)
+
+
+@pytest.mark.parametrize("direction", ["sent", "received"])
+@pytest.mark.parametrize("alert", [b"\x01\x00", b"\x02\x28"])
+def test_alert_in_plaintext_ends_the_handshake_whoever_sent_it(
+    direction: Direction, alert: bytes
+) -> None:
+    made = gate()
+    made.receive("sent", SENT[0], 2)
+    with pytest.raises(MalformedError) as refused:
+        made.receive(direction, b"\x15\x03\x03" + len(alert).to_bytes(2, "big") + alert, 3)
+    assert refused.value.rule == "W6"
+
+
+def retried() -> tuple[list[bytes], list[bytes]]:
+    """Returns the records of a session whose venue asked for another ClientHello."""
+    session = exchange(Client(HOST), Server(server(), group=P256, retry=P256))
+    return records(session.sent, "sent"), records(session.received, "received")
+
+
+def test_second_hello_passes_once_where_the_venue_asked_for_it() -> None:
+    sent, received = retried()
+    hello = next(place for place, raw in enumerate(sent) if place and raw[0] == 22)
+    answer = next(place for place, raw in enumerate(received) if place and raw[0] == 22)
+    # The compatibility CCS of either side stands between the two.
+    assert (hello, answer) == (2, 2)
+
+    def asked() -> Gate:
+        made = gate()
+        made.receive("sent", sent[0], 2)
+        for raw in received[:answer]:
+            assert made.receive("received", raw, 3).to_client == raw
+        assert made.answered
+        made.receive("sent", sent[1], 4)
+        assert made.receive("sent", sent[hello], 5).to_venue == sent[hello]
+        assert not made.answered
+        assert made.times.hello_us == 2
+        return made
+
+    for again in (sent[hello], sent[hello + 1]):
+        with pytest.raises(MalformedError) as refused:
+            asked().receive("sent", again, 6)
+        assert refused.value.rule == "W2"
+    made = asked()
+    made.receive("received", b"".join(received[answer:]), 6)
+    made.receive("sent", sent[hello + 1], 7)
+    assert made.state is State.HELD
+    made = asked()
+    made.receive("received", b"".join(received[answer:]), 6)
+    with pytest.raises(MalformedError):
+        made.receive("sent", sent[hello], 7)
+
+
+def test_answer_that_asks_for_no_other_hello_is_none() -> None:
+    made = gate()
+    made.receive("sent", SENT[0], 2)
+    made.receive("received", RECEIVED[0], 3)
+    assert made.answered
+    with pytest.raises(MalformedError) as refused:
+        made.receive("sent", SENT[0].replace(b"\x16\x03\x01", b"\x16\x03\x03", 1), 4)
+    assert refused.value.rule == "W2"
+
+
+def test_protected_record_within_a_second_hello_is_refused() -> None:
+    sent, received = retried()
+    hello = next(raw for place, raw in enumerate(sent) if place and raw[0] == 22)
+    made = gate()
+    made.receive("sent", sent[0], 2)
+    made.receive("received", received[0], 3)
+    part = b"\x16\x03\x03" + (20).to_bytes(2, "big") + hello[5:25]
+    assert made.receive("sent", part, 4).to_venue == b""
+    with pytest.raises(MalformedError) as refused:
+        made.receive("sent", SENT[FIRST_PROTECTED], 5)
+    assert refused.value.rule == "W2"
+
+
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("limit", ["records", "sent_bytes", "received_bytes"])
+def test_limit_is_reached_and_not_passed(limit: str, within: bool) -> None:
+    """Whether the records have passed or are held."""
+    used = {
+        "records": max(len(SENT), len(RECEIVED)),
+        "sent_bytes": len(SESSION.sent),
+        "received_bytes": len(SESSION.received),
+    }
+    limits = dataclasses.replace(SessionLimits(), **{limit: used[limit] - (not within)})
+    for permitted in (False, True):
+        made = gate("open", limits)
+        steps: list[tuple[Direction, list[bytes]]] = [
+            ("sent", SENT[:1]),
+            ("received", RECEIVED[:FLIGHT]),
+            ("sent", SENT[1:]),
+            ("received", RECEIVED[FLIGHT:]),
+        ]
+        over: QuotaryError | None = None
+        try:
+            for direction, raws in steps:
+                for raw in raws:
+                    made.receive(direction, raw, 3)
+                if permitted and not made.permitted:
+                    made.permit(3)
+        except RefusedError as error:
+            over = error
+        assert (over is None) == within
+        assert over is None or over.rule == "W13"
+
+
+def test_held_records_count_towards_the_limit() -> None:
+    data = SENT[FIRST_PROTECTED]
+    for most, refuses in ((FIRST_PROTECTED + 3, False), (FIRST_PROTECTED + 2, True)):
+        made = held()
+        made._limits = SessionLimits(records=most)
+        made.receive("sent", data, 5)
+        if not refuses:
+            made.receive("sent", data, 5)
+            assert len(made.held) == 3
+            continue
+        with pytest.raises(RefusedError, match="records"):
+            made.receive("sent", data, 5)
+
+
+def test_direction_that_ends_within_a_record_is_not_whole() -> None:
+    directions: tuple[Direction, ...] = ("sent", "received")
+    for direction in directions:
+        made = held()
+        made.check_whole("sent")
+        made.check_whole("received")
+        made.receive(direction, SENT[FIRST_PROTECTED][:-1], 5)
+        with pytest.raises(MalformedError) as refused:
+            made.check_whole(direction)
+        assert refused.value.rule == "W1"
+
+
+def test_gate_that_forgets_keeps_sizes_alone() -> None:
+    made = held()
+    made.receive("received", RECEIVED[FLIGHT], 5)
+    sizes = made.sent.size, made.received.size
+    assert min(sizes) > 0
+    made.forget()
+    assert (made.sent.size, made.received.size) == sizes
+    for stream in (made.sent, made.received):
+        assert (stream.records, stream.times) == ([], [])
+    assert made.held == ()
+    assert made.permit(6) == Passing()
+
+
+def test_next_claim_is_permitted_anew_and_on_a_path_of_its_own() -> None:
+    made = held("open")
+    made.permit(5)
+    for event in (Event.OPEN, Event.VERIFY, Event.NEXT):
+        made.move(event, 7)
+    assert (made.path, made.permitted, made.times.released_us) == ("follow", False, None)
+    made.permit(8)
+    with pytest.raises(RefusedError):
+        made.permit(9)
+    made.receive("sent", SENT[FIRST_PROTECTED], 9)
+    with pytest.raises(RefusedError):
+        made.permit(10)
+
+
+def test_released_live_stream_passes_whole_records_alone() -> None:
+    made = held("live")
+    made.permit(5)
+    verified(made)
+    two = RECEIVED[-1] * 2
+    assert made.receive("received", two[:-1], 8).to_client == RECEIVED[-1]
+    assert made.receive("received", b"", 9) == Passing()
+    assert made.receive("received", two[-1:], 10).to_client == RECEIVED[-1]
+    assert made.receive("received", two, 11).to_client == two
+    assert made.received.times[-4:] == [8, 10, 11, 11]

@@ -402,6 +402,25 @@ def test_repeated_opening_returns_the_same_attestation(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
+def test_second_opening_of_another_key_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with running(tmp_path) as rig:
+            session = rig.session()
+            client = rig.client(session)
+            await client.fetch()
+            await rig.seal(session)
+            body = {"opening": client.opening()}
+            place = session["id"], session["token"]
+            assert await rig.desk.attest(*place, json.dumps(body).encode()) is None
+            body["opening"]["private_key"] = "07" * 32
+            with pytest.raises(RefusedError) as refused:
+                await rig.desk.attest(*place, json.dumps(body).encode())
+            assert (refused.value.rule, refused.value.http_status) == ("opening", 409)
+            assert (await rig.attest(session, client)).session().id == session["id"]
+
+    asyncio.run(scene())
+
+
 def test_opening_before_the_seal_is_refused(tmp_path: Path) -> None:
     def never(connection: VenueConnection, request: bytes) -> None:
         connection.write(http_response()[:20])

@@ -346,6 +346,20 @@ def test_prover_that_was_not_answered_and_opens_nothing_is_to_blame(
     played(tmp_path, play, "not_opened", venue=Venue(answer))
 
 
+def test_client_that_leaves_after_the_seal_hinders_nothing(tmp_path: Path) -> None:
+    """Sealed, what came is settled: the venue's silence stays its own."""
+
+    async def play(rig: Rig, session: dict[str, Any], client: Tunnel) -> None:
+        await client.fetch()
+        await rig.seal(session)
+        witness: Any = rig.desk.registry.get(session["id"]).witness
+        client.close()
+        await until(lambda: bool(witness._client_gone))
+        await opened(rig, session, client)
+
+    played(tmp_path, play, "venue_silent", venue=Venue(silent))
+
+
 PLAIN = http_request()
 PROVOCATIONS = [
     PLAIN.replace(b"Connection", b"Accept-Encoding: gzip\r\nConnection"),
