@@ -112,7 +112,6 @@ def verify_voices(
         return _agreed([voice for voice in voices if isinstance(voice, VerifiedQuote)], expect)
     if len(slots) != len(voices):
         raise ExpectationError("some notaries show a slot, some do not", rule="quorum.kind")
-    _check_same(slots, ("purpose",))
     by_venue = zip(*[slot.quotes for slot in slots], strict=True)
     venues = [_agreed(quotes, expect) for quotes in by_venue]
     return VerifiedSlotQuorum(

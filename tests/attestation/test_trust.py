@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from attestation.encoding import MAX_INTEGER
 from attestation.errors import MalformedError, UntrustedError, UsageError
 from attestation.keys import SigningKey, VerifyingKey
-from attestation.trust import MAX_FILE_SIZE, Trust, TrustedKey, parse_time
+from attestation.log.cosignature import WitnessKey
+from attestation.trust import MAX_FILE_SIZE, MAX_TEXT, Trust, TrustedKey, parse_time
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=150)
 DAY_US = 86_400_000_000
@@ -157,6 +158,19 @@ def test_secp256k1_is_no_key_for_logs_and_witnesses(role: str) -> None:
     ecdsa = key(algorithm="ecdsa-secp256k1")
     assert refusal(table(ecdsa, role=f'"{role}"')).rule == "vkey"
     assert Trust.parse(table(role=f'"{role}"').encode()).keys[0].role == role
+
+
+@pytest.mark.parametrize("role", ["attest", "log"])
+def test_cosigners_key_is_no_key_for_attestations_and_logs(role: str) -> None:
+    cosigner = WitnessKey.of(key()).vkey
+    assert refusal(table(vkey=f'"{cosigner}"', role=f'"{role}"')).rule == "vkey"
+    trust = Trust.parse(table(vkey=f'"{cosigner}"', role='"witness"').encode())
+    assert [found.key for found in trust.keys] == [WitnessKey.of(key())]
+
+
+def test_key_of_a_witness_in_both_spellings_is_a_usage_error() -> None:
+    both = table(role='"witness"') + table(vkey=f'"{WitnessKey.of(key()).vkey}"', role='"witness"')
+    assert refusal(both).rule == "vkey"
 
 
 @pytest.mark.parametrize(
@@ -390,6 +404,35 @@ def test_operator_is_told_by_name() -> None:
     assert trust.operator_of("two.example") == "Other"
     with pytest.raises(UntrustedError):
         trust.operator_of("three.example")
+
+
+def test_keys_of_a_log_are_those_of_its_origin_and_role() -> None:
+    log, other = key("log.example", 3), key("other.example", 4)
+    trust = Trust(
+        keys=(entry(), entry(log, role="log"), entry(other, role="log"), entry(key(seed=5)))
+    )
+    assert list(trust.logs_of("log.example")) == [log]
+    assert list(trust.logs_of("other.example")) == [other]
+    assert trust.logs_of("one.example") == {}
+    assert trust.logs_of("nobody.example") == {}
+
+
+def test_revoked_key_is_trusted_for_what_witnesses_saw_up_to_its_revocation() -> None:
+    trust = Trust(keys=(entry(revoked_at_us=FROM_US + DAY_US),))
+    for seen_us in (FROM_US, FROM_US + DAY_US):
+        assert trust.find(key().short, "attest", FROM_US, witnessed_us=seen_us) == trust.keys[0]
+    with pytest.raises(UntrustedError) as caught:
+        trust.find(key().short, "attest", FROM_US, witnessed_us=FROM_US + DAY_US + 1)
+    assert caught.value.rule == "trust.revoked_at"
+
+
+def test_widest_window_and_longest_texts_are_taken() -> None:
+    widest = entry(valid_from_us=0, valid_until_us=MAX_INTEGER, revoked_at_us=MAX_INTEGER)
+    assert Trust.parse(Trust(keys=(widest,)).dump()).keys == (widest,)
+    assert entry(operator="a" * MAX_TEXT).operator == "a" * MAX_TEXT
+    padded = table().encode()
+    padded += b"#" * (MAX_FILE_SIZE - len(padded))
+    assert Trust.parse(padded).keys == (entry(),)
 
 
 def test_trust_is_frozen() -> None:

@@ -22,6 +22,7 @@ from attestation.presentation import Presentation
 from tests.verifier import forge
 from verifier import VerifiedQuorum, verify_quorum
 from verifier.decide import decide, witnesses
+from verifier.quorum import median
 
 ONE = forge.LyingNotary()
 TWO = forge.LyingNotary(name="notary.two", operator="Two Ltd")
@@ -85,6 +86,23 @@ def test_an_even_number_gives_the_mean_of_the_two_middles() -> None:
 def test_too_few_notaries() -> None:
     rejected(IncompleteError, "expect.notaries.count", seen(ONE))
     rejected(IncompleteError, "expect.notaries.count")
+
+
+def test_one_notary_is_enough_where_one_is_expected_and_none_never_is() -> None:
+    assert len(quorum(seen(ONE), count=1).quotes) == 1
+    rejected(IncompleteError, "expect.notaries.count", count=1)
+    with pytest.raises(IncompleteError):
+        verify_quorum([], trust=forge.trust(*ALL), expect=forge.expect(), now_us=forge.NOW)
+
+
+def test_exchanges_without_a_quote_are_no_quorum() -> None:
+    shown = [forge.session(notary=notary, quote=False).present() for notary in (ONE, TWO)]
+    expect = Expect(
+        hosts=("api.exchange.coinbase.com",), notaries=NotaryQuorum(count=2), modes=("sealed",)
+    )
+    with pytest.raises(ExpectationError) as caught:
+        verify_quorum(shown, trust=forge.trust(*ALL), expect=expect, now_us=forge.NOW)
+    assert caught.value.rule == "expect.hosts"
 
 
 def test_one_notary_with_two_sessions_is_one_voice() -> None:
@@ -185,6 +203,28 @@ def test_notaries_must_tell_of_one_venue() -> None:
             now_us=forge.NOW,
         )
     assert caught.value.rule == "quorum.venue"
+
+
+@pytest.mark.parametrize(("high", "accepted"), [("10020", True), ("10020.01", False)])
+def test_prices_may_be_as_far_from_their_median_as_expected_and_no_farther(
+    high: str, accepted: bool
+) -> None:
+    # Of three the median is the middle one: 20 of 10000 are exactly 20 basis points.
+    voices = [seen(who, bid=at, ask=at) for who, at in ((ONE, "9990"), (TWO, "10000"))]
+    voices.append(seen(THREE, bid=high, ask=high))
+    if accepted:
+        assert quorum(*voices, max_div_bps=20).mid == 10_000
+    else:
+        rejected(ExpectationError, "expect.notaries.max_div_bps", *voices, max_div_bps=20)
+
+
+def test_median_of_any_number_is_its_middle() -> None:
+    for count in range(1, 12):
+        values = [Fraction(value) for value in range(count)]
+        for turn in range(count):
+            assert median(values[turn:] + values[:turn]) == Fraction(count - 1, 2)
+    assert median([Fraction(value) for value in (0, 1, 10, 100, 1000)]) == 10
+    assert median([Fraction(value) for value in (0, 1, 10, 100)]) == Fraction("5.5")
 
 
 @pytest.mark.parametrize(("ask", "accepted"), [("10040", True), ("10041", False)])

@@ -71,6 +71,17 @@ def test_notaries_agree_on_every_venue_whatever_they_call_the_feed() -> None:
     assert by_venue["coinbase"] == Fraction("64181.265")
 
 
+def test_interval_of_a_quorum_of_slots_spans_all_that_each_saw() -> None:
+    early, late = feeds.SLOT_US - 70_000, feeds.SLOT_US - 1
+    shown = [
+        feeds.slot(venues=VENUES, notary=ONE, lies={"gemini.received_us": early}).bare(),
+        feeds.slot(venues=VENUES, notary=TWO, lies={"coinbase.received_us": late}).bare(),
+    ]
+    for order in (shown, shown[::-1]):
+        found = quorum(*order)
+        assert (found.not_before_us, found.not_after_us) == (early, late)
+
+
 def test_a_verdict_has_each_notarys_quotes_and_each_venues_mid() -> None:
     shown = [seen(ONE), seen(TWO)]
     verdict = decide(shown, trust=TRUST, expect=expect(), now_us=forge.NOW)
