@@ -10,10 +10,13 @@ import pytest
 
 from tests.adversaries.prover import BINANCE, TARGET, Attempt, Refusal, get
 from tests.adversaries.venue import VenueConnection, answer, response
-from tests.attacks.conftest import Scene, World
+from tests.attacks.conftest import COINBASE, Scene, World
 from tests.attacks.test_delays import EXCHANGE, notary_with, playing
+from tests.tls13.tlsclient import Client
 
 _TRADES = itertools.count()
+BURST = 20
+"""Requests, of which eight a second are allowed: too many even if the machine pauses in between."""
 
 
 @pytest.fixture
@@ -83,8 +86,14 @@ def test_burnt_rate_limit_earns_no_retry(scene: Scene, place: dict[str, str | No
     busy = response(b"{}", status=b"429 Too Many Requests")
     coinbase = {"venue": "coinbase", "instrument": "BTC-USD"}
     scene.hostile.behave(answer(busy))
-    for _ in range(9):
-        scene.quote(**coinbase).handshake().send()
+    held = [
+        scene.quote(Client(COINBASE, hold_finished=True, seed=seed), **coinbase).handshake()
+        for seed in range(BURST)
+    ]
+    # Each counts from its client's Finished on.
+    for attempt in held:
+        attempt.client.send_finished()
+        attempt.flush()
     first = scene.quote(**coinbase, **place).handshake()
     with scene.refused("venue.status"):
         first.send()
