@@ -55,7 +55,22 @@ class Parties:
         self.admin = f"http://127.0.0.1:{venues['admin']}"
         notaries = self._notaries(venues["port"])
         self._configure(notaries, venues["port"])
-        ready = stage.start(
+        self._draft(notaries)
+        self._start_verifier()
+        self.start_prover()
+        while not self._live():
+            # A policy that is not logged before it takes effect never is, and the prover
+            # ends: on a slow machine it is drawn up again, to take effect later.
+            for name in ("prover", "verifier"):
+                stage.kill(name)
+            (stage.folder / "policy.json").unlink()
+            self.effective *= 2
+            self._draft(notaries)
+            self._start_verifier()
+            self.start_prover()
+
+    def _start_verifier(self) -> None:
+        ready = self.stage.start(
             *("verifier", "verifier", "serve", "--trust", self._file("trust.toml")),
             *("--log-policy", self._file("log-policy.txt")),
             *("--policy", self._file("policy.json")),
@@ -63,9 +78,7 @@ class Parties:
         )
         self.verifier = ready["url"]
         # On this machine it is beside everything else.
-        run_in_spare_time(stage.servers[-1].process.pid)
-        self.start_prover()
-        self._wait_until_live()
+        run_in_spare_time(self.stage.servers[-1].process.pid)
 
     def start_prover(self) -> None:
         """Starts ``prover serve``."""
@@ -138,6 +151,9 @@ class Parties:
             f'connect_to = "127.0.0.1:{venues_port}"',
         ]
         (self.stage.folder / "feed.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def _draft(self, notaries: list[tuple[str, str, str]]) -> None:
+        """Draws the policy up."""
         named = [part for name, log, _ in notaries for part in ("--notary", f"{name}={log}")]
         made = self.stage.run(
             *("prover", "policy", "--config", self._file("feed.toml"), "--development"),
@@ -148,15 +164,25 @@ class Parties:
         )
         self.policy_id = json.loads(made)["policy_id"]
 
-    def _wait_until_live(self) -> None:
-        deadline = time.monotonic() + LIVE_SECONDS
+    def _live(self) -> bool:
+        """Waits until orders are taken; False if the prover has ended."""
         policy = json.loads((self.stage.folder / "policy.json").read_bytes())
+        prover = next(one.process for one in self.stage.servers if one.name == "prover")
+        deadline = time.monotonic() + LIVE_SECONDS + self.effective
         while time.monotonic() < deadline:
-            lanes = httpx.get(f"{self.prover}/v1/status").json()["lanes"]
+            if prover.poll() is not None:
+                return False
+            try:
+                found = httpx.get(f"{self.prover}/v1/status", timeout=LIVE_SECONDS)
+            except httpx.TransportError:
+                # It ends now, or there is something wrong until the deadline.
+                time.sleep(0.1)
+                continue
+            lanes = found.json()["lanes"]
             live = sum(lane["state"] == "live" for lane in lanes)
             effective = time.time() * 1e6 > policy["effective_us"]
             if lanes and live >= LIVE_SHARE * len(lanes) and effective:
-                return
+                return True
             time.sleep(0.1)
         raise UnavailableError("the feed did not come up", rule="feed")
 
