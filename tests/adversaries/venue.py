@@ -64,10 +64,12 @@ class VenueConnection:
             self._take_record()
         return bytes(text)
 
-    def hello(self) -> None:
-        """Takes the ClientHello and sends the server's flight."""
+    def hello(self, data: bytes = b"") -> None:
+        """Takes the ClientHello and sends the server's flight, and data at its heels."""
         while not self.tls.outgoing:
             self._take_record()
+        if data:
+            self.tls.write(data)
         self.flush()
 
     def skip(self, records: int) -> bytes:
