@@ -9,7 +9,7 @@ from functools import cache
 import httpx
 
 from attestation.errors import MalformedError, UsageError
-from attestation.http1 import check_host, read_request
+from attestation.http1 import read_request
 from attestation.keys import DEFAULT_SIGNATURE
 from attestation.quote import check_plain_request
 from attestation.template import render_template
@@ -100,7 +100,6 @@ def plan_request(request: httpx.Request, body: bytes, options: TransportOptions)
     try:
         # What the notary would refuse after the fact is the caller's mistake before it.
         parsed = read_request(plaintext)
-        check_host(parsed, host=host, port=port)
         if quote is not None:
             check_plain_request(parsed)
     except MalformedError as error:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from attestation import http1
 from attestation.chunked import MAX_CHUNKS
 from attestation.errors import MalformedError
 from attestation.http1 import (
     MAX_BODY,
+    first_response,
     read_response,
     request_length,
     response_length,
@@ -115,6 +117,35 @@ def test_sum_of_chunks_beyond_the_bound_is_refused() -> None:
     refused_response(response(b"Transfer-Encoding: chunked", body=chunk * 2 + b"0\r\n\r\n"), "W9")
 
 
+@pytest.mark.parametrize("size", [8, 9])
+def test_body_may_be_as_large_as_the_bound_however_it_ends(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http1, "MAX_BODY", 8)
+    body = bytes(size)
+    endless = response(b"Server: old", body=body)
+    sized = response(b"Content-Length: %d" % size, body=body)
+    chunked = response(b"Transfer-Encoding: chunked", body=b"%x\r\n%s\r\n0\r\n\r\n" % (size, body))
+    if size == 8:
+        assert first_response(endless, method="GET") is None
+        for data in (endless, sized, chunked):
+            assert read_response(data, method="GET", closed=True).body == body
+        return
+    for data in (endless, sized, chunked):
+        for closed in (False, True):
+            with pytest.raises(MalformedError) as caught:
+                first_response(data, method="GET", closed=closed)
+            assert caught.value.rule == "W9"
+
+
+def test_response_of_another_protocol_is_refused_at_its_first_bytes() -> None:
+    assert first_response(b"HTTP/1.1", method="GET") is None
+    for data in (b"X", b"HTTP/1.0", b"HTTP/2", b"HTTP/1.1\t", b"ICY 200 OK"):
+        with pytest.raises(MalformedError) as caught:
+            first_response(data, method="GET")
+        assert caught.value.rule == "W9"
+
+
 def test_too_many_chunks_are_refused() -> None:
     body = b"1\r\na\r\n" * MAX_CHUNKS
     fits = response(b"Transfer-Encoding: chunked", body=body[6:] + b"0\r\n\r\n")
@@ -138,6 +169,12 @@ def test_body_length_on_204_is_refused(line: bytes) -> None:
 def test_content_coding_is_refused(coding: bytes) -> None:
     data = response(b"Content-Encoding: " + coding, b"Content-Length: 0")
     assert refused_response(data, "W9") == "content coding is not identity"
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"br", b"identity, gzip"])
+def test_content_coding_of_a_request_is_refused(coding: bytes) -> None:
+    coded = POST.replace(b"Content-Length", b"Content-Encoding: %s\r\nContent-Length" % coding)
+    refused_request(coded, "W9")
 
 
 def test_identity_is_no_coding() -> None:

@@ -130,10 +130,65 @@ def test_header_that_would_split_the_request_is_refused_before_it_is_sent() -> N
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        TransportOptions(venue="kraken"),
+        TransportOptions(venue="kraken", market="BTC/USD"),
+        TransportOptions(venue="kraken", instrument="XXBTZUSD"),
+    ],
+)
+def test_quote_that_is_asked_for_by_its_place_is_the_venues(options: TransportOptions) -> None:
+    result = plan(KRAKEN, options=options)
+    assert (result.spec.venue, result.spec.instrument) == ("kraken", "XXBTZUSD")
+    assert result.spec.target == "/0/public/Ticker?pair=XXBTZUSD"
+    if options.place is not None:
+        assert options.place == ("api.kraken.com", 443, result.spec.target, "XXBTZUSD")
+        for url, method in ((KRAKEN.replace("XXBTZUSD", "XETHZUSD"), "GET"), (KRAKEN, "HEAD")):
+            with pytest.raises(UsageError) as caught:
+                plan(url, method=method, options=options)
+            assert caught.value.rule == "url"
+
+
+def test_answer_is_taken_for_json_where_it_is_a_quote_or_was_asked_for() -> None:
+    other = "https://api.venue.example/"
+    for url, wish, sent, is_json in (
+        (KRAKEN, "*/*", b"application/json", True),
+        (KRAKEN, "text/plain", b"text/plain", True),
+        (other, "application/json", b"application/json", True),
+        (other, "text/plain", b"text/plain", False),
+        (other, "*/*", b"*/*", False),
+    ):
+        result = plan(url, headers={"Accept": wish})
+        assert b"\r\nAccept: %s\r\n" % sent in result.plaintext
+        assert result.expect_json == is_json, (url, wish)
+
+
+def test_without_libssl_the_venues_template_alone_is_planned() -> None:
+    options = TransportOptions(binding="template")
+    result = plan(KRAKEN, options=options)
+    assert (result.spec.binding, result.spec.form) == ("template", "quotary")
+    assert plan(KRAKEN).spec.binding == "full"
+    for url, headers in (
+        ("https://api.kraken.com/0/public/Time", {}),
+        (KRAKEN, {"User-Agent": "mine"}),
+    ):
+        with pytest.raises(UsageError) as caught:
+            plan(url, headers=headers, options=options)
+        assert caught.value.rule == "binding"
+
+
+def test_request_without_headers_of_its_own_has_ours() -> None:
+    bare = httpx.Request("GET", KRAKEN)
+    bare.headers.clear()
+    assert plan_request(bare, b"", TransportOptions()).plaintext == plan(KRAKEN).plaintext
+
+
+@pytest.mark.parametrize(
     "make",
     [
         lambda: TransportOptions(mode="live"),
         lambda: TransportOptions(market="BTC/USD"),
+        lambda: TransportOptions(instrument="XXBTZUSD"),
         lambda: TransportOptions(venue="kraken", market="BTC/USD", instrument="XXBTZUSD"),
         lambda: Purpose(trade="t"),
         lambda: Purpose(adhoc="x", trade="t", leg="open"),

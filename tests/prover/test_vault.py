@@ -9,10 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from attestation.document import Attestation
 from attestation.errors import InvalidProofError, MalformedError, UnavailableError, UsageError
-from prover import AttestedFetch, build_presentation, load, load_evidence, save
-from prover.vault import ATTESTATION_FILE, EVIDENCE_FILE, SECRETS_FILE, write_private
+from attestation.log.inclusion import Inclusion
+from prover import AttestedFetch, build_presentation, load, load_evidence, load_set, save
+from prover.vault import (
+    ATTESTATION_FILE,
+    EVIDENCE_FILE,
+    LOG_FILE,
+    SECRETS_FILE,
+    keep_log,
+    write_private,
+)
 from tests.prover.scene import Scene, make_scene
+from tests.verifier import logged
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +92,72 @@ def test_secrets_of_another_fetch_are_refused(fetch: AttestedFetch, tmp_path: Pa
     with pytest.raises(InvalidProofError) as caught:
         load(tmp_path)
     assert caught.value.rule == "secrets.header"
+
+
+def test_evidence_of_another_attestation_is_refused(
+    fetch: AttestedFetch, scene: Scene, tmp_path: Path
+) -> None:
+    other = dataclasses.replace(fetch, attestation=scene.altered("session", purpose="adhoc/other"))
+    save(tmp_path, fetch)
+    write_private(tmp_path / EVIDENCE_FILE, other.evidence.encode() + b"\n")
+    with pytest.raises(InvalidProofError) as caught:
+        load_evidence(tmp_path)
+    assert caught.value.rule == "evidence"
+
+
+def test_log_proof_is_kept_replaced_and_checked_when_read_back(
+    fetch: AttestedFetch, scene: Scene, tmp_path: Path
+) -> None:
+    def proven(attestation: Attestation, size: int = 1_000) -> Inclusion:
+        entry = logged.entry_of(attestation)
+        entry = dataclasses.replace(entry, logged_us=attestation.header.issued_us + 1)
+        return logged.prove(entry, size=size)
+
+    first, later = proven(fetch.attestation), proven(fetch.attestation, 1_200)
+    save(tmp_path, dataclasses.replace(fetch, log=first))
+    assert load(tmp_path).log == first
+    keep_log(tmp_path, later)
+    assert load(tmp_path).log == later
+    assert stat.S_IMODE((tmp_path / LOG_FILE).stat().st_mode) == 0o600
+    other = scene.altered("session", purpose="adhoc/other")
+    keep_log(tmp_path, proven(other))
+    with pytest.raises(InvalidProofError):
+        load(tmp_path)
+
+
+def test_set_is_of_one_request_and_purpose(
+    fetch: AttestedFetch, scene: Scene, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError):
+        load_set(tmp_path)
+    for name in ("b", "a"):
+        save(tmp_path / name, fetch)
+    assert list(load_set(tmp_path)) == ["a", "b"]
+    for number, (field, changes) in enumerate(
+        (("session", {"purpose": "adhoc/other"}), ("http", {"target": "/other"}))
+    ):
+        other = tmp_path / f"c{number}"
+        save(other, dataclasses.replace(fetch, attestation=scene.altered(field, **changes)))
+        with pytest.raises(UsageError) as caught:
+            load_set(tmp_path)
+        assert caught.value.rule == "folder"
+        (other / ATTESTATION_FILE).unlink()
+
+
+def test_folder_that_others_could_read_is_closed_to_them(
+    fetch: AttestedFetch, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    save(tmp_path, fetch)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+
+
+def test_unreadable_file_is_named_and_no_raw_error(fetch: AttestedFetch, tmp_path: Path) -> None:
+    save(tmp_path, fetch)
+    (tmp_path / SECRETS_FILE).unlink()
+    (tmp_path / SECRETS_FILE).mkdir()
+    with pytest.raises(UnavailableError):
+        load(tmp_path)
 
 
 def test_changed_transcript_is_refused(fetch: AttestedFetch, tmp_path: Path) -> None:
