@@ -201,10 +201,10 @@ def test_field_is_read_only_where_it_stands_under_its_own_name() -> None:
             attestation.server,
             attestation.http,
         ):
-            with pytest.raises(MalformedError):
+            with pytest.raises(MalformedError, match=r"field \d is not"):
                 read()
     for fields in ((), FORGED.fields[:-1]):
-        with pytest.raises(MalformedError):
+        with pytest.raises(MalformedError, match="is not notary"):
             dataclasses.replace(FORGED, fields=fields).notary()
 
 
@@ -224,3 +224,8 @@ def test_source_of_an_observation_is_live_where_none_is_named() -> None:
     for source, effective in ((None, "live"), ("live", "live"), ("rest", "rest")):
         named = dataclasses.replace(observation, source=source)
         assert named.effective_source == effective
+
+
+@pytest.mark.parametrize(("port", "place"), [(443, "a.example"), (8443, "a.example:8443")])
+def test_place_of_a_connection_is_named_as_host_names_it(port: int, place: str) -> None:
+    assert dataclasses.replace(FORGED.connection(), host="a.example", port=port).place == place
