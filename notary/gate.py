@@ -119,7 +119,7 @@ class Gate:
     def permit(self, now_us: int) -> Passing:
         """Tells that the ``opened`` row is durable: releases, now or once a record waits."""
         before = (State.FLIGHT, State.HELD, State.OPENED, State.VERIFIED)
-        if self.permitted or self.times.released_us is not None or self.state not in before:
+        if self.permitted or self.state not in before:
             raise _illegal(self.state, "permit")
         self.permitted = True
         self._release(now_us)

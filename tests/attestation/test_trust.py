@@ -330,6 +330,9 @@ def test_dump_and_parse_round_trip(
         {"role": "judge"},
         {"operator": ""},
         {"operator": "a\x7fb"},
+        {"operator": "a\u2028b"},
+        {"operator": "a\u2029b"},
+        {"operator": "a\ud800b"},
         {"name": "two.example"},
         {"valid_from_us": -1},
         {"valid_until_us": MAX_INTEGER + 1},
@@ -429,7 +432,9 @@ def test_revoked_key_is_trusted_for_what_witnesses_saw_up_to_its_revocation() ->
 def test_widest_window_and_longest_texts_are_taken() -> None:
     widest = entry(valid_from_us=0, valid_until_us=MAX_INTEGER, revoked_at_us=MAX_INTEGER)
     assert Trust.parse(Trust(keys=(widest,)).dump()).keys == (widest,)
-    assert entry(operator="a" * MAX_TEXT).operator == "a" * MAX_TEXT
+    for operator in ("a" * MAX_TEXT, "Bourse \u00e9toil\u00e9e \U0001f4c8"):
+        named = Trust(keys=(entry(operator=operator),))
+        assert Trust.parse(named.dump()) == named
     padded = table().encode()
     padded += b"#" * (MAX_FILE_SIZE - len(padded))
     assert Trust.parse(padded).keys == (entry(),)

@@ -128,6 +128,15 @@ def test_permit_before_the_hold_releases_with_the_first_protected_record() -> No
     assert (made.state, made.times.released_us) == (State.RELEASED, 6)
 
 
+def test_permit_without_a_hello_or_a_connection_is_refused() -> None:
+    closed = held()
+    closed.move(Event.CLOSE, 5)
+    for made in (Gate("sealed", HOST, SessionLimits()), gate(), closed):
+        with pytest.raises(RefusedError):
+            made.permit(6)
+        assert not made.permitted
+
+
 def test_permit_twice_is_refused() -> None:
     made = held()
     made.permit(5)
@@ -517,8 +526,8 @@ def test_direction_that_ends_within_a_record_is_not_whole() -> None:
 
 
 def test_gate_that_forgets_keeps_sizes_alone() -> None:
-    made = held()
-    made.receive("received", RECEIVED[FLIGHT], 5)
+    made = held("open")
+    assert made.receive("received", RECEIVED[FLIGHT], 5) == Passing()
     sizes = made.sent.size, made.received.size
     assert min(sizes) > 0
     made.forget()
@@ -527,6 +536,7 @@ def test_gate_that_forgets_keeps_sizes_alone() -> None:
         assert (stream.records, stream.times) == ([], [])
     assert made.held == ()
     assert made.permit(6) == Passing()
+    assert made.receive("sent", SENT[-1], 7) == Passing(SENT[-1], b"")
 
 
 def test_next_claim_is_permitted_anew_and_on_a_path_of_its_own() -> None:
