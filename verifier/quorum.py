@@ -182,7 +182,7 @@ def _check_voices(voices: Sequence[Verified], expect: Expect) -> None:
     names = [voice.notary.name for voice in voices]
     if len(set(names)) != len(names):
         raise ExpectationError("one notary speaks twice", rule="quorum.notary", found=names)
-    if len(names) < max(expect.notary_count, 1):
+    if len(names) < expect.notary_count:
         raise IncompleteError(
             "fewer notaries than expected",
             rule="expect.notaries.count",

@@ -385,6 +385,7 @@ def test_bounds_of_a_session_hold_for_a_live_one_up_to_its_release() -> None:
     verified(made)
     for _ in range(100):
         assert made.receive("received", RECEIVED[-1], 8).to_client == RECEIVED[-1]
+        assert made.receive("sent", SENT[-1], 8).to_venue == SENT[-1]
     assert len(made.received.take()[0]) == 100 + FLIGHT
     assert made.received.records == []
     assert made.received.size == sum(map(len, RECEIVED[:FLIGHT])) + 100 * len(RECEIVED[-1])
@@ -546,9 +547,11 @@ def test_next_claim_is_permitted_anew_and_on_a_path_of_its_own() -> None:
         made.move(event, 7)
     assert (made.path, made.permitted, made.times.released_us) == ("follow", False, None)
     made.permit(8)
+    assert made.times.released_us is None
     with pytest.raises(RefusedError):
         made.permit(9)
     made.receive("sent", SENT[FIRST_PROTECTED], 9)
+    assert made.times.released_us == 9
     with pytest.raises(RefusedError):
         made.permit(10)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import notary.sessions
-from attestation.errors import QuotaryError
+from attestation.errors import MalformedError, QuotaryError, RefusedError
 from attestation.keys import SigningKey
 from notary.clock import Clock
 from notary.limits import ProverLimits
@@ -371,5 +371,100 @@ def test_ended_sessions_are_forgotten_after_a_while(tmp_path: Path) -> None:
         assert len(rig.desk.registry) == 1
         rig.desk.registry.prune(now + 10**9)
         assert len(rig.desk.registry) == 0
+
+    in_rig(tmp_path, scene)
+
+
+def test_target_is_that_of_a_venues_quote_alone(tmp_path: Path) -> None:
+    def scene(rig: Rig) -> None:
+        adhoc = {"venue": None, "instrument": None, "host": HOST, "port": 443}
+        for changes, target in (({}, "/ticker?symbol=BTCUSDT"), (adhoc, None)):
+            session = rig.session(**changes)
+            assert session.get("target") == target
+            assert rig.desk.registry.get(session["id"]).template is None
+        bound = rig.session(binding="template", form="quotary")
+        template = rig.desk.registry.get(bound["id"]).template
+        assert template is not None
+        assert template.startswith(b"GET /ticker?symbol=BTCUSDT HTTP/1.1\r\n")
+
+    in_rig(tmp_path, scene)
+
+
+def test_session_that_ended_says_why_and_an_attested_one_is_no_error(tmp_path: Path) -> None:
+    issued: Any = object()
+    wrong = MalformedError("it was wrong", rule="W9", found=1, wanted=2)
+
+    def scene(rig: Rig) -> None:
+        session = rig.desk.registry.get(rig.session()["id"])
+        session.check_alive()
+        session.ended, session.issued = "attested", issued
+        session.check_alive()
+        session.issued, session.ended = None, "invalid"
+        full = RefusedError("it is full", rule="W13", http_status=429)
+        for failure, told in (
+            (None, ("session", "invalid", 409)),
+            (wrong, ("W9", 1, RefusedError.http_status)),
+            (full, ("W13", None, 429)),
+        ):
+            if failure is not None:
+                session.fail(failure)
+            with pytest.raises(RefusedError, match="the session ended: ") as caught:
+                session.check_alive()
+            error = caught.value
+            assert (error.rule, error.found, error.http_status) == told
+
+    in_rig(tmp_path, scene)
+
+
+def test_deadline_that_was_stopped_ends_nothing(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with running(tmp_path) as rig:
+            session = rig.desk.registry.get(rig.session()["id"])
+            timer = session.timer
+            assert timer is not None
+            session.stop_timer()
+            assert timer.cancelled()
+            assert session.timer is None
+            session.stop_timer()
+
+    asyncio.run(scene())
+
+
+def test_continuing_session_is_its_connections_own_provers_and_binding(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with running(tmp_path, venue=Venue(answer_and_keep)) as rig:
+            session = rig.session(mode="open")
+            waiting = rig.session(mode="open")
+            client = rig.client(session)
+            await client.fetch(http_request(close=False))
+            await client.read_response(len(http_response(close=False)))
+            conn = {"mode": "open", "conn": session["id"]}
+            theirs = rig.envelope(STRANGER, **conn)
+            assert refused(rig, theirs) == ("refused", "request.conn", 403)
+            other = rig.envelope(**conn, binding="template", form="quotary")
+            assert refused(rig, other)[1] == "request.binding"
+            # A session that has no connection yet names none.
+            unconnected = rig.envelope(mode="open", conn=waiting["id"])
+            assert refused(rig, unconnected) == ("refused", "request.conn", 409)
+            assert len(rig.desk.registry) == 2
+            assert rig.session(**conn)["id"] != session["id"]
+
+    asyncio.run(scene())
+
+
+def test_token_is_the_sessions_own(tmp_path: Path) -> None:
+    def scene(rig: Rig) -> None:
+        first, second = rig.session(), rig.session()
+        for token in (second["token"], "", first["token"][:-1], first["token"] + "0"):
+            with pytest.raises(RefusedError) as caught:
+                rig.desk.end_session(first["id"], token)
+            assert (caught.value.rule, caught.value.http_status) == ("token", 403)
+            with pytest.raises(RefusedError):
+                rig.desk.registry.authenticate(first["id"], token)
+        for unknown in ("0" * 32, ""):
+            with pytest.raises(RefusedError) as caught:
+                rig.desk.registry.authenticate(unknown, "0" * 32)
+            assert (caught.value.rule, caught.value.http_status) == ("token", 403)
+        assert rig.desk.registry.authenticate(first["id"], first["token"]).id == first["id"]
 
     in_rig(tmp_path, scene)

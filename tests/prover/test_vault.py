@@ -94,6 +94,16 @@ def test_secrets_of_another_fetch_are_refused(fetch: AttestedFetch, tmp_path: Pa
     assert caught.value.rule == "secrets.header"
 
 
+def test_section_whose_salt_is_not_kept_is_refused(fetch: AttestedFetch, tmp_path: Path) -> None:
+    asked = fetch.secrets.request
+    fewer = dataclasses.replace(asked, sections=asked.sections[:-1])
+    secrets = dataclasses.replace(fetch.secrets, request=fewer)
+    save(tmp_path, dataclasses.replace(fetch, secrets=secrets))
+    with pytest.raises(InvalidProofError) as caught:
+        load(tmp_path)
+    assert caught.value.rule == "section.response.body"
+
+
 def test_evidence_of_another_attestation_is_refused(
     fetch: AttestedFetch, scene: Scene, tmp_path: Path
 ) -> None:
