@@ -135,7 +135,9 @@ export class Chart {
       if (tags.every((tag) => Math.abs(tag.at - at) >= APART)) pen.fillText(price.format(value), width, at + 4);
     }
     pen.textAlign = "center";
-    for (let seconds = -120; seconds <= 30; seconds += 30) {
+    // Of half a minute each, or of one where that has no room.
+    const apart = right < 260 ? 60 : 30;
+    for (let seconds = -120; seconds <= 30; seconds += apart) {
       const at = x(nowUs + seconds * 1e6);
       if (at < 16 || at > right - 16) continue;
       pen.fillText(seconds ? `${seconds > 0 ? "+" : "−"}${Math.abs(seconds)} s` : "now", at, height - 4);

@@ -55,7 +55,7 @@ const hear = {
     for (const trade of known) keep(trade);
     say("market", told.market);
     const [seconds, width] = [told.duration_us / 1e6, told.window_us / 1e6];
-    say("terms", `${seconds} seconds. A won trade pays ${told.win} times the stake; a tie or a void gives the stake back.`);
+    say("terms", `${seconds} seconds. A won trade pays ${told.win} times the stake; a tie or a void returns it.`);
     state.asks = `Will ${told.market} be higher or lower in ${seconds} seconds? Entry and close are medians of all venues over ${width} seconds: no single tick decides.`;
     if (!state.staged) clearStage();
     if (state.you) say("name", state.you.name);

@@ -165,7 +165,7 @@ function refusalTitle(error) {
  */
 export function refusedBanner(error, name, beside = false) {
   const id = beside ? "trouble" : "verdict";
-  const rows = [wide("What", name), fact("Rule", code(error.rule ?? "–"))];
+  const rows = [(name.length > 40 ? wide : fact)("What", name), fact("Rule", code(error.rule ?? "–"))];
   for (const member of ["found", "wanted"]) {
     const value = error[member];
     if (value !== null && value !== undefined) {
