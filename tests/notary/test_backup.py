@@ -29,6 +29,7 @@ from tests.notary.rig import bearer
 from tests.notary.test_config import notary
 from tests.notary.test_log import Log, number, row
 from tests.notary.test_process import (  # noqa: F401 (fixtures)
+    SECONDS,
     Process,
     config,
     keygen,
@@ -58,7 +59,7 @@ def served(
             process.fetch()
         process.connect(process.session())[0].close()
         process.process.terminate()
-        assert process.process.wait(20) == 0
+        assert process.process.wait(SECONDS) == 0
     return folder
 
 
@@ -297,7 +298,7 @@ def test_a_disk_that_is_full_leaves_nothing_behind(kept: Path) -> None:
     )
     # The most that a file may grow to: what a full disk does to a copy.
     limited = ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh", *command]
-    done = subprocess.run(limited, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 20, done.stderr
     assert "cannot copy the store" in done.stderr
     assert not (kept / "copy").exists()

@@ -29,7 +29,7 @@ async def exchange(rig: Rig, data: bytes, *, end: bool = True) -> tuple[int, dic
     """Sends bytes to the relay; returns the refusal's status and problem."""
     reader, writer = await asyncio.open_connection(*rig.relay)
     writer.write(data)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         answer = await reader.read()
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")

@@ -51,15 +51,31 @@ class Prover:
         self.notary, self.http = notary, http
         self.tls = ClientContext(roots)
 
-    async def post(self, path: str, kind: Any, **members: Any) -> dict[str, Any]:
-        """Posts a signed request."""
+    async def ask(self, path: str, kind: Any, **members: Any) -> httpx.Response:
+        """Posts a signed request; returns the answer."""
         request = kind(**self.stamped(), **members)
         signature = PROVER.sign(request.encode()).hex()
         body = encode({"request": request.to_json(), "signature": signature})
-        answer = await self.http.post(path, content=body)
+        return await self.http.post(path, content=body)
+
+    async def post(self, path: str, kind: Any, **members: Any) -> dict[str, Any]:
+        """Posts a signed request; returns what was granted."""
+        answer = await self.ask(path, kind, **members)
         assert answer.status_code in (200, 201), answer.text
         found: dict[str, Any] = answer.json()
         return found
+
+    async def begin(self) -> None:
+        """Has the feed logged."""
+        while True:
+            members = feed_entry(VENUES, time.time_ns() // 1_000 + 2_000_000)
+            members["provers"] = (PROVER.verifying_key.vkey,)
+            entry = FeedEntry(**members).to_json()
+            answer = await self.ask("/v1/entries", EntryRequest, entry=entry)
+            if answer.status_code == 201:
+                return
+            # On a busy machine it began before it was logged.
+            assert answer.json()["rule"] in ("entry.from_us", "log.bad_entry"), answer.text
 
     def stamped(self) -> dict[str, Any]:
         return {
@@ -174,7 +190,11 @@ def test_slots_rest_on_live_sessions_through_crashes_and_the_audit_finds_nothing
         gone, _ = clients["okx"]
         gone.close()
         gap = await prover.find_slot(
-            whole.slot.slot_us + 1, lambda slot: isinstance(slot.fields["okx"], GapField)
+            whole.slot.slot_us + 1,
+            # A notary that comes to a slot too late says of itself alone.
+            lambda slot: (
+                isinstance(slot.fields["okx"], GapField) and slot.fields["okx"].reason != "overload"
+            ),
         )
         assert gap.fields["okx"].reason == "prover_closed"
         assert isinstance(gap.fields["kraken"], ObservationField)
@@ -187,10 +207,7 @@ def test_slots_rest_on_live_sessions_through_crashes_and_the_audit_finds_nothing
             async with httpx.AsyncClient(base_url=notary.url, timeout=SECONDS) as http:
                 prover = Prover(notary, http, venues.ca_pem)
                 if ending == signal.SIGKILL:
-                    members = feed_entry(VENUES, time.time_ns() // 1_000 + 2_000_000)
-                    members["provers"] = (PROVER.verifying_key.vkey,)
-                    entry = FeedEntry(**members).to_json()
-                    await prover.post("/v1/entries", EntryRequest, entry=entry)
+                    await prover.begin()
                 info = (await http.get("/v1/info")).json()
                 assert "live" in info["modes"]
                 await live(prover, time.time_ns() // 1_000)

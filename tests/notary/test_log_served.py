@@ -69,7 +69,10 @@ def fetch(notary: NotaryProcess, places: Iterator[int], count: int) -> int:
             transport = AttestedTransport(
                 client, venue="kraken", market="BTC/USD", trade=f"t-{next(places)}", leg="open"
             )
-            with httpx.Client(transport=transport) as prover, contextlib.suppress(Exception):
+            with (
+                httpx.Client(transport=transport, timeout=SECONDS) as prover,
+                contextlib.suppress(Exception),
+            ):
                 prover.get(transport.quote_url)
                 done += 1
     return done

@@ -37,6 +37,8 @@ VENUE = load_venue("kraken")
 INSTRUMENT = VENUE.instrument("BTC/USD")
 HOST = VENUE.hosts[0]
 API_KEY = "api-key-5e5e5e5e"
+SECONDS = 60.0
+"""Longer than a machine may take for anything here."""
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ class Process:
     def connect(self, session: dict[str, Any]) -> tuple[socket.socket, Client]:
         """Connects through the relay, handshakes and sends the request."""
         host, port = self.ready["relay"].rsplit(":", 1)
-        connection = socket.create_connection((host, int(port)), timeout=10)
+        connection = socket.create_connection((host, int(port)), timeout=SECONDS)
         secret = base64.b64encode(f"{session['id']}:{session['token']}".encode()).decode()
         connection.sendall(
             f"CONNECT {HOST}:443 HTTP/1.1\r\nProxy-Authorization: Basic {secret}\r\n\r\n".encode()
@@ -145,9 +147,13 @@ def write_config(folder: Path, venues: ThreadedVenueServer) -> Path:
     """Writes a configuration for the simulated venues."""
     (folder / "roots.pem").write_bytes(venues.ca_pem)
     file = folder / "notary.toml"
+    patient = ", ".join(f"{step}_us = 20000000" for step in ("hello", "flight", "opening"))
+    patient += ", request_us = 10000000, request_span_us = 10000000"
     file.write_text(
         'name = "n.example"\noperator = "Some One"\nlisten = "127.0.0.1:0"\n'
         'relay = "127.0.0.1:0"\ndata = "."\n'
+        # The notary goes on where this process, its client, is held up.
+        f"[limits]\ndeadlines = {{ {patient} }}\n"
         f'[[provers]]\nname = "test"\nvkey = "{PROVER.verifying_key.vkey}"\n'
         '[development]\nroots = ["roots.pem"]\n'
         f'connect_to = [{{ host = "{HOST}", port = 443, to = "127.0.0.1:{venues.port}" }}]\n'
@@ -166,11 +172,11 @@ def serving(folder: Path, config: Path) -> Iterator[Process]:
         )
     assert process.stdout is not None
     try:
-        readable, _, _ = select.select([process.stdout], [], [], 20)
+        readable, _, _ = select.select([process.stdout], [], [], SECONDS)
         line = process.stdout.readline() if readable else b""
         assert line, (folder / "stderr.log").read_text()
         ready = json.loads(line)
-        with httpx.Client(base_url=ready["control"], timeout=10) as client:
+        with httpx.Client(base_url=ready["control"], timeout=SECONDS) as client:
             yield Process(process, ready, folder, client)
     finally:
         process.kill()
@@ -263,7 +269,7 @@ def test_sigkill_loses_no_issued_attestation(tmp_path: Path, config: Path) -> No
         )
         assert lost.status_code == 404
         notary.process.terminate()
-        assert notary.process.wait(10) == 0
+        assert notary.process.wait(SECONDS) == 0
         rows = notary.rows()
     assert rows[pending["id"]] == ("aborted", "restart")
     assert [rows[session["id"]] for session, _, _ in done] == [("attested", None)] * 3
@@ -291,7 +297,7 @@ def test_sigterm_attests_what_is_verified_and_ends_the_rest_as_restart(
             received += data
         client.receive(bytes(received))
         assert bytes(client.application).startswith(b"HTTP/1.1 200 ")
-        assert notary.process.wait(10) == 0
+        assert notary.process.wait(SECONDS) == 0
         for leftover in (connection, other, waiting):
             leftover.close()
         rows = notary.rows()
@@ -303,16 +309,18 @@ def test_sigterm_attests_what_is_verified_and_ends_the_rest_as_restart(
 def test_nothing_new_is_accepted_while_stopping(tmp_path: Path, config: Path) -> None:
     with serving(tmp_path, config) as notary:
         notary.process.terminate()
-        assert notary.process.wait(10) == 0
+        assert notary.process.wait(SECONDS) == 0
         host, port = notary.ready["relay"].rsplit(":", 1)
         with pytest.raises(ConnectionError):
-            socket.create_connection((host, int(port)), timeout=5)
+            socket.create_connection((host, int(port)), timeout=SECONDS)
 
 
 def test_second_notary_on_one_store_is_refused(tmp_path: Path, config: Path) -> None:
     with serving(tmp_path, config):
         command = notary_command("serve", "--config", str(config), "--development")
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=SECONDS
+        )
         assert result.returncode == 2
         assert "another notary" in result.stderr
 
@@ -335,7 +343,7 @@ def test_logs_hold_no_secret(tmp_path: Path, config: Path) -> None:
         assert answer.status_code == 400
         connection.close()
         notary.process.terminate()
-        assert notary.process.wait(10) == 0
+        assert notary.process.wait(SECONDS) == 0
         log = notary.log()
         stored = (tmp_path / "notary.db").read_bytes()
     key = SigningKey.parse((tmp_path / "attest.key").read_text().strip())

@@ -104,7 +104,7 @@ def test_name_that_hangs_holds_up_no_other_and_takes_one_thread(
     def getaddrinfo(host: str, port: int, **_: int) -> list[Any]:
         asked.append(host)
         if host == "hangs.example":
-            going_on.wait(10)
+            going_on.wait(60)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.215.14", port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)

@@ -30,6 +30,7 @@ from notary.signer import Signer, read_key, write_key
 from tests.notary.rig import bearer
 from tests.notary.test_config import notary
 from tests.notary.test_process import (  # noqa: F401 (fixtures)
+    SECONDS,
     config,
     keygen,
     serving,
@@ -181,7 +182,7 @@ def test_attestations_on_both_sides_of_a_rotation_verify_and_can_be_had_again(
         second, _, two = process.fetch()
         assert two.header.key == one.header.key
         process.process.terminate()
-        assert process.process.wait(20) == 0
+        assert process.process.wait(SECONDS) == 0
     statement = RotationStatement.decode(out.encode())
     trust = rotated(trust, statement, now_us=time.time_ns() // 1_000)
     # Switched, and the old key not listed: what it signed cannot be signed again.
@@ -193,7 +194,7 @@ def test_attestations_on_both_sides_of_a_rotation_verify_and_can_be_had_again(
         path, own = f"/v1/attestations/{one.header.id}", bearer(first)
         assert process.http.get(path, headers=own).status_code == 410
         process.process.terminate()
-        assert process.process.wait(20) == 0
+        assert process.process.wait(SECONDS) == 0
     config.write_text(f'retired = ["{retired}"]\n{config.read_text()}')
     with serving(tmp_path, config) as process:
         assert process.ready["vkey"] == statement.rotation.new
@@ -220,7 +221,7 @@ def test_a_log_tells_of_each_rotation_once(tmp_path: Path, config: Path) -> None
     def run() -> list[RotationStatement]:
         with serving(tmp_path, config) as process:
             process.process.terminate()
-            assert process.process.wait(20) == 0
+            assert process.process.wait(SECONDS) == 0
         with contextlib.closing(sqlite3.connect(tmp_path / "notary.db")) as database:
             rows = database.execute("SELECT entry FROM log_entries ORDER BY place").fetchall()
         entries = [read_entry(bytes(row[0])) for row in rows]

@@ -109,7 +109,7 @@ def test_brief_write_is_durable_when_it_returns_and_comes_behind_what_was_asked_
     async def scene() -> None:
         store = Store(tmp_path / "n.db")
         assert store.open_session(row("s")).done()
-        held = store.submit(lambda _: release.wait(30))
+        held = store.submit(lambda _: release.wait(60))
         ended = store.abort_session("s", "invalid", 11)
         attested = store.attest_session("s", header("a", 12), b"body")
         assert not attested.done()
@@ -270,7 +270,7 @@ def test_failing_batch_fails_as_a_whole(tmp_path: Path, verb: str) -> None:
         databases[0].verb = verb
         # While the writer is held, what waits behind it becomes one batch.
         queued = threading.Event()
-        held = store.submit(lambda database: queued.wait(5))
+        held = store.submit(lambda database: queued.wait(60))
         batch = [store.open_session(row(name)) for name in ("b", "a", "c")]
         queued.set()
         results = await asyncio.gather(held, *batch, return_exceptions=True)
@@ -290,7 +290,7 @@ def test_value_that_the_database_cannot_take_fails_and_is_told(
     async def scene() -> None:
         store = Store(tmp_path / "n.db")
         with pytest.raises(UnavailableError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await store.open_session(dataclasses.replace(row("s"), **changes))
         assert store.trouble is not None
         store.close()
