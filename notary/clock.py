@@ -16,6 +16,8 @@ from attestation.errors import UnavailableError
 MAX_STEP_US = 500
 MAX_APART_US = 50_000
 RE_ANCHOR_SECONDS = 1.0
+_AT_ONCE_NS = 1_000_000
+_TRIES = 10
 
 
 @dataclasses.dataclass(slots=True)
@@ -32,7 +34,7 @@ class Clock:
     _apart_us: int = dataclasses.field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self._offset_us = self.wall_ns() // 1000 - self.monotonic_ns() // 1000
+        self._offset_us = self._wall_ahead_us()
 
     def now_us(self) -> int:
         """Returns the present; two calls may return the same microsecond."""
@@ -77,4 +79,17 @@ class Clock:
                 raise UnavailableError("the notary's clocks disagree", rule="clock", found=apart)
 
     def _measure_us(self) -> int:
-        return self.wall_ns() // 1000 - (self.monotonic_ns() // 1000 + self._offset_us)
+        return self._wall_ahead_us() - self._offset_us
+
+    def _wall_ahead_us(self) -> int:
+        """Returns how far the wall is ahead of the monotonic clock, both read at once.
+
+        A process that is held up between the two would take its pause for a clock that is
+        off: they are read again until little passed meanwhile.
+        """
+        before, wall, after = self.monotonic_ns(), self.wall_ns(), self.monotonic_ns()
+        for _ in range(_TRIES):
+            if after - before <= _AT_ONCE_NS:
+                break
+            before, wall, after = self.monotonic_ns(), self.wall_ns(), self.monotonic_ns()
+        return wall // 1000 - after // 1000

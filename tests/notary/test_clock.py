@@ -25,6 +25,23 @@ class System:
         self.monotonic += (wall if monotonic is None else monotonic) * 1000
 
 
+@dataclasses.dataclass
+class HeldUp(System):
+    """A process that is held up for two seconds right after it read a clock, so many times."""
+
+    times: int = 0
+
+    def clock(self) -> Clock:
+        return Clock(lambda: self.read("wall"), lambda: self.read("monotonic"))
+
+    def read(self, name: str) -> int:
+        found: int = getattr(self, name)
+        if self.times:
+            self.times -= 1
+            self.pass_us(2_000_000)
+        return found
+
+
 def test_time_starts_at_the_wall_and_counts_by_the_monotonic_clock() -> None:
     system = System()
     clock = system.clock()
@@ -55,6 +72,18 @@ def test_time_never_goes_back_when_the_wall_is_behind() -> None:
         seen.append(clock.now_us())
         system.pass_us(wall=100)
     assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("times", range(1, 7))
+def test_pause_between_the_readings_of_two_clocks_is_no_disagreement(times: int) -> None:
+    system = HeldUp(times=times)
+    clock = system.clock()
+    assert clock.now_us() == system.wall // 1000
+    system.times = times
+    clock.check()
+    system.times = times
+    assert clock.re_anchor()
+    assert clock.apart_us == 0
 
 
 @pytest.mark.parametrize("ahead", [-1, 1])

@@ -99,7 +99,7 @@ def test_many_threads_fetch_at_once(notary: Notary) -> None:
 def test_all_but_the_template_is_refused_before_it_is_sent(
     notary: Notary, url: str, headers: dict[str, str]
 ) -> None:
-    with httpx.Client(transport=AttestedTransport(notary)) as client:
+    with httpx.Client(transport=AttestedTransport(notary), timeout=60) as client:
         with pytest.raises(UsageError) as caught:
             client.get(url, headers=headers)
     assert caught.value.rule in ("binding", "W14")

@@ -111,7 +111,7 @@ def believed(running: RunningNotary, log: SigningKey = LOG) -> Trust:
 def fetched(running: RunningNotary, trust: Trust) -> AttestedFetch:
     with (
         Notary(running.url, prover_key=PROVER, trust=trust, roots_pem=running.roots_pem) as notary,
-        httpx.Client(transport=AttestedTransport(notary)) as client,
+        httpx.Client(transport=AttestedTransport(notary), timeout=60) as client,
     ):
         return attested(client.get(KRAKEN, timeout=20))
 

@@ -31,7 +31,7 @@ from verifier.recheck import recheck
 
 
 def test_open_response_is_in_hand_before_its_attestation(notary: Notary) -> None:
-    with httpx.Client(transport=AttestedTransport(notary, mode="open")) as client:
+    with httpx.Client(transport=AttestedTransport(notary, mode="open"), timeout=60) as client:
         response = client.get(KRAKEN)
         pending = response.extensions["attestation"]
         assert response.json()["error"] == []
@@ -45,7 +45,7 @@ def test_open_response_is_in_hand_before_its_attestation(notary: Notary) -> None
 def test_kept_alive_claims_are_sessions_of_one_connection(
     notary: Notary, running: RunningNotary
 ) -> None:
-    with httpx.Client(transport=AttestedTransport(notary, mode="open")) as client:
+    with httpx.Client(transport=AttestedTransport(notary, mode="open"), timeout=60) as client:
         pending = [client.get(KRAKEN).extensions["attestation"] for _ in range(4)]
         fetches = [item.result() for item in pending]
     sessions = [fetch.attestation.session() for fetch in fetches]
@@ -59,7 +59,7 @@ def test_kept_alive_claims_are_sessions_of_one_connection(
 
 
 def test_results_may_be_collected_in_any_order_and_late(notary: Notary) -> None:
-    with httpx.Client(transport=AttestedTransport(notary, mode="open")) as client:
+    with httpx.Client(transport=AttestedTransport(notary, mode="open"), timeout=60) as client:
         pending = [client.get(url).extensions["attestation"] for url in (KRAKEN, OKX, KRAKEN, OKX)]
         fetches = [item.result() for item in reversed(pending)]
     hosts = [fetch.attestation.connection().host for fetch in fetches]
@@ -67,7 +67,7 @@ def test_results_may_be_collected_in_any_order_and_late(notary: Notary) -> None:
 
 
 def test_uncollected_attestations_are_collected_by_close(notary: Notary) -> None:
-    client = httpx.Client(transport=AttestedTransport(notary, mode="open"))
+    client = httpx.Client(transport=AttestedTransport(notary, mode="open"), timeout=60)
     pending = [client.get(KRAKEN).extensions["attestation"] for _ in range(2)]
     client.close()
     assert all(item.done() for item in pending)
@@ -75,7 +75,7 @@ def test_uncollected_attestations_are_collected_by_close(notary: Notary) -> None
 
 
 def test_open_connection_that_closes_is_followed_by_a_new_one(notary: Notary) -> None:
-    with httpx.Client(transport=AttestedTransport(notary, mode="open")) as client:
+    with httpx.Client(transport=AttestedTransport(notary, mode="open"), timeout=60) as client:
         first = client.get(KRAKEN, headers={"Connection": "close"})
         second = client.get(KRAKEN)
         one, two = (item.extensions["attestation"].result() for item in (first, second))
@@ -86,7 +86,7 @@ def test_open_connection_that_closes_is_followed_by_a_new_one(notary: Notary) ->
 def test_open_venue_at_fault_raises_from_result(
     notary: Notary, venues: ThreadedVenueServer
 ) -> None:
-    with httpx.Client(transport=AttestedTransport(notary, mode="open")) as client:
+    with httpx.Client(transport=AttestedTransport(notary, mode="open"), timeout=60) as client:
         with fault(venues, "kraken", "stale"):
             response = client.get(KRAKEN)
         with pytest.raises(RefusedError) as caught:
@@ -98,7 +98,7 @@ def test_open_venue_at_fault_raises_from_result(
 def test_failure_nobody_asked_about_is_raised_by_close(
     notary: Notary, venues: ThreadedVenueServer
 ) -> None:
-    client = httpx.Client(transport=AttestedTransport(notary, mode="open"))
+    client = httpx.Client(transport=AttestedTransport(notary, mode="open"), timeout=60)
     with fault(venues, "kraken", "stale"):
         client.get(KRAKEN)
     with pytest.raises(RefusedError):
@@ -118,7 +118,7 @@ def test_settled_connection_is_closed_under_its_lock(
 
     monkeypatch.setattr(OpenConnection, "close", watched)
     transport = AttestedTransport(notary, mode="open", trade="t-lock", leg="open")
-    with httpx.Client(transport=transport) as client:
+    with httpx.Client(transport=transport, timeout=60) as client:
         client.get(KRAKEN).extensions["attestation"].result()
         assert held == [True]
 
@@ -126,7 +126,7 @@ def test_settled_connection_is_closed_under_its_lock(
 def test_open_error_status_is_attested_without_a_quote(
     notary: Notary, venues: ThreadedVenueServer
 ) -> None:
-    with httpx.Client(transport=AttestedTransport(notary, mode="open")) as client:
+    with httpx.Client(transport=AttestedTransport(notary, mode="open"), timeout=60) as client:
         with fault(venues, "kraken", "status:503"):
             response = client.get(KRAKEN)
         fetch = response.extensions["attestation"].result()
@@ -140,7 +140,7 @@ def test_response_that_is_another_than_the_last_is_attested_as_what_it_is(
     notary: Notary, venues: ThreadedVenueServer, kind: str
 ) -> None:
     transport = AttestedTransport(notary, venue="kraken", market="BTC/USD", mode="open")
-    with httpx.Client(transport=transport) as client:
+    with httpx.Client(transport=transport, timeout=60) as client:
         first = client.get(KRAKEN).extensions["attestation"].result()
         second = client.get(KRAKEN).extensions["attestation"].result()
         with fault(venues, "kraken", kind):
@@ -157,7 +157,7 @@ def test_venue_at_fault_is_told_as_such_where_the_attestation_was_asked_for_earl
     notary: Notary, venues: ThreadedVenueServer
 ) -> None:
     transport = AttestedTransport(notary, venue="kraken", market="BTC/USD", mode="open")
-    with httpx.Client(transport=transport) as client:
+    with httpx.Client(transport=transport, timeout=60) as client:
         for _ in range(2):
             client.get(KRAKEN).extensions["attestation"].result()
         with fault(venues, "kraken", "stale"):
@@ -189,7 +189,7 @@ def test_attestation_is_asked_for_before_the_response_where_one_like_it_went_bef
     monkeypatch.setattr(OpenConnection, "claim", watched)
     monkeypatch.setattr(ControlConnection, "read_waiting", waiting)
     transport = AttestedTransport(notary, venue="kraken", market="BTC/USD", mode="open")
-    with httpx.Client(transport=transport) as client:
+    with httpx.Client(transport=transport, timeout=60) as client:
         for _ in range(3):
             fetch = client.get(KRAKEN).extensions["attestation"].result()
             assert fetch.quote is not None
@@ -201,8 +201,8 @@ def test_asyncio_fetches_sealed_and_open_at_once(notary: Notary) -> None:
         sealed = AsyncAttestedTransport(notary)
         opened = AsyncAttestedTransport(notary, mode="open")
         async with (
-            httpx.AsyncClient(transport=sealed) as first,
-            httpx.AsyncClient(transport=opened) as second,
+            httpx.AsyncClient(transport=sealed, timeout=60) as first,
+            httpx.AsyncClient(transport=opened, timeout=60) as second,
         ):
             responses = await asyncio.gather(
                 *(client.get(url) for client in (first, second) for url in (KRAKEN, OKX, BINANCE))
@@ -221,7 +221,7 @@ def test_asyncio_fetches_sealed_and_open_at_once(notary: Notary) -> None:
 def test_asyncio_close_collects(notary: Notary) -> None:
     async def main() -> bool:
         async with httpx.AsyncClient(
-            transport=AsyncAttestedTransport(notary, mode="open")
+            transport=AsyncAttestedTransport(notary, mode="open"), timeout=60
         ) as client:
             pending = (await client.get(KRAKEN)).extensions["attestation"]
         return bool(pending.done())
@@ -235,7 +235,7 @@ def test_threads_share_kept_alive_connections(notary: Notary) -> None:
         assert isinstance(result, AttestedFetch)
         return result
 
-    with httpx.Client(transport=AttestedTransport(notary, mode="open")) as client:
+    with httpx.Client(transport=AttestedTransport(notary, mode="open"), timeout=60) as client:
         with ThreadPoolExecutor(4) as pool:
             fetches = list(pool.map(fetch, [KRAKEN, OKX] * 8))
     assert len({fetch.attestation.session().id for fetch in fetches}) == 16

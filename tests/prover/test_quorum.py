@@ -345,7 +345,7 @@ def test_verify_api_decides_about_a_quorum(home: Home, clients: list[Notary]) ->
     async def ask() -> tuple[Any, QuotaryError]:
         transport = httpx.ASGITransport(app=create_app(trust=home.trust))
         async with (
-            httpx.AsyncClient(transport=transport) as http,
+            httpx.AsyncClient(transport=transport, timeout=60) as http,
             AsyncVerifyClient("http://verifier", http=http) as api,
         ):
             accepted = await api.verify(presentations, expect=expect)

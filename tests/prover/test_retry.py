@@ -50,7 +50,7 @@ def fetch(client: Notary, trade: str, retry_of: str | None = None, *, mode: str 
         retry_of=retry_of,
         mode=mode,
     )
-    with httpx.Client(transport=transport) as http:
+    with httpx.Client(transport=transport, timeout=60) as http:
         found = http.get(transport.quote_url).extensions["attestation"]
         if mode == "open":
             found = found.result()

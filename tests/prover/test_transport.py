@@ -51,7 +51,7 @@ def attested(response: httpx.Response) -> AttestedFetch:
 
 
 def get(notary: Notary, url: str, **options: object) -> httpx.Response:
-    with httpx.Client(transport=AttestedTransport(notary, **options)) as client:  # type: ignore[arg-type]
+    with httpx.Client(transport=AttestedTransport(notary, **options), timeout=60) as client:  # type: ignore[arg-type]
         return client.get(url, timeout=20)
 
 
@@ -107,7 +107,7 @@ def test_purpose_of_a_trade_is_attested(notary: Notary) -> None:
 def test_venue_and_market_name_their_url(notary: Notary) -> None:
     transport = AttestedTransport(notary, venue="okx", market="BTC/USD", purpose="why not")
     assert transport.quote_url == OKX
-    with httpx.Client(transport=transport) as client:
+    with httpx.Client(transport=transport, timeout=60) as client:
         fetch = attested(client.get(transport.quote_url))
         assert fetch.attestation.session().purpose == "adhoc/why not"
         with pytest.raises(UsageError):
@@ -233,7 +233,7 @@ def test_venue_at_fault_yields_no_attestation(
 
 
 def test_threads_share_a_transport(notary: Notary) -> None:
-    with httpx.Client(transport=AttestedTransport(notary)) as client:
+    with httpx.Client(transport=AttestedTransport(notary), timeout=60) as client:
         with ThreadPoolExecutor(6) as pool:
             responses = list(pool.map(client.get, [KRAKEN, OKX, BINANCE] * 4))
     ids = {attested(response).attestation.header.id for response in responses}
