@@ -6,6 +6,7 @@ are no less good for it, is attested as it was; no other venue notices.
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -166,7 +167,7 @@ class Scene:
 
 @contextmanager
 def scene_before(folder: Path, deadlines: Mapping[str, int], prompt_s: float) -> Iterator[Scene]:
-    """A scene whose notary has these deadlines, or its own."""
+    """A scene whose notary has these deadlines."""
     with (
         VenueServer().in_thread() as venues,
         running_notary(folder, venues, deadlines=deadlines) as running,
@@ -229,7 +230,7 @@ def test_fault_ends_its_own_session_by_its_rule_and_no_other(scene: Scene, fault
 
 def test_silence_ends_its_own_session_in_the_notarys_own_time(tmp_path: Path) -> None:
     prompt_s = Deadlines().response_us / 1_000_000
-    with scene_before(tmp_path, {}, prompt_s) as scene:
+    with scene_before(tmp_path, dataclasses.asdict(Deadlines()), prompt_s) as scene:
         ends_its_own(scene, "silence")
 
 

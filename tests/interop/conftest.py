@@ -117,7 +117,14 @@ class Post:
 def post(path: NetworkPath, leaves: Leaves, folder: Path) -> Iterator[Post]:
     route = Route(path.port, leaves.roots_pem)
     with (
-        running_notary(folder / "notary", route) as running,  # type: ignore[arg-type]
+        # Notary and network share this process, the servers do not: it may be held up.
+        running_notary(
+            folder / "notary",
+            route,  # type: ignore[arg-type]
+            deadlines=dict.fromkeys(
+                ("commit_us", "request_us", "request_span_us", "response_us"), 20_000_000
+            ),
+        ) as running,
         Notary(
             running.url, prover_key=PROVER, trust=running.trust, roots_pem=running.roots_pem
         ) as notary,

@@ -31,9 +31,10 @@ PATIENT = {
     "commit_us": 4_000_000,
     "request_us": 4_000_000,
     "request_span_us": 2_000_000,
+    "response_us": 4_000_000,
     "opening_us": 20_000_000,
 }
-"""A notary waits longer for its prover: both are late where their process is held up."""
+"""A notary waits longer here: prover and venue share its process, which may be held up."""
 PLAIN_HOST = "api.kraken.com"
 """A host the notary also admits as an ad hoc one."""
 
