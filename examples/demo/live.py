@@ -26,7 +26,7 @@ WINDOW_SECONDS, DURATION_SECONDS = 1.5, 4.0
 EFFECTIVE_SECONDS = 15.0
 """Until then the policy has to be in the log: on a busy machine, too."""
 STAKE = "25"
-SETTLED_SECONDS = 20.0
+SETTLED_SECONDS = 60.0
 HOPS = ("verified", "stored", "signed", "logged", "published")
 
 
