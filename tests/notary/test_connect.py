@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import json
 import time
 from pathlib import Path
@@ -104,10 +105,11 @@ def test_any_bytes_are_a_request_or_a_named_error(data: bytes) -> None:
 )
 def test_head_made_to_be_slow_is_refused_as_fast_as_any(line: bytes) -> None:
     """The notary has one thread: blanks in a header once held it up for minutes."""
-    started = time.process_time()
+    gc.collect()  # not while it is timed: the garbage is other tests'
+    started = time.thread_time()
     with pytest.raises(MalformedError) as caught:
         read_connect(f"CONNECT {HOST}:443 HTTP/1.1\r\n".encode() + line + b"\r\n\r\n")
-    assert time.process_time() - started < 0.1
+    assert time.thread_time() - started < 0.1
     assert caught.value.rule == "relay"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import ipaddress
 import math
 import time
@@ -241,10 +242,11 @@ def test_key_made_to_be_slow_is_refused_before_it_is_used() -> None:
     issuer = issue("Slow", issuer=None, key=slow, is_ca=True)
     above = [issue("Slow", issuer=issuer, key=slow, is_ca=True).chain_der[0] for _ in range(15)]
     leaf = issue("leaf", issuer=issuer, hosts=NAMES)
-    started = time.process_time()
+    gc.collect()  # not while it is timed: the garbage is other tests'
+    started = time.thread_time()
     with refused("W4", "too slow", UntrustedError):
         verify_chain([leaf.chain_der[0], *above], host=HOST, roots=roots(), now_us=NOW_US)
-    assert time.process_time() - started < 0.1  # 0.76 s without the check
+    assert time.thread_time() - started < 0.1  # 0.76 s without the check
 
 
 @pytest.mark.parametrize("now_us", [-(10**18), 0, 10**18])
