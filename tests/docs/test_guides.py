@@ -17,6 +17,7 @@ import pytest
 from examples.venues.server import VenueServer
 from prover.clients import Place, client_text
 from prover.sidecar import plan_template
+from tests.adversaries.stage import PATIENT
 from tests.prover.stage import PROVER, RunningNotary, running_notary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,8 @@ WAIT = 60.0
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNotary]:
     with VenueServer().in_thread() as venues:
-        with running_notary(tmp_path_factory.mktemp("notary"), venues) as notary:
+        folder = tmp_path_factory.mktemp("notary")
+        with running_notary(folder, venues, deadlines=PATIENT) as notary:
             yield notary
 
 
