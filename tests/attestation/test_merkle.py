@@ -533,6 +533,28 @@ def test_hostile_size_costs_no_more_than_its_path() -> None:
         merkle.root_from_multiproof(size=2**4096, leaves={2**4095: bytes(32)}, proof=[])
 
 
+@pytest.mark.parametrize("size", range(1, 18))
+def test_tree_that_is_kept_proves_as_one_that_is_not(size: int) -> None:
+    leaves = leaves_of(size)
+    tree = merkle.Tree(leaves)
+    assert tree.root() == merkle.root(leaves)
+    for indices in ([0], [size - 1], [size // 2], [*range(0, size, 3)], [*range(size)]):
+        assert tree.multiproof(indices) == merkle.multiproof(leaves, indices)
+
+
+def test_multiproof_with_a_node_too_many_or_a_leaf_outside_is_refused() -> None:
+    good = merkle.multiproof(LEAVES, [2])
+    for leaves, proof, what in (
+        ({2: LEAVES[2]}, [*good, L0], "too many"),
+        ({-1: L0, 2: LEAVES[2]}, good, "outside"),
+        ({2: LEAVES[2], 8: L0}, good, "outside"),
+        ({8: L0}, [ROOTS[8]], "outside"),
+        ({-1: L0}, [], "outside"),
+    ):
+        with pytest.raises(InvalidProofError, match=what):
+            merkle.root_from_multiproof(size=8, leaves=leaves, proof=proof)
+
+
 def test_tree_of_nothing_has_no_root_to_keep() -> None:
     with pytest.raises(UsageError):
         merkle.Tree([]).root()

@@ -22,6 +22,7 @@ VENUE = server()
 BRISK = Deadlines(request_us=100, request_span_us=50, response_us=200)
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"
+IN_TWO = CHUNKED.replace(b"4\r\nbody", b"2\r\nbo\r\n2\r\ndy")
 ENDLESS = b"HTTP/1.1 200 OK\r\n\r\nbody"
 """What only the close of the connection ends."""
 
@@ -189,13 +190,13 @@ def test_claim_of_an_open_connection_counts_records_up_to_its_last_data() -> Non
     assert (claim.sent_records, claim.sent_bytes) == (len(wire.sent.records), sent)
 
 
-@pytest.mark.parametrize("response", [RESPONSE, CHUNKED])
+@pytest.mark.parametrize("responses", [(RESPONSE,) * 3, (CHUNKED, IN_TWO, CHUNKED)])
 def test_each_claim_of_a_kept_connection_has_its_own_bytes_times_and_counts(
-    response: bytes,
+    responses: tuple[bytes, ...],
 ) -> None:
     wire = Wire()
     counted = []
-    for start_us in (1_000, 5_000, 9_000):
+    for start_us, response in zip((1_000, 5_000, 9_000), responses, strict=True):
         wire.ask(start_us)
         wire.answer(response[:20], start_us + 3)
         assert wire.next(released_us=start_us) is None
@@ -291,8 +292,20 @@ def test_who_asked_is_known_only_of_a_request_that_is_whole_in_time_and_waits() 
     """A venue is to blame for the answer to such a request alone."""
     waiting = Wire()
     waiting.ask()
+    assert waiting.reader.lacks_response()
     refused(waiting, "sealed")
     assert waiting.reader.asked is not None
+    assert waiting.reader.lacks_response()
+    for wrong in (
+        RESPONSE + b"x",
+        RESPONSE.replace(b"Content-Length", b"Content-Encoding: x\r\nX"),
+    ):
+        answered = Wire()
+        answered.ask()
+        answered.answer(wrong)
+        refused(answered, "sealed")
+        assert answered.reader.asked is not None
+        assert not answered.reader.lacks_response()
     late = Wire()
     late.ask(101)
     leaving = Wire()

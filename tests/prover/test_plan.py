@@ -129,24 +129,26 @@ def test_header_that_would_split_the_request_is_refused_before_it_is_sent() -> N
         plan("https://api.venue.example/", headers={"X-Note": "a\r\nHost: evil"})
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        TransportOptions(venue="kraken"),
-        TransportOptions(venue="kraken", market="BTC/USD"),
-        TransportOptions(venue="kraken", instrument="XXBTZUSD"),
-    ],
-)
-def test_quote_that_is_asked_for_by_its_place_is_the_venues(options: TransportOptions) -> None:
+@pytest.mark.parametrize("place", [{}, {"market": "BTC/USD"}, {"instrument": "XXBTZUSD"}])
+def test_quote_that_is_asked_for_by_its_place_is_the_venues(place: dict[str, str]) -> None:
+    options = TransportOptions(venue="kraken", **place)  # type: ignore[arg-type]
     result = plan(KRAKEN, options=options)
     assert (result.spec.venue, result.spec.instrument) == ("kraken", "XXBTZUSD")
     assert result.spec.target == "/0/public/Ticker?pair=XXBTZUSD"
-    if options.place is not None:
-        assert options.place == ("api.kraken.com", 443, result.spec.target, "XXBTZUSD")
-        for url, method in ((KRAKEN.replace("XXBTZUSD", "XETHZUSD"), "GET"), (KRAKEN, "HEAD")):
-            with pytest.raises(UsageError) as caught:
-                plan(url, method=method, options=options)
-            assert caught.value.rule == "url"
+    whole = ("api.kraken.com", 443, result.spec.target, "XXBTZUSD")
+    assert options.place == (whole if place else None)
+    for url, method in (
+        ("https://api.exchange.coinbase.com/products/BTC-USD/ticker", "GET"),
+        ("https://api.kraken.com/0/public/Time", "GET"),
+        (KRAKEN, "HEAD"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            plan(url, method=method, options=options)
+        assert caught.value.rule == "url"
+    other = KRAKEN.replace("XXBTZUSD", "XETHZUSD")
+    if place:
+        with pytest.raises(UsageError):
+            plan(other, options=options)
 
 
 def test_answer_is_taken_for_json_where_it_is_a_quote_or_was_asked_for() -> None:

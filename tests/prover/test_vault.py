@@ -19,6 +19,7 @@ from prover.vault import (
     LOG_FILE,
     SECRETS_FILE,
     keep_log,
+    parse_transcript,
     write_private,
 )
 from tests.prover.scene import Scene, make_scene
@@ -195,6 +196,14 @@ def test_file_that_is_no_attestation_is_malformed(
     (tmp_path / ATTESTATION_FILE).write_bytes(data)
     with pytest.raises(MalformedError):
         load(tmp_path)
+
+
+def test_response_that_a_close_ended_is_read_back(fetch: AttestedFetch) -> None:
+    endless = b"HTTP/1.1 200 OK\r\n\r\nbody"
+    exchange = parse_transcript(dataclasses.replace(fetch.secrets, received=endless))
+    assert exchange.response.body == b"body"
+    with pytest.raises(MalformedError):
+        parse_transcript(dataclasses.replace(fetch.secrets, received=endless[:12]))
 
 
 def test_missing_folder_is_the_callers_mistake(tmp_path: Path) -> None:
