@@ -215,6 +215,19 @@ def test_anonymous_prover_may_not_name_a_trade(tmp_path: Path) -> None:
     in_rig(tmp_path, scene, anonymous=True)
 
 
+def test_anonymous_request_with_a_signature_is_refused(tmp_path: Path) -> None:
+    """It would be nobody's: who signs names a key."""
+
+    def scene(rig: Rig) -> None:
+        envelope = json.loads(anonymous_envelope(rig))
+        for signature in ("00", "ab" * 64):
+            body = json.dumps(envelope | {"signature": signature}).encode()
+            assert refused(rig, body) == ("invalid_proof", "signature", 422)
+        rig.desk.create_session(json.dumps(envelope).encode())
+
+    in_rig(tmp_path, scene, anonymous=True)
+
+
 def test_anonymous_prover_is_refused_unless_configured(tmp_path: Path) -> None:
     def scene(rig: Rig) -> None:
         assert refused(rig, anonymous_envelope(rig)) == ("refused", "prover", 403)
@@ -360,6 +373,37 @@ def test_claims_of_a_connection_that_stands_make_room_when_they_ended(
             assert rig.desk.registry.known(first["id"]) is not None
 
     asyncio.run(scene())
+
+
+def test_session_that_ended_is_known_while_there_is_room(tmp_path: Path) -> None:
+    def scene(rig: Rig) -> None:
+        ended = rig.session()
+        rig.desk.end_session(ended["id"], ended["token"])
+        rig.session()
+        assert rig.desk.registry.get(ended["id"]).ended == "prover_closed"
+
+    in_rig(tmp_path, scene)
+
+
+def test_accounts_and_nonces_are_forgotten_once_nothing_rests_on_them(tmp_path: Path) -> None:
+    def scene(rig: Rig) -> None:
+        registry = rig.desk.registry
+        ended, alive = rig.session(), rig.desk.create_session(rig.envelope(STRANGER))
+        rig.desk.end_session(ended["id"], ended["token"])
+        now = rig.context.clock.now_us()
+        registry.prune(now)
+        assert len(registry.replays._nonces) == 2
+        later = now + 10**9
+        registry.prune(later)
+        assert len(registry.replays._nonces) == 0
+        kept = STRANGER.verifying_key.vkey
+        assert PROVER.verifying_key.vkey not in registry._accounts
+        assert kept in registry._accounts
+        rig.desk.end_session(alive["id"], alive["token"])
+        registry.prune(later)
+        assert registry._accounts == {}
+
+    in_rig(tmp_path, scene)
 
 
 def test_ended_sessions_are_forgotten_after_a_while(tmp_path: Path) -> None:
