@@ -279,7 +279,7 @@ function showTrades() {
       const [, , kind] = outcomeOf(trade);
       middle.textContent = trade.entry_price
         ? `${price.format(trade.entry_price)} → ${price.format(trade.close_price)}, ${bps(trade)}`
-        : trade.detail ?? "";
+        : `${trade.state === "incident" ? "not paid yet: " : ""}${trade.detail ?? ""}`;
       figure.append(make("span", endOf(trade), kind));
     } else {
       middle.textContent = { reserved: "waiting for the promise", promised: "promised", logged: `entry ${trade.entry} of the log`, ended: "verifying" }[trade.state];

@@ -244,7 +244,7 @@ export class App {
     const failure =
       this.failure === null ? null : refusedBanner(this.failure, this.failed, item !== null);
     if (item === null) {
-      const found = [failure, intro(), ledger, zone, own, steps()];
+      const found = [failure ?? intro(), ledger, zone, own, steps()];
       this.root.replaceChildren(...found.flat().filter(Boolean));
       return;
     }

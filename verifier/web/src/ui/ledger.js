@@ -5,7 +5,7 @@ import { h, scrolling, section, visible, when } from "./dom.js";
 import { duration, integer, plural, utc } from "./format.js";
 
 const SHOWN = 50;
-const TEXTS = ["market", "bet", "claimed", "logged"];
+const TEXTS = ["bet", "claimed", "market", "logged"];
 const SEARCH = [
   "Search by trade, market, side, outcome or #entry",
   "Search by trade, market, side, outcome, time (2026-01-15 12:00) or #entry",
@@ -42,9 +42,9 @@ function row(line, open, times) {
         ? name
         : h("button", { type: "button", class: "plainly", click: () => open(line) }, name),
     ),
-    h("td", { class: "text" }, visible(market, 40)),
     h("td", { class: "text" }, `${side.toUpperCase()}, ${duration(length)}`),
     h("td", { class: "text" }, line.outcome.toUpperCase()),
+    h("td", { class: "text" }, visible(market, 40)),
     times.size ? h("td", { class: "text" }, loggedUs === undefined ? "–" : when(loggedUs)) : null,
     h("td", {}, `#${line.entry}`),
   );

@@ -15,7 +15,10 @@ function middle(values) {
 export function matches(item, wanted) {
   const words = wanted.trim().toLowerCase().split(/\s+/).filter(Boolean);
   const { result } = item;
-  if (result === undefined) return words.every((word) => item.name.toLowerCase().includes(word));
+  if (result === undefined) {
+    const said = `${item.name.toLowerCase()} ${item.found === undefined ? "refused" : ""}`;
+    return words.every((word) => said.includes(word));
+  }
   const { leaf, settlement, outcome } = result;
   const texts = [
     leaf.trade,
@@ -28,7 +31,7 @@ export function matches(item, wanted) {
   return words.every((word) => texts.some((text) => text.includes(word)));
 }
 
-const TEXTS = ["market", "opened", "outcome"];
+const TEXTS = ["outcome", "market", "opened"];
 
 function caseRow(item, choose, current) {
   const { result } = item;
@@ -46,7 +49,7 @@ function caseRow(item, choose, current) {
     {},
     h(
       "th",
-      { scope: "row" },
+      { scope: "row", class: "case" },
       h(
         "button",
         {
@@ -58,9 +61,9 @@ function caseRow(item, choose, current) {
         label,
       ),
     ),
+    h("td", { class: item.error === undefined ? "text" : "text refused" }, what),
     h("td", { class: "text" }, result === undefined ? "–" : visible(result.leaf.market, 40)),
     h("td", { class: "text" }, when),
-    h("td", { class: "text" }, what),
     h("td", {}, result === undefined ? "–" : `#${item.bundle.batch}`),
   );
 }
@@ -82,7 +85,7 @@ export function casesSection(items, choose, current) {
     count.textContent = `${found.length} of ${plural(items.length, "bundle")}`;
   };
   draw();
-  const names = ["trade", "market", "opened", "outcome", "log entry"];
+  const names = ["trade", "outcome", "market", "opened", "log entry"];
   const table = h(
     "table",
     {},
