@@ -66,8 +66,10 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     except QuotaryError as error:
-        print(f"game: {error}\nlogs: {options.folder / 'logs'}", file=sys.stderr)
-        if error.rule != "ended":
+        ended = error.rule == "ended"
+        print(f"game: {error.detail if ended else error}", file=sys.stderr)
+        print(f"logs: {options.folder / 'logs'}", file=sys.stderr)
+        if not ended:
             print("where ports are taken: make play ARGS='--port 0'", file=sys.stderr)
         return error.exit_code
     return 0
