@@ -30,6 +30,7 @@ export function receiptLink(receipt, named) {
   link.textContent = "receipt";
   link.href = URL.createObjectURL(new Blob([JSON.stringify(receipt, null, 2)], { type: "application/json" }));
   link.download = `receipt-${receipt.trade.slice(0, 12)}.json`;
+  link.title = "Your order and what was promised for it, signed: keep it";
   link.setAttribute("aria-label", `receipt: save that of ${named}`);
   return link;
 }

@@ -385,7 +385,7 @@ export class App {
     try {
       await step();
     } catch (error) {
-      this.failed = "what was opened";
+      this.failed = "what was asked for";
       if (!(error instanceof QuotaryError)) throw error;
       this.failure = error;
     }
