@@ -144,8 +144,28 @@ def test_one_session_at_a_time_waits_for_its_turn(tmp_path: Path) -> None:
         with pytest.raises(RefusedError) as refused:
             await rig.attest(waiting, client)
         assert (refused.value.rule, refused.value.http_status) == ("gate", 409)
+        rig.venue.connections[0].write(RESPONSE)
+        await read(client)
+        assert (await rig.attest(session, client)).session().id == session["id"]
+        rig.venue.answer = answer_and_keep
+        client.send(REQUEST)
+        await read(client, 2)
+        assert (await rig.attest(waiting, client)).session().id == waiting["id"]
 
     run(tmp_path, play, answer=silent)
+
+
+def test_connection_that_the_response_ends_is_not_continued(tmp_path: Path) -> None:
+    """The venue said so, although it has not closed it yet."""
+    last = http_response(close=True)
+
+    async def play(rig: Rig, session: dict[str, Any], client: Tunnel) -> None:
+        await client.read_response(len(last))
+        assert (await rig.attest(session, client)).http().status == 200
+        assert not witness_of(rig, session).alive
+        cannot_follow(rig, session)
+
+    run(tmp_path, play, answer=lambda connection, request: connection.write(last))
 
 
 @pytest.mark.parametrize("how", ["cancelled", "expired"])
