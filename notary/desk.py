@@ -115,7 +115,6 @@ class Desk:
             return await self._stored_for(identifier, token)
         if session.issued is not None:
             return session.issued
-        session.check_alive()
         return await self._witness(session).attest(session, opening, request)
 
     def end_session(self, identifier: str, token: str) -> None:

@@ -97,11 +97,9 @@ class LiveWitness(Alone):
     ) -> Issued | None:
         """Opens, while the gate holds; answers once the start is attested.
 
-        None if it opened and no request came yet.  A repeated call returns the same
-        attestation.
+        None if it opened and no request came yet.  A repeated call waits for the same
+        attestation; of an issued session the desk has it.
         """
-        if session.issued is not None:
-            return session.issued
         if request is not None and request.session != session.id:
             raise RefusedError("the request is of another session", rule="request.session")
         self._open(opening)

@@ -140,10 +140,8 @@ class Witness:
     ) -> Issued | None:
         """Opens, verifies and issues; None if it opened and no request came yet.
 
-        A repeated call for an issued session returns the same attestation.
+        A repeated call waits for the same attestation; of an issued session the desk has it.
         """
-        if session.issued is not None:
-            return session.issued
         turn = self._turn_of(session)
         if request is not None and request.session != session.id:
             raise RefusedError("the request is of another session", rule="request.session")
