@@ -154,9 +154,13 @@ class House:
             "policy_id": self.policy.policy_id,
             "nonce": secrets.token_hex(16),
         }
-        key = {"Idempotency-Key": str(order["nonce"])}
-        placed = httpx.post(f"{self.url}/v1/trades", json=order, headers=key, timeout=LIMIT)
-        assert placed.status_code == 202, placed.text
+        url, key = f"{self.url}/v1/trades", {"Idempotency-Key": str(order["nonce"])}
+        deadline = time.monotonic() + LIMIT
+        while (placed := httpx.post(url, json=order, headers=key, timeout=LIMIT)).is_error:
+            # The house has not yet heard that its policy is in the log.
+            assert placed.json()["rule"] == "closed", placed.text
+            assert time.monotonic() < deadline, placed.text
+            time.sleep(0.1)
         return self.wait(placed.json()["trade"], lambda trade: "receipt" in trade)
 
     def trade(self, trade: str) -> dict[str, Any]:
