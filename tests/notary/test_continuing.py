@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from attestation.errors import RefusedError
+from attestation.errors import QuotaryError, RefusedError, UnavailableError
 from notary.limits import Deadlines, SessionLimits
 from notary.transitions import State
 from notary.witness import Witness
@@ -20,6 +20,7 @@ from tests.notary.rig import (
     Venue,
     VenueConnection,
     answer_and_keep,
+    attestation_request,
     http_request,
     http_response,
     running,
@@ -301,5 +302,76 @@ def test_notary_that_stops_attests_what_is_verified_and_ends_the_rest(tmp_path: 
         with pytest.raises(RefusedError) as refused:
             rig.session()
         assert (refused.value.rule, refused.value.http_status) == ("overload", 503)
+
+    run(tmp_path, play)
+
+
+def test_request_of_another_session_is_refused_and_the_right_one_still_taken(
+    tmp_path: Path,
+) -> None:
+    async def play(rig: Rig, session: dict[str, Any], client: Tunnel) -> None:
+        await read(client)
+        body = {
+            "opening": client.opening(),
+            "request": attestation_request(session) | {"session": "0b" * 16},
+        }
+        for _ in range(2):
+            with pytest.raises(RefusedError) as refused:
+                await rig.desk.attest(session["id"], session["token"], json.dumps(body).encode())
+            assert refused.value.rule == "request.session"
+        assert (await rig.attest(session, client)).session().id == session["id"]
+
+    run(tmp_path, play)
+
+
+def test_open_session_has_no_seal(tmp_path: Path) -> None:
+    async def play(rig: Rig, session: dict[str, Any], client: Tunnel) -> None:
+        with pytest.raises(RefusedError) as refused:
+            await asyncio.wait_for(rig.seal(session), 5)
+        assert (refused.value.rule, refused.value.http_status) == ("gate", 409)
+
+    run(tmp_path, play)
+
+
+def test_verified_sealed_session_is_attested_and_released_whatever_ends_the_others(
+    tmp_path: Path,
+) -> None:
+    async def play(rig: Rig, session: dict[str, Any], client: Tunnel) -> None:
+        await rig.seal(session)
+        assert await open_alone(rig, session, client) is None
+        rig.desk.end_all("clock")
+        assert witness_of(rig, session).alive
+        assert rig.desk.registry.get(session["id"]).ended is None
+        assert (await rig.attest(session, client)).session().id == session["id"]
+        assert await client.read_to_end() == RESPONSE
+
+    run(tmp_path, play, mode="sealed", deadlines=BRISK)
+
+
+def test_connection_that_the_venue_left_ends_with_its_claim(tmp_path: Path) -> None:
+    async def play(rig: Rig, session: dict[str, Any], client: Tunnel) -> None:
+        await read(client)
+        witness = witness_of(rig, session)
+        witness.venue_ended()
+        assert witness.alive
+        assert (await rig.attest(session, client)).session().id == session["id"]
+        assert not witness.alive
+
+    run(tmp_path, play)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "fault"),
+    [
+        (UnavailableError("the disk is full", rule="disk"), "overload", "notary"),
+        (RefusedError("it is wrong", rule="extension"), "invalid", "prover"),
+    ],
+)
+def test_claim_that_cannot_be_kept_is_the_notarys_fault(
+    tmp_path: Path, error: QuotaryError, reason: str, fault: str
+) -> None:
+    async def play(rig: Rig, session: dict[str, Any], client: Tunnel) -> None:
+        witness_of(rig, session)._issue_failed(error)
+        assert (await rig.ended(session["id"], reason))["fault"] == fault
 
     run(tmp_path, play)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from attestation.errors import RefusedError, UnavailableError
+from attestation.errors import MalformedError, RefusedError, UnavailableError
+from attestation.log.entry import TickEntry
 from notary.connect import ConnectRequest
 from notary.crowd import Guest
+from notary.desk import TICK_US, read_attest
+from notary.sessions import token_hash
 from notary.store import Store
 from tests.notary.rig import PROVER, STRANGER, Rig, Tunnel
 from tests.notary.test_continuing import BRISK, run
+from tests.notary.test_retries import logging
 from tests.notary.test_sessions import in_rig
 from tests.tls13.certs import HOST
 
@@ -212,3 +218,83 @@ def test_failed_connection_ends_a_session_once(tmp_path: Path) -> None:
         assert other.ended == "venue_refused"
 
     run(tmp_path, play)
+
+
+def test_quiet_log_gets_a_tick_and_one_that_is_not_gets_none(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with logging(tmp_path) as rig:
+            store: Any = rig.context.store
+            head, ticks = store.latest_head(), []
+
+            def note(make: object) -> asyncio.Future[None]:
+                ticks.append(make)
+                written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                written.set_result(None)
+                return written
+
+            store.log_entry = note
+            for ledger, quiet_us, ticked in (
+                (None, 10 * TICK_US, 0),
+                (object(), TICK_US // 2, 0),
+                (object(), TICK_US, 1),
+            ):
+                rig.context.ledger = ledger  # type: ignore[assignment]
+                logged_us = rig.context.clock.now_us() - quiet_us
+                store.latest_head = lambda at=logged_us: dataclasses.replace(head, logged_us=at)
+                rig.desk.tick()
+                assert len(ticks) == ticked
+            assert ticks == [TickEntry]
+            rig.context.ledger = None
+
+    asyncio.run(scene())
+
+
+def test_lost_answer_is_given_again_with_a_proof_of_today(tmp_path: Path) -> None:
+    proof: Any = object()
+    asked = []
+
+    class Shown:
+        async def inclusion(self, place: int) -> Any:
+            asked.append(place)
+            return proof
+
+    async def scene() -> None:
+        async with logging(tmp_path) as rig:
+            session = rig.session()
+            client = rig.client(session)
+            await client.fetch()
+            await rig.seal(session)
+            attestation = await rig.attest(session, client)
+            rig.context.ledger = Shown()  # type: ignore[assignment]
+            again = await rig.desk.attestation(attestation.header.id, session["token"])
+            assert (again.attestation, again.log) == (attestation, proof)
+            stored = await rig.context.store.attestation(
+                attestation.header.id, token_hash(session["token"])
+            )
+            assert stored is not None
+            assert asked == [stored.entry]
+            rig.context.ledger = None
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("body", "rule"),
+    [
+        (b"{}", "body"),
+        (b'{"opening":{},"more":1}', "body"),
+        (b'{"more":1}', "body"),
+        (b"[]", "body"),
+        (b'{"opening":{}}', "opening.kind"),
+        (b'{"opening":{"kind":"ephemeral","private_key":"5E5E"}}', "opening.private_key"),
+        (b'{"opening":{"kind":"ephemeral","private_key":5}}', "opening.private_key"),
+    ],
+)
+def test_what_is_no_opening_and_no_request_is_malformed_and_not_repeated(
+    body: bytes, rule: str
+) -> None:
+    with pytest.raises(MalformedError) as error:
+        read_attest(body)
+    assert error.value.rule == rule
+    assert "5E5E" not in str(error.value)
+    assert error.value.found is None
