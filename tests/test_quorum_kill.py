@@ -7,6 +7,7 @@ trade is void with the fee.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import secrets
@@ -132,13 +133,36 @@ class House:
             assert time.monotonic() < deadline, "the feed does not come up"
             if prover.poll() is not None:
                 return False
-            status = httpx.get(f"{self.url}/v1/status", timeout=LIMIT).json()
-            began = all(one["slots"] >= 6 for one in status["notaries"])
-            effective = (self.folder / "policy.json").read_bytes()
-            late = time.time() * 1e6 > decode_object(effective)["effective_us"]  # type: ignore[operator]
-            if self._whole(status) and began and late:
-                return True
+            with contextlib.suppress(httpx.TransportError):  # it may be about to end
+                status = httpx.get(f"{self.url}/v1/status", timeout=LIMIT).json()
+                began = all(one["slots"] >= 6 for one in status["notaries"])
+                effective = (self.folder / "policy.json").read_bytes()
+                late = time.time() * 1e6 > decode_object(effective)["effective_us"]  # type: ignore[operator]
+                # Open: then even an order under another policy is refused for that alone.
+                if (
+                    self._whole(status)
+                    and began
+                    and late
+                    and not self._closed(self._order("0" * 64))
+                ):
+                    return True
             time.sleep(0.1)
+
+    def _closed(self, answer: httpx.Response) -> bool:
+        """Whether the house takes no order now, be it good or not."""
+        return answer.is_error and answer.json()["rule"] in ("closed", "overload")
+
+    def _order(self, policy_id: str, nonce: str = "00" * 16) -> httpx.Response:
+        order = {
+            "player": hash_string(b"player"),
+            "side": "up",
+            "stake": STAKE,
+            "duration_us": round(DURATION * 1e6),
+            "policy_id": policy_id,
+            "nonce": nonce,
+        }
+        key = {"Idempotency-Key": nonce}
+        return httpx.post(f"{self.url}/v1/trades", json=order, headers=key, timeout=LIMIT)
 
     def _whole(self, status: dict[str, Any]) -> bool:
         live = [lane for lane in status["lanes"] if lane["state"] == "live"]
@@ -146,21 +170,11 @@ class House:
 
     def place(self) -> dict[str, Any]:
         """Places an order; returns the trade once its batch is in the log."""
-        order = {
-            "player": hash_string(b"player"),
-            "side": "up",
-            "stake": STAKE,
-            "duration_us": self.policy.durations_us[0],
-            "policy_id": self.policy.policy_id,
-            "nonce": secrets.token_hex(16),
-        }
-        url, key = f"{self.url}/v1/trades", {"Idempotency-Key": str(order["nonce"])}
-        deadline = time.monotonic() + LIMIT
-        while (placed := httpx.post(url, json=order, headers=key, timeout=LIMIT)).is_error:
-            # The house has not yet heard that its policy is in the log.
-            assert placed.json()["rule"] == "closed", placed.text
+        nonce, deadline = secrets.token_hex(16), time.monotonic() + LIMIT
+        while self._closed(placed := self._order(self.policy.policy_id, nonce)):
             assert time.monotonic() < deadline, placed.text
             time.sleep(0.1)
+        assert placed.status_code == 202, placed.text
         return self.wait(placed.json()["trade"], lambda trade: "receipt" in trade)
 
     def trade(self, trade: str) -> dict[str, Any]:
