@@ -57,7 +57,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
         "HOME": str(folder),
     }
     program = folder / "peer"
-    subprocess.run([go, "build", "-o", program, SOURCE], check=True, env=environment, timeout=100)
+    subprocess.run([go, "build", "-o", program, SOURCE], check=True, env=environment, timeout=300)
 
     def run(*questions: dict[str, Any]) -> list[Answer]:
         done = subprocess.run(

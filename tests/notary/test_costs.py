@@ -42,12 +42,12 @@ def test_many_chunks_in_many_records_are_walked_once() -> None:
         received=received,
     )
     claim: Claim | None = None
-    started = time.process_time()
+    started = time.thread_time()
     for record in RecordReader("received").feed(bytes(pipe.received)):
         assert claim is None
         received.add(record, 2)
         reader.follow()
         claim = reader.next(ended=False, released_us=0, deadlines=Deadlines(), template=None)
-    assert time.process_time() - started < 2.0
+    assert time.thread_time() - started < 2.0
     assert claim is not None
     assert claim.exchange.response.body == b"x" * CHUNKS
