@@ -7,19 +7,38 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attestation import merkle
-from attestation.document import Attestation, Field, body_leaves
-from attestation.errors import InvalidProofError, RefusedError, UntrustedError, UsageError
+from attestation.document import Attestation, Field, SessionField, body_leaves
+from attestation.errors import (
+    InvalidProofError,
+    MalformedError,
+    RefusedError,
+    UntrustedError,
+    UsageError,
+)
 from attestation.hashing import format_hash
 from attestation.keys import SigningKey
+from attestation.venues import parse_venue
 from notary import issue
-from notary.issue import AcceptedRequest, Issued, restore, sign
+from notary.issue import (
+    MAX_DATE,
+    AcceptedRequest,
+    Issued,
+    SessionFacts,
+    accept,
+    default_request,
+    restore,
+    sign,
+)
 from notary.sessions import token_hash
 from notary.signer import Signer
-from tests.notary.rig import NOTARY, running
+from tests.notary.rig import NOTARY, VENUE_FILE, http_request, http_response, running
+from tests.notary.test_claims import Wire
+from tests.tls13.certs import HOST
 
 SECOND = SigningKey(name=NOTARY.name, algorithm="ecdsa-secp256k1", seed=b"\x03" * 32)
 
@@ -191,3 +210,90 @@ def test_issuing_leaves_no_garbage_that_only_the_collector_finds() -> None:
     root = merkle.root(body_leaves(fields, seed="07" * 32, algorithm="sha256"), "sha256")
     run = subprocess.run([sys.executable, "-c", _NO_GARBAGE], capture_output=True, text=True)
     assert run.stdout.split() == [format_hash(root, "sha256"), "0"], run.stderr
+
+
+def accepted(
+    *,
+    headers: bytes = b"",
+    request_headers: bytes = b"",
+    session: str = "0a" * 16,
+    issued_us: int = 90,
+    **changes: int,
+) -> Attestation:
+    """Accepts a claim on a connection in memory, all at the times given."""
+    wire = Wire()
+    wire.ask(30, http_request().replace(b"\r\n\r\n", b"\r\n" + request_headers + b"\r\n"))
+    wire.answer(http_response().replace(b"\r\n\r\n", b"\r\n" + headers + b"\r\n", 1), 50)
+    times = {"connected_us": 1, "hello_us": 2, "released_us": 20, "sealed_us": 60, "opened_us": 70}
+    field = SessionField(
+        id="0a" * 16, mode="sealed", binding="full", prover="p", purpose="adhoc/x", nonce="0b" * 16
+    )
+    facts = SessionFacts(
+        session=field,
+        host=HOST,
+        port=443,
+        address="192.0.2.1",
+        venue=parse_venue(VENUE_FILE.encode()),
+        instrument="BTCUSDT",
+        **{**times, **changes},
+    )
+    signer = Signer(NOTARY.name, [NOTARY])
+    body = accept(
+        wire.claim("sealed"),
+        default_request(session, NOTARY.verifying_key),
+        facts,
+        signer=signer,
+        software="test",
+        extensions=(),
+        identifier="0c" * 16,
+        seed=bytes(32),
+        issued_us=issued_us,
+    )
+    return sign(body, signer)
+
+
+def test_claim_is_accepted_only_with_its_times_in_order() -> None:
+    assert accepted().connection().sealed_us == 60
+    disorders: tuple[dict[str, Any], ...] = (
+        {"hello_us": 21},
+        {"sealed_us": 49},
+        {"opened_us": 59},
+        {"issued_us": 69},
+    )
+    for changes in disorders:
+        with pytest.raises(InvalidProofError) as refused:
+            accepted(**changes)
+        assert refused.value.rule is not None
+        assert refused.value.rule.startswith("connection.")
+
+
+def test_request_of_another_session_is_never_accepted() -> None:
+    with pytest.raises(RefusedError) as refused:
+        accepted(session="0f" * 16)
+    assert refused.value.rule == "request.session"
+
+
+@pytest.mark.parametrize("header", [b"X-Simulated: 1\r\n", b"Cookie: a=b\r\n"])
+def test_quote_that_was_asked_for_with_a_header_of_ones_own_is_never_accepted(
+    header: bytes,
+) -> None:
+    with pytest.raises(MalformedError) as refused:
+        accepted(request_headers=header)
+    assert refused.value.rule == "W14"
+
+
+@pytest.mark.parametrize(
+    ("date", "kept"),
+    [
+        (None, None),
+        (b"Mon, 01 Jun 2026 12:00:00 GMT", "Mon, 01 Jun 2026 12:00:00 GMT"),
+        (b"x" * MAX_DATE, "x" * MAX_DATE),
+        (b"x" * (MAX_DATE + 1), None),
+        (b"\xe9t\xe9", None),
+    ],
+)
+def test_date_of_the_venue_is_kept_where_it_may_be_one(
+    date: bytes | None, kept: str | None
+) -> None:
+    header = b"" if date is None else b"Date: %s\r\n" % date
+    assert accepted(headers=header).http().server_date == kept
