@@ -80,6 +80,17 @@ class Orders:
 
     async def post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Posts JSON; returns the status and the answer."""
+        kept = self._writer is not None
+        try:
+            return await self._post(path, body)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            if not kept:
+                raise
+        # The game lets go of a connection that idles for long; a browser opens another.
+        self.close()
+        return await self._post(path, body)
+
+    async def _post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if self._reader is None or self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
         data = json.dumps(body).encode()
@@ -99,6 +110,7 @@ class Orders:
         """Closes the connection."""
         if self._writer is not None:
             self._writer.close()
+        self._reader = self._writer = None
 
 
 def play(players: int, seconds: float, far_share: float, *, pause: float, duration: int) -> Played:

@@ -122,7 +122,7 @@ def post(path: NetworkPath, leaves: Leaves, folder: Path) -> Iterator[Post]:
             folder / "notary",
             route,  # type: ignore[arg-type]
             deadlines=dict.fromkeys(
-                ("commit_us", "request_us", "request_span_us", "response_us"), 20_000_000
+                ("commit_us", "request_us", "request_span_us", "response_us"), 6_000_000
             ),
         ) as running,
         Notary(
