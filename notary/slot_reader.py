@@ -47,7 +47,13 @@ class SlotReader:
             self._database.close()
 
     def _page(self, feed: str, from_us: int, until_us: int) -> list[SlotEvent]:
-        return [self._event(slot, entry) for slot, entry in self._read(feed, from_us, until_us)]
+        events = []
+        for slot, entry in self._read(feed, from_us, until_us):
+            event = self._event(slot, entry)
+            if event is None:
+                break  # Durable, but nobody was told of it yet: as if read a moment before.
+            events.append(event)
+        return events
 
     def _read(self, feed: str, from_us: int, until_us: int) -> list[tuple[StoredSlot, bytes]]:
         with self._lock:
@@ -60,10 +66,13 @@ class SlotReader:
             except sqlite3.Error as error:
                 raise UnavailableError(f"cannot read the slots: {error}", rule="store") from error
 
-    def _event(self, slot: StoredSlot, entry: bytes) -> SlotEvent:
+    def _event(self, slot: StoredSlot, entry: bytes) -> SlotEvent | None:
+        """Signs and proves a slot; None while the log's head does not cover its entry."""
         if slot.body is None:
             return SlotEvent(slot.slot_us, MISSED, b'{"missed":' + entry + b"}")
         shown = self._ledger.publisher.covering(slot.entry)
+        if slot.entry >= shown.checkpoint.size:
+            return None
         proof = self._ledger.reader.prove(slot.entry, shown.checkpoint.size, shown.note)
         issued = Issued(
             attestation=sign(restore(slot.body), self._signer),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sqlite3
 import threading
 import time
@@ -141,6 +142,28 @@ def test_slots_up_to_the_end_are_attested_and_readers_are_told_to_go_on(tmp_path
             assert end_us - last_us < 2 * GRID
             assert cut.data["from"] == last_us + 1
             assert decided(rig)[-1] == ("slot", last_us)
+
+    asyncio.run(scene())
+
+
+def test_slot_that_is_durable_before_its_log_knows_it_is_in_no_page_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        async with serving(tmp_path) as rig:
+            await rig.begin()
+            last_us = (await rig.events(2))[-1].slot_us
+            query = f"from={last_us}&to={(last_us or 0) + 1}"
+            assert len((await rig.page(query)).json()["slots"]) == 1
+            assert rig.context.ledger is not None
+            publisher = rig.context.ledger.publisher
+            shown = publisher.published
+            behind = dataclasses.replace(
+                shown, checkpoint=dataclasses.replace(shown.checkpoint, size=1)
+            )
+            monkeypatch.setattr(publisher, "covering", lambda place: behind)
+            answer = await rig.page(query)
+            assert (answer.status_code, answer.json()) == (200, {"slots": []})
 
     asyncio.run(scene())
 
